@@ -1,0 +1,362 @@
+/* Everything that crosses a backend's border. A backend is one ms_backend table: services first, then rows.
+**
+** Rules of every row.
+** - Pointers are device pointers of the stream's device unless a field says host. Rows never allocate: scratch memory
+**   comes as an argument. Sizes and strides count elements, in int64_t.
+** - A row checks nothing that the caller can check: shapes, types and devices are right when a row is called.
+** - A row with nothing to do (any size 0) returns MS_OK and writes nothing. Every output element is written.
+** - Results do not depend on the number of threads: work is cut by shape, partial sums are added in a fixed order.
+** - A row is asynchronous in its stream; the status tells only what is known at launch.
+** - Activations are channels-last: [T][N][H][W][C] in memory, so that a convolution sees T*N images and a neuron row
+**   walks t with one stride. */
+#ifndef MS_KERNELS_H
+#define MS_KERNELS_H
+
+#include "math/neuron.h"
+#include "math/optim.h"
+#include "math/real.h"
+#include <stddef.h>
+#include <stdint.h>
+
+#define MS_ABI 1u
+#define MS_MAX_DIMS 8
+#define MS_WHY 512
+
+typedef enum ms_status {
+#define MS_STATUS(name, text) MS_##name,
+#include "status.def"
+#undef MS_STATUS
+  MS_STATUS_COUNT
+} ms_status;
+
+typedef enum ms_dtype {
+#define MS_DTYPE(name, text, size) MS_##name,
+#include "dtype.def"
+#undef MS_DTYPE
+  MS_DTYPE_COUNT
+} ms_dtype;
+
+typedef enum ms_unary_op {
+#define MS_UNARY(name, lo, hi) MS_UNARY_##name,
+#include "unary.def"
+#undef MS_UNARY
+  MS_UNARY_COUNT
+} ms_unary_op;
+
+typedef enum ms_binary_op {
+#define MS_BINARY(name) MS_BINARY_##name,
+#define MS_COMPARE(name) MS_BINARY_##name,
+#include "binary.def"
+  MS_BINARY_COUNT
+} ms_binary_op;
+
+typedef enum ms_reduce_op {
+#define MS_REDUCE(name) MS_REDUCE_##name,
+#include "reduce.def"
+#undef MS_REDUCE
+  MS_REDUCE_COUNT
+} ms_reduce_op;
+
+typedef struct ms_stream ms_stream;
+typedef struct ms_event ms_event;
+typedef struct ms_graph ms_graph;
+
+/* A typed pointer. A spike element is a byte b that stands for the value b * scale; scale is 1 for other types. */
+typedef struct ms_data {
+  void *p;
+  ms_dtype dtype;
+  ms_real scale;
+} ms_data;
+
+/* A strided view; stride 0 repeats. */
+typedef struct ms_operand {
+  ms_data data;
+  int64_t stride[MS_MAX_DIMS];
+} ms_operand;
+
+/* An element-wise loop: out[i] = f(in[0][i], in[1][i], ...) for every index i of size[0..ndim). The caller has merged
+** and ordered the dimensions so that the innermost (last) one is the fastest in out; a plain contiguous case arrives as ndim 1.
+** ndim 0 is one element. */
+typedef struct ms_loop {
+  int ndim, nin;
+  int64_t size[MS_MAX_DIMS];
+  ms_operand out, in[3];
+} ms_loop;
+
+/* out[kept] = reduce over the reduced dimensions of in[kept, reduced]; reduced dimensions in logical order, last fastest. */
+typedef struct ms_reduction {
+  int nkept, nred;
+  int64_t kept[MS_MAX_DIMS], red[MS_MAX_DIMS];
+  ms_data in, out;
+  int64_t in_kept[MS_MAX_DIMS], in_red[MS_MAX_DIMS]; /* strides of in */
+  int64_t out_kept[MS_MAX_DIMS];                     /* strides of out */
+  ms_real factor;                                    /* sum only: result is factor * sum (a mean is factor 1/n) */
+} ms_reduction;
+
+/* Philox4x32-10: element i (row-major in the loop's dimensions) is lane i % 4 of block offset + i / 4 under key. */
+typedef struct ms_philox_key {
+  uint64_t key, offset;
+} ms_philox_key;
+
+typedef enum ms_random_kind {
+  MS_RANDOM_UNIFORM,   /* a + (b - a) * u, u in [0, 1) */
+  MS_RANDOM_NORMAL,    /* a + b * z */
+  MS_RANDOM_BERNOULLI, /* 1 with probability a, else 0, times b */
+  MS_RANDOM_BITS       /* int64: a + bits % (b - a), integers in [a, b) */
+} ms_random_kind;
+
+/* c[batch, m, n] = alpha * a[batch, m, k] b[batch, k, n] + beta * c. Each matrix has one unit stride (row or column).
+** c is row-major with row stride ldc. beta 0 never reads c. */
+typedef struct ms_gemm {
+  int64_t batch, m, n, k;
+  ms_data a, b, c;
+  int64_t a_batch, a_row, a_col, b_batch, b_row, b_col, c_batch, ldc;
+  ms_real alpha, beta;
+} ms_gemm;
+
+/* A convolution over n images (n = T * N), also a linear layer (h = w = kh = kw = 1, stride 1).
+** x [n, h, w, cin], weight [cout, kh, kw, cin / groups], y [n, oh, ow, cout], all contiguous. */
+typedef struct ms_conv_desc {
+  int64_t n, h, w, cin, cout, oh, ow;
+  int kh, kw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
+  ms_dtype x, weight;
+} ms_conv_desc;
+
+typedef enum ms_conv_pass { MS_CONV_FORWARD, MS_CONV_INPUT_GRAD, MS_CONV_WEIGHT_GRAD } ms_conv_pass;
+
+/* What an engine decided for one shape: created once by the service conv_plan, kept by the caller for each shape. */
+typedef struct ms_conv_plan ms_conv_plan;
+
+typedef struct ms_conv_args {
+  const ms_conv_plan *plan;
+  ms_data x, weight, y; /* INPUT_GRAD writes x, WEIGHT_GRAD writes weight (and bias when not NULL); y is then dL/dy */
+  ms_real *bias;        /* [cout] or NULL */
+  ms_real density;      /* share of non-zero inputs where known, else -1: an engine may choose by it */
+  void *workspace;      /* conv_workspace(plan, pass) bytes */
+} ms_conv_args;
+
+/* Two-dimensional pooling of n images; windows may overlap, hang over the padding, or be of unequal size (adaptive). */
+typedef struct ms_pool_desc {
+  int64_t n, h, w, c, oh, ow;
+  int kh, kw, stride_h, stride_w, pad_h, pad_w;
+  int count_pad; /* average: divide by kh * kw, not by the elements inside */
+  int adaptive;  /* window of output i along an axis of length l: [i * l / o, ceil((i + 1) * l / o)) */
+} ms_pool_desc;
+
+/* Batch normalisation over `rows` positions and c channels; x is seen `repeat` times (a static image over T), which
+** changes the count in the running variance only. Statistics are two-pass. gain multiplies the normalised value (tdBN: alpha * V_th).
+**   a = gain * gamma / sqrt(var + eps), b = beta - mean * a, y = a * x + b */
+typedef struct ms_norm {
+  int64_t rows, c, repeat;
+  ms_data x;
+  const ms_real *gamma, *beta; /* [c] or NULL: 1 and 0 */
+  ms_real gain, eps, momentum;
+  int training;                         /* 0: running statistics are used and nothing but a, b, mean, invstd is written */
+  ms_real *running_mean, *running_var;  /* [c], updated in training (unbiased variance) unless NULL */
+  ms_real *mean, *invstd, *a, *b;       /* [c] out */
+} ms_norm;
+
+/* dgamma, dbeta [c] and dx from g = dL/dy. n = rows * repeat; when repeat > 1, g is [repeat, rows, c] and dx sums over repeat. */
+typedef struct ms_norm_grad {
+  int64_t rows, c, repeat;
+  ms_data x, g, dx;                    /* dx.p NULL: not wanted */
+  const ms_real *gamma, *mean, *invstd; /* gamma NULL: 1 */
+  ms_real gain;
+  int training; /* 0: the statistics are constants */
+  ms_real *dgamma, *dbeta; /* out, or NULL */
+} ms_norm_grad;
+
+/* The affine map of a normalisation in front of a neuron: x = a * y + b per channel. */
+typedef struct ms_affine {
+  const ms_real *a, *b; /* [c]; NULL: the input is used as it is */
+} ms_affine;
+
+/* One neuron layer over T steps of `n` neurons (n = N*H*W*C, channel fastest).
+**   input  I[t, i] = a[c] * y[t, i] + b[c] + r[t, i]       (norm and residual optional), evaluated as fma(a, y, b) + r
+**   h = p.leak * v + p.gain * I + p.bias;  s = fire(h - p.threshold);  v = reset(h, s)     (math/neuron.h)
+** y and r walk t with their own stride, 0 for a static input. */
+typedef struct ms_neuron_args {
+  ms_neuron p;
+  int64_t steps, n, c;
+  ms_data y;
+  int64_t y_step; /* elements between steps: n, or 0 */
+  ms_affine norm;
+  ms_data r; /* r.p NULL: none */
+  int64_t r_step;
+  const ms_real *w;  /* PLIF's scalar on the device, or NULL */
+  const ms_real *v0; /* [n] or NULL: p.v_init */
+  /* forward: what is written, each but s may be NULL */
+  ms_data s;       /* [T, n], spike (real in the smooth test build) */
+  ms_real *v;      /* [n] membrane after the last step */
+  ms_real *h;      /* [T, n] membrane before reset */
+  int64_t *counts; /* [T, c] spikes of each step and channel */
+} ms_neuron_args;
+
+/* Backward of the same layer; membranes are recomputed from y. Formulas: math/neuron.h.
+** With norm.a: dgamma, dbeta [c] are written and dy is the gradient of y (through the statistics when norm_training);
+** without: dy is the gradient of I. With y_step 0, dy is [n], summed over t. */
+typedef struct ms_neuron_grad_args {
+  ms_neuron_args fwd;           /* inputs as in forward; outputs ignored */
+  const ms_real *mean, *invstd; /* [c], with norm.a */
+  ms_real norm_gain;            /* ms_norm.gain: dgamma = norm_gain * sum of g * xhat */
+  int norm_training;
+  ms_data gs;        /* [T, n] dL/ds; p NULL: zero */
+  int64_t gs_step;   /* n or 0 */
+  const ms_real *gv; /* [n] dL/dv of the last membrane, or NULL */
+  const ms_real *surrogate; /* [T, n] ds/dh given by the caller (surrogate written in Lua), or NULL */
+  ms_real *dy;              /* [T, n] (or [n]) out; NULL: not wanted */
+  ms_real *dr;              /* [T, n] gradient of r (dL/dI), out, or NULL; r_step 0: [n] */
+  ms_real *dv0;             /* [n] out or NULL */
+  ms_real *dw;              /* [1] out or NULL */
+  ms_real *dgamma, *dbeta;  /* [c] out or NULL */
+  ms_real *g;               /* [T, n] scratch; needed when norm.a is set, may equal dy where that is [T, n] */
+} ms_neuron_grad_args;
+
+/* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient, counters.
+**   over EACH:  mean over t of  ce * CE(O(t)) + mse * MSE(O(t))     TET, TRT, TET-S
+**   over MEAN:  ce * CE(mean_t O) + mse * MSE(mean_t O)             SDT, SMSE
+**   over LAST:  the same of O(T)                                    LTS
+** CE is a mean over B against (1 - smooth) * onehot + smooth / C; MSE a mean over B * C against the one-hot or `phi`. */
+typedef enum ms_loss_over { MS_LOSS_EACH, MS_LOSS_MEAN, MS_LOSS_LAST } ms_loss_over;
+
+typedef struct ms_loss_args {
+  int64_t steps, batch, classes;
+  ms_loss_over over;
+  ms_real ce, mse, smooth, phi;
+  int mse_onehot; /* 1: one-hot target, 0: constant phi */
+  ms_data logits; /* contiguous */
+  int64_t logits_step; /* batch * classes, or 0 */
+  const int64_t *labels;
+  ms_real *value;    /* [3]: loss, CE part, MSE part (unweighted), out */
+  int64_t *correct;  /* [1]: argmax of the mean logits equals the label, out; labels outside [0, C) set it to -1 */
+  ms_real *dlogits;  /* [T, B, C] out or NULL */
+  ms_real *scratch;  /* batch * (classes + 4) reals */
+} ms_loss_args;
+
+/* A range of a parameter arena. */
+typedef struct ms_range {
+  int64_t offset, n;
+  int hyper;         /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
+  int regularised;   /* the TRT term below is added to this range's gradient */
+  ms_real reg_scale; /* what backward multiplied the regulariser with */
+  int no_grad;       /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
+} ms_range;
+
+/* Arenas of one optimizer. Layout is the same in each: a parameter has the same offset everywhere. */
+typedef struct ms_optim_args {
+  ms_real *param, *grad;
+  ms_real *m, *v;          /* moments; SGD: m is the momentum buffer, v NULL */
+  ms_bf16 *shadow;         /* bfloat16 copy of param, or NULL */
+  const ms_range *ranges;  /* host */
+  int nranges;
+  const ms_hyper *hyper; /* device */
+  ms_trt trt;            /* host, by value */
+} ms_optim_args;
+
+typedef struct ms_device_props {
+  char name[128];
+  int64_t memory; /* bytes */
+  int major, minor, cores, bf16;
+} ms_device_props;
+
+typedef struct ms_memory_info {
+  int64_t in_use, peak, reserved, free;
+} ms_memory_info;
+
+typedef enum ms_copy_kind { MS_COPY_HOST_TO_DEVICE, MS_COPY_DEVICE_TO_HOST, MS_COPY_DEVICE_TO_DEVICE } ms_copy_kind;
+
+typedef struct ms_backend {
+  uint32_t abi, size; /* MS_ABI, sizeof(ms_backend) */
+  const char *name;   /* "cpu", "cuda" */
+
+  /* ---- services ---- */
+  ms_status (*open)(char why[MS_WHY]); /* finds the devices; on failure why says in one sentence what is missing */
+  int (*device_count)(void);
+  ms_status (*properties)(int device, ms_device_props *out);
+  ms_status (*stream_create)(int device, ms_stream **out);
+  void (*stream_destroy)(ms_stream *s);
+  ms_status (*synchronize)(ms_stream *s);
+  const char *(*error_text)(ms_stream *s); /* detail of the last failure in this stream, "" where there is none */
+  ms_status (*alloc)(ms_stream *s, void **out, size_t bytes); /* 64-byte aligned, stream-ordered */
+  void (*free)(ms_stream *s, void *p, size_t bytes);
+  ms_status (*alloc_host)(void **out, size_t bytes); /* pinned where the device needs it */
+  void (*free_host)(void *p, size_t bytes);
+  void (*trim)(ms_stream *s); /* gives cached memory back */
+  ms_status (*memory)(ms_stream *s, ms_memory_info *out);
+  ms_status (*copy_bytes)(ms_stream *s, void *dst, const void *src, size_t bytes, ms_copy_kind kind);
+  ms_status (*event_create)(ms_event **out);
+  void (*event_destroy)(ms_event *e);
+  ms_status (*event_record)(ms_stream *s, ms_event *e);
+  ms_status (*event_wait)(ms_stream *s, ms_event *e); /* s waits, not the host */
+  ms_status (*capture_begin)(ms_stream *s);                  /* (optional) NULL: steps run uncaptured */
+  ms_status (*capture_end)(ms_stream *s, ms_graph **out);    /* (optional) */
+  ms_status (*graph_launch)(ms_stream *s, ms_graph *g);      /* (optional) */
+  void (*graph_destroy)(ms_graph *g);                        /* (optional) */
+  ms_status (*conv_plan)(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
+  void (*conv_plan_destroy)(ms_conv_plan *plan);
+  size_t (*conv_workspace)(const ms_conv_plan *plan, ms_conv_pass pass);
+  const char *(*conv_engine)(const ms_conv_plan *plan, ms_conv_pass pass); /* name for reports */
+
+  /* ---- rows ---- */
+  ms_status (*unary)(ms_stream *s, ms_unary_op op, const ms_loop *l);      /* out = f(in0) */
+  ms_status (*unary_grad)(ms_stream *s, ms_unary_op op, const ms_loop *l); /* out = in1 * f'(in0) */
+  ms_status (*binary)(ms_stream *s, ms_binary_op op, const ms_loop *l);    /* out = f(in0, in1); exact when out and both inputs are integers */
+  ms_status (*binary_scalar)(ms_stream *s, ms_binary_op op, const ms_loop *l, double value,
+                             int swapped); /* out = f(in0, value), swapped: f(value, in0) */
+  ms_status (*axpby)(ms_stream *s, const ms_loop *l, double alpha, double beta); /* out = alpha * in0 + beta * in1; out may be in0 or in1 */
+  ms_status (*where)(ms_stream *s, const ms_loop *l);                /* out = in0 ? in1 : in2 */
+  ms_status (*clamp)(ms_stream *s, const ms_loop *l, double lo, double hi);
+  ms_status (*copy)(ms_stream *s, const ms_loop *l);                 /* out = in0, converting types; to spike: round(value / scale), clamped to [0, 255] */
+  ms_status (*fill)(ms_stream *s, const ms_loop *l, double value);   /* no inputs */
+  ms_status (*arange)(ms_stream *s, const ms_loop *l, double start, double step); /* row-major position in the loop */
+  ms_status (*random)(ms_stream *s, ms_random_kind kind, const ms_loop *l, ms_philox_key key, double a, double b);
+  ms_status (*reduce)(ms_stream *s, ms_reduce_op op, const ms_reduction *r);
+  ms_status (*gemm)(ms_stream *s, const ms_gemm *g);
+  /* x[rows, n] contiguous real. out may be x. */
+  ms_status (*log_softmax)(ms_stream *s, ms_real *out, const ms_real *x, int64_t rows, int64_t n);
+  ms_status (*log_softmax_grad)(ms_stream *s, ms_real *dx, const ms_real *g, const ms_real *out, int64_t rows, int64_t n);
+  /* Along one dimension of x [outer, n, inner] (contiguous, any type of `width` bytes): out[o, j, i] = x[o, index[o, j, i], i] with
+  ** index [outer, m, inner]; scatter_add is its transpose for reals, adding in order of j. An index outside [0, n) sets *bad = 1 (device). */
+  ms_status (*gather)(ms_stream *s, void *out, const void *x, const int64_t *index, int64_t outer, int64_t n, int64_t m,
+                      int64_t inner, int width, int64_t *bad);
+  ms_status (*scatter_add)(ms_stream *s, ms_real *out, const ms_real *g, const int64_t *index, int64_t outer, int64_t n, int64_t m,
+                           int64_t inner);
+  /* The k largest (or smallest) of each row of x [rows, n], sorted; ties in order of index. index int64. */
+  ms_status (*topk)(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n, int64_t k, int largest);
+
+  ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);
+  ms_status (*conv_input_grad)(ms_stream *s, const ms_conv_args *a);
+  ms_status (*conv_weight_grad)(ms_stream *s, const ms_conv_args *a);
+  /* out[0] = non-zero inputs, out[1] = sum over non-zero inputs of the outputs each reaches (int64, exact) */
+  ms_status (*conv_synops)(ms_stream *s, const ms_conv_desc *d, ms_data x, int64_t out[2]);
+
+  /* spike in, spike out when y is spike: counts are summed and y.scale is x.scale / (kh * kw) */
+  ms_status (*avg_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y);
+  ms_status (*avg_pool_grad)(ms_stream *s, const ms_pool_desc *d, ms_data g, ms_data dx);
+  ms_status (*max_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y, int32_t *index); /* index [n, oh, ow, c]: iy * w + ix of the first maximum */
+  ms_status (*max_pool_grad)(ms_stream *s, const ms_pool_desc *d, ms_data g, const int32_t *index, ms_data dx);
+
+  ms_status (*norm_stats)(ms_stream *s, const ms_norm *n); /* statistics, running statistics, a, b */
+  ms_status (*norm_apply)(ms_stream *s, int64_t steps, int64_t rows, int64_t c, ms_data x, int64_t x_step, ms_affine f, ms_data r,
+                          int64_t r_step, ms_data y); /* y[t] = fma(a, x[t], b) + r[t]; rows * c elements a step */
+  ms_status (*norm_grad)(ms_stream *s, const ms_norm_grad *n);
+
+  ms_status (*neuron)(ms_stream *s, const ms_neuron_args *a);
+  ms_status (*neuron_grad)(ms_stream *s, const ms_neuron_grad_args *a);
+
+  ms_status (*loss)(ms_stream *s, const ms_loss_args *a);
+
+  ms_status (*hyper_advance)(ms_stream *s, ms_hyper *hyper, const ms_range *ranges, int nranges); /* ms_hyper_step on hyper[r.hyper] of each range */
+  ms_status (*sgd)(ms_stream *s, const ms_optim_args *a);
+  ms_status (*adam)(ms_stream *s, const ms_optim_args *a); /* AdamW where hyper.decoupled */
+  ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt, ms_real *out); /* [1 + T]: sum over t and each r(t), not divided by T */
+  ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a); /* grad += reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
+} ms_backend;
+
+/* The CPU table, complete; the reference. */
+const ms_backend *ms_backend_cpu(void);
+
+/* A plugin exports this one symbol and nothing else. Returns NULL when abi or size is not its own. */
+typedef const ms_backend *(*ms_backend_get_fn)(uint32_t abi, uint32_t size, uint32_t *own_abi);
+
+#endif

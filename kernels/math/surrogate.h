@@ -1,0 +1,64 @@
+/* Surrogate derivatives g(u) = ds/dh at u = h - threshold, and their primitives (the smooth step whose derivative
+** g is; the gradient tests run the network on it).
+**   triangle   max(0, a - |u|) / a^2               value 1/a at 0        TRT, TET
+**   rectangle  a * [|u| < 1 / (2 a)]               a                     STBP, NDA
+**   atan       (a / 2) / (1 + (pi/2 * a * u)^2)    a/2                   SpikingJelly ATan
+**   sigmoid    a * sig(a u) * (1 - sig(a u))       a/4                   SpikingJelly Sigmoid
+**   qgate      max(0, a - a^2 |u|)                 a                     BrainCog QGateGrad */
+#ifndef MS_SURROGATE_H
+#define MS_SURROGATE_H
+
+#include "real.h"
+
+enum ms_surrogate {
+#define MS_SURROGATE(name, text, alpha) MS_SURROGATE_##name,
+#include "../surrogate.def"
+#undef MS_SURROGATE
+  MS_SURROGATE_COUNT
+};
+
+MS_HD ms_real ms_surrogate_grad(int kind, ms_real u, ms_real a) {
+  ms_real m = MS_FN(fabs)(u);
+  switch (kind) {
+  case MS_SURROGATE_TRIANGLE:
+    return MS_FN(fmax)(MS_R(0), a - m) / (a * a);
+  case MS_SURROGATE_RECTANGLE:
+    return m * 2 * a < 1 ? a : MS_R(0);
+  case MS_SURROGATE_ATAN: {
+    ms_real x = MS_R(1.5707963267948966) * a * u;
+    return a / 2 / (1 + x * x);
+  }
+  case MS_SURROGATE_SIGMOID: {
+    ms_real e = MS_FN(exp)(-a * m);
+    return a * e / ((1 + e) * (1 + e));
+  }
+  case MS_SURROGATE_QGATE:
+    return MS_FN(fmax)(MS_R(0), a - a * a * m);
+  default:
+    return MS_R(0);
+  }
+}
+
+MS_HD ms_real ms_surrogate_primitive(int kind, ms_real u, ms_real a) {
+  ms_real m = MS_FN(fabs)(u), sign = u < 0 ? MS_R(-1) : MS_R(1);
+  switch (kind) {
+  case MS_SURROGATE_TRIANGLE: {
+    ms_real c = MS_FN(fmin)(m, a);
+    return MS_R(0.5) + sign * (a * c - c * c / 2) / (a * a);
+  }
+  case MS_SURROGATE_RECTANGLE:
+    return MS_R(0.5) + sign * MS_FN(fmin)(a * m, MS_R(0.5));
+  case MS_SURROGATE_ATAN:
+    return MS_R(0.5) + MS_FN(atan)(MS_R(1.5707963267948966) * a * u) / MS_R(3.141592653589793);
+  case MS_SURROGATE_SIGMOID:
+    return MS_R(1) / (1 + MS_FN(exp)(-a * u));
+  case MS_SURROGATE_QGATE: {
+    ms_real c = MS_FN(fmin)(m, 1 / a);
+    return MS_R(0.5) + sign * (a * c - a * a * c * c / 2);
+  }
+  default:
+    return MS_R(0);
+  }
+}
+
+#endif
