@@ -14,11 +14,11 @@
 
 #ifdef MS_REAL64
 typedef double ms_real;
-#define MS_FN(f) f
+#define MS_FN(name) name
 #define MS_REAL_MAX 1.7976931348623157e308
 #else
 typedef float ms_real;
-#define MS_FN(f) f##f
+#define MS_FN(name) name##f
 #define MS_REAL_MAX 3.402823466e38f
 #endif
 
