@@ -237,7 +237,7 @@ typedef struct ms_loss_args {
 typedef struct ms_range {
   int64_t offset, n;
   int hyper;         /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
-  int regularised;   /* the TRT term below is added to this range's gradient */
+  int regularised;   /* the TRT term below is added to this range's gradient, in memory too: who reads it later sees all of it */
   ms_real reg_scale; /* what backward multiplied the regulariser with */
   int no_grad;       /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
 } ms_range;

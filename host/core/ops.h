@@ -105,6 +105,8 @@ struct ms_lazy {
   double gain;
   int training;
 };
+/* Gives t its memory (ms_materialise of a lazy tensor); the lazy record stays, for a fused consumer. */
+ms_status ms_lazy_materialise(ms_tensor *t, ms_error *err);
 ms_lazy *ms_lazy_retain(ms_lazy *l);
 void ms_lazy_release(ms_lazy *l);
 /* x (lazy, without residual, never materialised) + r, lazy again; *out NULL where it does not apply and the plain add must run. */

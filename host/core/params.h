@@ -14,6 +14,20 @@ ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
 /* Base pointers; grad is allocated when first asked for. */
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err);
 
+/* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents undefined. *out is
+** NULL for a leaf in no arena. A gradient that someone still holds there moves to memory of its own first, values kept. */
+ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
+
+/* ---- pending TRT terms (decision 14) ---- */
+/* Leaves scale * dR/dw on a leaf that lies in an arena; adds to what is pending there, or flushes that first where settings differ. */
+ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_error *err);
+/* Adds the term to leaf.grad, which it creates where there is none. */
+ms_status ms_pending_flush(ms_tensor *leaf, ms_error *err);
+/* Forgets the term (leaf freed, gradient set to nil). Never fails. */
+void ms_pending_drop(ms_tensor *leaf);
+/* Before anything writes the memory of a parameter: the term is of the values that backward saw. */
+ms_status ms_pending_settle(ms_storage *s, ms_error *err);
+
 typedef struct ms_optim ms_optim;
 typedef enum ms_optim_kind { MS_OPTIM_SGD, MS_OPTIM_ADAM } ms_optim_kind;
 
