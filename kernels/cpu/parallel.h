@@ -14,10 +14,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Under a sanitizer the resolver would run before the sanitizer's own start. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
+/* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get the default.
+** Under a sanitizer the resolver would run before the sanitizer's own start. */
+#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__) && !defined(MS_NO_CLONES)
-#define MS_HOT __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define MS_HOT __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define MS_HOT
 #endif
