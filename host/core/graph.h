@@ -37,6 +37,7 @@ struct ms_node {
   int visiting;
   void *params; /* small, op's own; freed with params_free or ms_free */
   void (*params_free)(void *params);
+  ms_node *next; /* queue of nodes to release */
 };
 
 int ms_grad_enabled(void);
@@ -54,10 +55,14 @@ ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err);
 ms_status ms_saved_get(ms_tensor **out, ms_node *n, int i, ms_error *err);
 int ms_wants(const ms_node *n, int i); /* does input i lead to anything that requires grad? */
 
-/* dL/d(leaf) += ..., from root (one element, or with seed of root's shape). */
+/* dL/d(leaf) += ..., from root (one element, or with seed of root's shape). Releases what the graph saved, unless retain_graph.
+** After a failure (an interrupt, say) leaves may have received a part of their gradients; nothing else is left behind. */
 ms_status ms_backward(ms_tensor *root, ms_tensor *seed, int retain_graph, ms_error *err);
 /* Gradients of root with respect to inputs[], without touching .grad; out[i] +1 or NULL when unreached. */
 ms_status ms_grad_of(ms_tensor **out, ms_tensor *root, ms_tensor *seed, int n, ms_tensor *const *inputs, int retain_graph, ms_error *err);
+
+/* 1 while ms_grad_of runs: a backward must then return its gradients in din and leave no pending term. */
+int ms_grad_collecting(void);
 
 /* The gradient as anyone but the optimizer sees it: adds a pending term first. *out borrowed, NULL when there is none. */
 ms_status ms_grad(ms_tensor **out, ms_tensor *leaf, ms_error *err);

@@ -1,0 +1,131 @@
+#include "internal.h"
+#include "params.h"
+
+#include <stdlib.h>
+
+#define HOOK_FLOOR ((int64_t)64 << 20)
+
+static ms_live live;
+static int64_t allocations, since_hook;
+static int64_t fail_at = -1;
+static void (*memory_hook)(void *ud);
+static void *memory_hook_ud;
+static int in_hook;
+
+ms_live ms_live_counts(void) {
+  return live;
+}
+
+ms_live *ms_live_counters(void) {
+  return &live;
+}
+
+void ms_set_memory_hook(void (*hook)(void *ud), void *ud) {
+  memory_hook = hook;
+  memory_hook_ud = ud;
+}
+
+/* Finalizers that the hook runs may come back here: then it is not called again. */
+static void run_hook(void) {
+  since_hook = 0;
+  if (!memory_hook || in_hook)
+    return;
+  in_hook = 1;
+  memory_hook(memory_hook_ud);
+  in_hook = 0;
+}
+
+void ms_fail_allocation(int64_t n) {
+  fail_at = n;
+}
+
+int64_t ms_allocations(void) {
+  return allocations;
+}
+
+static int must_fail(void) {
+  allocations++;
+  return fail_at >= 0 && fail_at-- == 0;
+}
+
+void *ms_alloc(size_t bytes) {
+  if (must_fail())
+    return NULL;
+  void *p = calloc(1, bytes ? bytes : 1);
+  if (!p) {
+    run_hook();
+    p = calloc(1, bytes ? bytes : 1);
+  }
+  return p;
+}
+
+void ms_free(void *p) {
+  free(p);
+}
+
+ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err) {
+  void *p = NULL;
+  ms_status st = MS_OK;
+  int64_t limit = live.bytes / 2 > HOOK_FLOOR ? live.bytes / 2 : HOOK_FLOOR;
+  if (since_hook > limit)
+    run_hook();
+  if (must_fail()) {
+    st = MS_EMEM;
+  } else if (bytes) {
+    st = d->k->alloc(d->stream, &p, bytes);
+    if (st == MS_EMEM) {
+      run_hook();
+      d->k->trim(d->stream);
+      st = d->k->alloc(d->stream, &p, bytes);
+    }
+  }
+  if (st == MS_EMEM)
+    return ms_fail(err, st, "out of memory on %s: %zu bytes wanted, %lld in use", d->name, bytes,
+                   (long long)live.bytes);
+  if (st)
+    return ms_row(d, st, "alloc", err);
+  since_hook += (int64_t)bytes;
+  live.bytes += (int64_t)bytes;
+  *out = p;
+  return MS_OK;
+}
+
+void ms_device_free(ms_device *d, void *p, size_t bytes) {
+  if (p)
+    d->k->free(d->stream, p, bytes);
+  live.bytes -= (int64_t)bytes;
+}
+
+ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error *err) {
+  ms_storage *s = ms_alloc(sizeof *s);
+  if (!s)
+    return ms_fail(err, MS_EMEM, "out of memory: no room for a storage header");
+  ms_status st = ms_device_alloc(d, &s->data, bytes, err);
+  if (st) {
+    ms_free(s);
+    return st;
+  }
+  s->refs = 1;
+  s->device = d;
+  s->bytes = bytes;
+  s->writer = "";
+  live.storages++;
+  *out = s;
+  return MS_OK;
+}
+
+ms_storage *ms_storage_retain(ms_storage *s) {
+  s->refs++;
+  return s;
+}
+
+void ms_storage_release(ms_storage *s) {
+  if (!s || --s->refs)
+    return;
+  if (s->arena)
+    ms_arena_release(s->arena);
+  else
+    ms_device_free(s->device, s->data, s->bytes);
+  live.storages--;
+  ms_free(s);
+}
