@@ -1,0 +1,221 @@
+#include "bind.h"
+#include "bind_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- handles ---- */
+
+static int gc_stress(void) {
+  static int on = -1;
+  if (on < 0) {
+    const char *value = getenv("MOONSPIKE_GC_STRESS");
+    on = value != NULL && strcmp(value, "1") == 0;
+  }
+  return on;
+}
+
+ms_handle *ms_push_handle(lua_State *L) {
+  if (gc_stress())
+    lua_gc(L, LUA_GCCOLLECT);
+  ms_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  h->tensor = NULL;
+  luaL_setmetatable(L, MS_TENSOR_TYPE);
+  return h;
+}
+
+/* Runs protected, so that t can be released when the handle does not fit in memory. */
+static int push_empty(lua_State *L) {
+  ms_push_handle(L);
+  return 1;
+}
+
+void ms_push_tensor(lua_State *L, ms_tensor *t) {
+  if (t == NULL) {
+    lua_pushnil(L);
+    return;
+  }
+  if (!lua_checkstack(L, 4)) {
+    ms_release(t);
+    luaL_error(L, "stack overflow");
+  }
+  lua_pushcfunction(L, push_empty);
+  if (lua_pcall(L, 0, 1, 0) != LUA_OK) {
+    ms_release(t);
+    lua_error(L);
+  }
+  ((ms_handle *)lua_touserdata(L, -1))->tensor = t;
+}
+
+/* ---- arguments ---- */
+
+const char *ms_type_name(lua_State *L, int index) {
+  if (luaL_getmetafield(L, index, "__name") == LUA_TSTRING)
+    return lua_tostring(L, -1);
+  return luaL_typename(L, index);
+}
+
+int ms_expected(lua_State *L, int index, const char *arg, const char *what) {
+  return luaL_argerror(L, index, lua_pushfstring(L, "%s: %s expected, got %s", arg, what, ms_type_name(L, index)));
+}
+
+ms_tensor *ms_check_tensor(lua_State *L, int index, const char *arg) {
+  ms_handle *h = luaL_testudata(L, index, MS_TENSOR_TYPE);
+  if (h == NULL)
+    ms_expected(L, index, arg, "tensor");
+  else if (h->tensor == NULL)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: tensor is closed", arg));
+  return h->tensor;
+}
+
+ms_tensor *ms_opt_tensor(lua_State *L, int index, const char *arg) {
+  return lua_isnoneornil(L, index) ? NULL : ms_check_tensor(L, index, arg);
+}
+
+ms_tensor *ms_test_tensor(lua_State *L, int index) {
+  ms_handle *h = luaL_testudata(L, index, MS_TENSOR_TYPE);
+  return h ? h->tensor : NULL;
+}
+
+int64_t ms_check_integer(lua_State *L, int index, const char *arg) {
+  int ok;
+  lua_Integer value = lua_tointegerx(L, index, &ok);
+  if (!ok && lua_type(L, index) == LUA_TNUMBER)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected an integer, got %f", arg, lua_tonumber(L, index)));
+  if (!ok || lua_type(L, index) != LUA_TNUMBER)
+    ms_expected(L, index, arg, "integer");
+  return value;
+}
+
+double ms_check_number(lua_State *L, int index, const char *arg) {
+  if (lua_type(L, index) != LUA_TNUMBER)
+    ms_expected(L, index, arg, "number");
+  return lua_tonumber(L, index);
+}
+
+int64_t ms_check_index(lua_State *L, int index, const char *arg, int64_t n) {
+  int64_t i = ms_check_integer(L, index, arg);
+  if (n == 0)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: nothing to count, the size is 0", arg));
+  if (i == 0 || i > n || i < -n)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected 1 to %I or -%I to -1, got %I", arg, n, n, i));
+  return i > 0 ? i - 1 : n + i;
+}
+
+int ms_check_dim(lua_State *L, int index, const char *arg, const ms_tensor *t) {
+  if (t->ndim == 0)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: the tensor has no dimensions", arg));
+  return (int)ms_check_index(L, index, arg, t->ndim);
+}
+
+static int sizes_of_table(lua_State *L, int index, const char *arg, int64_t size[MS_MAX_DIMS]) {
+  lua_Integer n = luaL_len(L, index);
+  lua_pushnil(L);
+  if (n == 0 && lua_next(L, index))
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected a list of integers", arg));
+  if (n == 0)
+    return 0;
+  lua_pop(L, 1);
+  if (n > MS_MAX_DIMS)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: at most %d dimensions, got %I", arg, MS_MAX_DIMS, n));
+  for (int i = 0; i < (int)n; i++) {
+    int ok;
+    lua_geti(L, index, i + 1);
+    size[i] = lua_tointegerx(L, -1, &ok);
+    if (!ok || lua_type(L, -1) != LUA_TNUMBER)
+      luaL_argerror(L, index,
+                    lua_pushfstring(L, "%s: [%d]: integer expected, got %s", arg, i + 1, luaL_typename(L, -1)));
+    lua_pop(L, 1);
+  }
+  return (int)n;
+}
+
+int ms_check_sizes(lua_State *L, int first, const char *arg, int64_t size[MS_MAX_DIMS]) {
+  if (lua_istable(L, first))
+    return sizes_of_table(L, first, arg, size);
+  int n = 0;
+  for (int i = first; !lua_isnoneornil(L, i) && !lua_istable(L, i); i++) {
+    if (n == MS_MAX_DIMS)
+      luaL_argerror(L, i, lua_pushfstring(L, "%s: at most %d dimensions", arg, MS_MAX_DIMS));
+    size[n++] = ms_check_integer(L, i, arg);
+  }
+  return n;
+}
+
+void *ms_push_scratch(lua_State *L, size_t bytes) {
+  return lua_newuserdatauv(L, bytes > 0 ? bytes : 1, 0);
+}
+
+ms_tensor **ms_check_tensors(lua_State *L, int index, const char *arg, int *n) {
+  if (!lua_istable(L, index))
+    ms_expected(L, index, arg, "table of tensors");
+  lua_Integer count = luaL_len(L, index);
+  if (count < 0 || count > 1 << 24)
+    luaL_argerror(L, index, lua_pushfstring(L, "%s: too many tensors", arg));
+  ms_tensor **list = ms_push_scratch(L, sizeof *list * (size_t)count);
+  for (lua_Integer i = 0; i < count; i++) {
+    lua_geti(L, index, i + 1);
+    ms_handle *h = luaL_testudata(L, -1, MS_TENSOR_TYPE);
+    if (h == NULL)
+      luaL_argerror(L, index, lua_pushfstring(L, "%s: [%I]: tensor expected, got %s", arg, i + 1, ms_type_name(L, -1)));
+    else if (h->tensor == NULL)
+      luaL_argerror(L, index, lua_pushfstring(L, "%s: [%I]: tensor is closed", arg, i + 1));
+    list[i] = h->tensor;
+    lua_pop(L, 1);
+  }
+  *n = (int)count;
+  return list;
+}
+
+ms_device *ms_check_device(lua_State *L, int index) {
+  ms_error err;
+  ms_device *d = ms_device_current();
+  if (!lua_isnoneornil(L, index))
+    ms_finish(L, ms_device_find(&d, luaL_checkstring(L, index), &err), &err, 0);
+  return d;
+}
+
+/* ---- crossing ---- */
+
+int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults) {
+  if (status == MS_OK)
+    return nresults;
+  return luaL_error(L, "%s", status == MS_EINTR ? "interrupted!" : err->text);
+}
+
+int ms_finish_env(lua_State *L, ms_status status, const ms_error *err, int nresults) {
+  static const char *const names[] = {
+#define MS_STATUS(name, text) #name,
+#include "../../kernels/status.def"
+#undef MS_STATUS
+  };
+  if (status == MS_OK)
+    return nresults;
+  luaL_pushfail(L);
+  lua_pushstring(L, err->text);
+  lua_pushstring(L, (unsigned)status < MS_STATUS_COUNT ? names[status] : "?");
+  return 3;
+}
+
+/* ---- registration ---- */
+
+void ms_push_help(lua_State *L) {
+  if (luaL_getsubtable(L, LUA_REGISTRYINDEX, "ms.help"))
+    return;
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "k");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+}
+
+void ms_register(lua_State *L, const ms_reg *list) {
+  ms_push_help(L);
+  for (; list->name != NULL; list++) {
+    lua_pushcfunction(L, list->function);
+    lua_pushvalue(L, -1);
+    lua_pushstring(L, list->help);
+    lua_rawset(L, -4);
+    lua_setfield(L, -3, list->name);
+  }
+  lua_pop(L, 1);
+}

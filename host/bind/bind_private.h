@@ -1,0 +1,55 @@
+/* What the files of host/bind share among themselves. */
+#ifndef MS_BIND_PRIVATE_H
+#define MS_BIND_PRIVATE_H
+
+#include "bind.h"
+
+/* ---- bind.c ---- */
+const char *ms_type_name(lua_State *L, int index); /* __name or the type; may leave one value on the stack */
+/* Raises "bad argument ... (arg: `what` expected, got ...)". */
+int ms_expected(lua_State *L, int index, const char *arg, const char *what);
+int64_t ms_check_integer(lua_State *L, int index, const char *arg);
+double ms_check_number(lua_State *L, int index, const char *arg);
+void *ms_push_scratch(lua_State *L, size_t bytes); /* a userdata, so nothing is lost when something raises */
+void ms_push_help(lua_State *L);                   /* the help registry: value -> text, weak keys */
+
+/* ---- bind_host.c: tensors as host memory, n elements of the dtype (spike: reals) ---- */
+size_t ms_host_width(ms_dtype dtype);
+void *ms_push_host(lua_State *L, ms_tensor *t);                                /* reads t into a fresh userdata */
+void ms_push_element(lua_State *L, const void *host, ms_dtype dtype, int64_t i); /* an integer for integer types */
+double ms_element(const void *host, ms_dtype dtype, int64_t i);
+/* The number at `index` as element i; what = "value[2][3]" in messages. */
+void ms_store_element(lua_State *L, int index, void *host, ms_dtype dtype, int64_t i, const char *op, const char *what);
+/* Reads a number or a nested table into a fresh userdata; raises on ragged tables, naming the position. */
+void *ms_push_nested(lua_State *L, int index, const char *op, ms_dtype dtype, int *ndim, int64_t size[MS_MAX_DIMS]);
+
+/* ---- bind_tensor.c ---- */
+ms_dtype ms_check_dtype(lua_State *L, int index, const char *arg);
+/* The optional random key at `index`: a name (keyed by the seed), an integer from random.key, or nil: the default stream. */
+ms_philox_key ms_check_key(lua_State *L, int index, const char *arg);
+void ms_push_shape(lua_State *L, const ms_tensor *t);
+
+/* ---- metamethods and methods that live in other files ---- */
+int ms_tensor_tostring(lua_State *L); /* bind_print.c */
+int ms_tensor_index(lua_State *L, ms_tensor *t);  /* bind_index.c: t[key], key at 2 */
+int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, value at 3 */
+extern const ms_reg ms_math_functions[];    /* bind_ops.c */
+extern const ms_reg ms_view_functions[];    /* bind_view.c */
+extern const ms_reg ms_inplace_functions[]; /* bind_inplace.c */
+extern const ms_reg ms_tensor_methods[];    /* bind_tensor.c */
+
+int ms_open_random(lua_State *L);
+
+/* ---- callback.c ---- */
+void ms_callback_retain(void *ud);
+
+/* ---- open.c: the Lua modules, compiled in by scripts/dev/embed.cmake ---- */
+typedef struct ms_lua_module {
+  const char *name;  /* "moonspike.nn" */
+  const char *chunk; /* "@moonspike/nn/init.lua" */
+  const char *source;
+  size_t size;
+} ms_lua_module;
+extern const ms_lua_module ms_lua_modules[]; /* ends with a NULL name */
+
+#endif
