@@ -1,0 +1,24 @@
+/* Conversions between element types, one rule for both backends. From a real to an integer: towards zero, saturating
+** at the borders of int64, NaN to 0; uint8 then keeps the low 8 bits. */
+#ifndef MS_CONVERT_H
+#define MS_CONVERT_H
+
+#include "real.h"
+
+MS_HD int64_t ms_real_to_int(double x) {
+  if (!(x > -9223372036854775808.0)) /* NaN too */
+    return x != x ? 0 : INT64_MIN;
+  return x < 9223372036854775808.0 ? (int64_t)x : INT64_MAX;
+}
+
+MS_HD uint8_t ms_real_to_u8(ms_real x) {
+  return x >= 0 && x < 256 ? (uint8_t)(int)x : (uint8_t)ms_real_to_int(x);
+}
+
+/* A spike byte: round(value / scale), halves to even, clamped to [0, 255]; NaN is 0. */
+MS_HD uint8_t ms_real_to_spike(ms_real x, ms_real scale) {
+  ms_real n = MS_FN(rint)(x / scale);
+  return n > 0 ? (uint8_t)(int)(n < 255 ? n : 255) : 0;
+}
+
+#endif
