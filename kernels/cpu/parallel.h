@@ -14,24 +14,26 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get the default.
+/* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get the
+*default.
 ** Under a sanitizer the resolver would run before the sanitizer's own start. */
-#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__) && !defined(MS_NO_CLONES)
+#if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MS_NO_CLONES)
 #define MS_HOT __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define MS_HOT
 #endif
 
 /* -O2 of gcc vectorises little by itself. */
+#define MS_PRAGMA(text) _Pragma(#text)
 #define MS_SIMD _Pragma("omp simd")
+#define MS_SIMD_SUM(sum) MS_PRAGMA(omp simd reduction(+ : sum))
 
 /* Below this many elements starting threads costs more than it saves. */
 #define MS_PARALLEL_MIN 32768
 
 #define MS_WORTH(n, cost) ((n) > 1 && (n) * (cost) >= MS_PARALLEL_MIN)
 
-#define MS_PRAGMA(text) _Pragma(#text)
 #define ms_parallel_for(i, n, cost)                                                                 \
   MS_PRAGMA(omp parallel for schedule(static) num_threads(ms_cpu_threads()) if (MS_WORTH(n, cost))) \
   for (int64_t i = 0; i < (n); i++)

@@ -32,13 +32,16 @@ MS_HD ms_real ms_trt_value_at(ms_real w, ms_real c, ms_real lambda, ms_real eps)
   return lambda * w * w / (1 + c * (MS_FN(fabs)(w) + eps));
 }
 
+/* q * (1 + a * q) of one t, m = |w|. */
+MS_HD ms_real ms_trt_grad_term(ms_real m, ms_real c, ms_real eps) {
+  ms_real a = MS_FN(fma)(c, eps, MS_R(1)), q = 1 / MS_FN(fma)(c, m, a);
+  return q * MS_FN(fma)(a, q, MS_R(1));
+}
+
 MS_HD ms_real ms_trt_grad_at(ms_real w, const ms_trt *r) {
   ms_real m = MS_FN(fabs)(w), sum = 0;
-  for (int t = 0; t < r->steps; t++) {
-    ms_real a = MS_FN(fma)(r->c[t], r->eps, MS_R(1));
-    ms_real q = 1 / MS_FN(fma)(r->c[t], m, a);
-    sum += q * MS_FN(fma)(a, q, MS_R(1));
-  }
+  for (int t = 0; t < r->steps; t++)
+    sum += ms_trt_grad_term(m, r->c[t], r->eps);
   return r->lambda * w * sum;
 }
 
@@ -49,28 +52,63 @@ MS_HD void ms_hyper_step(ms_hyper *h) {
   h->correction2 = 1 - pow(h->beta2, h->step);
 }
 
-/* PyTorch's SGD: d = g + wd * w; buf = first ? d : momentum * buf + (1 - dampening) * d; step along buf (Nesterov: d + momentum * buf). */
-MS_HD ms_real ms_sgd(ms_real w, ms_real g, ms_real *buf, const ms_hyper *h) {
-  ms_real d = MS_FN(fma)(MS_R(h->weight_decay), w, h->maximize ? -g : g), momentum = MS_R(h->momentum);
-  if (momentum != 0) {
-    *buf = h->first ? d : momentum * *buf + MS_R(1 - h->dampening) * d;
-    d = h->nesterov ? MS_FN(fma)(momentum, *buf, d) : *buf;
-  }
-  return w - MS_R(h->lr) * d;
+/* PyTorch's SGD: d = g + wd * w; buf = first ? d : momentum * buf + (1 - dampening) * d; step along buf (Nesterov:
+** d + momentum * buf). The settings as reals, computed in double once for many elements: */
+typedef struct ms_sgd_step {
+  ms_real lr, decay, momentum, keep, take; /* buf = keep * buf + take * d */
+  int nesterov, maximize;
+} ms_sgd_step;
+
+MS_HD ms_sgd_step ms_sgd_step_of(const ms_hyper *h) {
+  ms_sgd_step k = {MS_R(h->lr),
+                   MS_R(h->weight_decay),
+                   MS_R(h->momentum),
+                   h->first ? MS_R(0) : MS_R(h->momentum),
+                   h->first ? MS_R(1) : MS_R(1 - h->dampening),
+                   h->nesterov,
+                   h->maximize};
+  return k;
 }
 
-/* Kingma & Ba 2015, Algorithm 1, in PyTorch's order of operations; decoupled: Loshchilov & Hutter 2019 (AdamW). */
-MS_HD ms_real ms_adam(ms_real w, ms_real g, ms_real *m, ms_real *v, const ms_hyper *h) {
-  ms_real b1 = MS_R(h->beta1), b2 = MS_R(h->beta2), wd = MS_R(h->weight_decay);
-  if (h->maximize)
-    g = -g;
-  if (h->decoupled)
-    w *= MS_R(1 - h->lr * h->weight_decay);
-  else
-    g = MS_FN(fma)(wd, w, g);
-  *m = MS_FN(fma)(b1, *m, (1 - b1) * g);
-  *v = MS_FN(fma)(b2, *v, (1 - b2) * g * g);
-  return w - MS_R(h->lr / h->correction1) * *m / (MS_FN(sqrt)(*v) / MS_R(sqrt(h->correction2)) + MS_R(h->eps));
+/* The new w. buf is left alone without momentum. */
+MS_HD ms_real ms_sgd(ms_real w, ms_real g, ms_real *buf, const ms_sgd_step *k) {
+  ms_real d = MS_FN(fma)(k->decay, w, k->maximize ? -g : g);
+  if (k->momentum != 0) {
+    *buf = MS_FN(fma)(k->keep, *buf, k->take * d);
+    d = k->nesterov ? MS_FN(fma)(k->momentum, *buf, d) : *buf;
+  }
+  return MS_FN(fma)(-k->lr, d, w);
+}
+
+/* Kingma & Ba 2015, Algorithm 1, in PyTorch's order of operations: w - lr / c1 * m / (sqrt(v) / sqrt(c2) + eps);
+** decoupled: Loshchilov & Hutter 2019 (AdamW). 1 - beta2 is taken in double: in float it would be off by 5e-5. */
+typedef struct ms_adam_step {
+  ms_real beta1, take1, beta2, take2;
+  ms_real decay, shrink; /* coupled and decoupled weight decay: at most one acts */
+  ms_real rate, root, eps; /* lr / c1, sqrt(c2) */
+  int maximize;
+} ms_adam_step;
+
+MS_HD ms_adam_step ms_adam_step_of(const ms_hyper *h) {
+  ms_adam_step k = {MS_R(h->beta1),
+                    MS_R(1 - h->beta1),
+                    MS_R(h->beta2),
+                    MS_R(1 - h->beta2),
+                    h->decoupled ? MS_R(0) : MS_R(h->weight_decay),
+                    h->decoupled ? MS_R(1 - h->lr * h->weight_decay) : MS_R(1),
+                    MS_R(h->lr / h->correction1),
+                    MS_R(sqrt(h->correction2)),
+                    MS_R(h->eps),
+                    h->maximize};
+  return k;
+}
+
+/* The new w; m and v are the moments. */
+MS_HD ms_real ms_adam(ms_real w, ms_real g, ms_real *m, ms_real *v, const ms_adam_step *k) {
+  g = MS_FN(fma)(k->decay, w, k->maximize ? -g : g);
+  *m = MS_FN(fma)(k->beta1, *m, k->take1 * g);
+  *v = MS_FN(fma)(k->beta2, *v, k->take2 * g * g);
+  return k->shrink * w - k->rate * *m / (MS_FN(sqrt)(*v) / k->root + k->eps);
 }
 
 #endif

@@ -21,9 +21,9 @@ MS_HD ms_real ms_surrogate_grad(int kind, ms_real u, ms_real a) {
   ms_real m = MS_FN(fabs)(u);
   switch (kind) {
   case MS_SURROGATE_TRIANGLE:
-    return MS_FN(fmax)(MS_R(0), a - m) / (a * a);
+    return (a > m ? a - m : MS_R(0)) * (1 / (a * a));
   case MS_SURROGATE_RECTANGLE:
-    return m * 2 * a < 1 ? a : MS_R(0);
+    return 2 * a * m < 1 ? a : MS_R(0);
   case MS_SURROGATE_ATAN: {
     ms_real x = MS_R(1.5707963267948966) * a * u;
     return a / 2 / (1 + x * x);
@@ -33,7 +33,7 @@ MS_HD ms_real ms_surrogate_grad(int kind, ms_real u, ms_real a) {
     return a * e / ((1 + e) * (1 + e));
   }
   case MS_SURROGATE_QGATE:
-    return MS_FN(fmax)(MS_R(0), a - a * a * m);
+    return a * m < 1 ? a - a * a * m : MS_R(0);
   default:
     return MS_R(0);
   }
