@@ -1,0 +1,145 @@
+#include "idx.h"
+#include "stream.h"
+#include <string.h>
+
+typedef struct idx_header {
+  int type, width; /* bytes of an element */
+  int ndim;
+  int64_t size[MS_MAX_DIMS], elements;
+} idx_header;
+
+static ms_status damaged(const ms_stream_in *s, ms_error *err, const char *what) {
+  return ms_fail(err, MS_EFORMAT, "%s: %.400s: damaged file: byte %lld: %s", s->op, s->path, (long long)s->at, what);
+}
+
+static ms_status read_exactly(ms_stream_in *s, void *out, size_t n, ms_error *err) {
+  size_t got;
+  ms_status status = ms_stream_read(s, out, n, &got, err);
+  if (!status && got < n)
+    status = damaged(s, err, "the file ends too early");
+  return status;
+}
+
+/* Element i of big-endian data, as its bits in host order. */
+static uint64_t big_endian(const unsigned char *p, int width) {
+  uint64_t v = 0;
+  for (int i = 0; i < width; i++)
+    v = v << 8 | p[i];
+  return v;
+}
+
+static ms_status read_header(ms_stream_in *s, idx_header *h, ms_error *err) {
+  static const unsigned char width[] = {[0x08] = 1, [0x09] = 1, [0x0b] = 2, [0x0c] = 4, [0x0d] = 4, [0x0e] = 8};
+  unsigned char b[4];
+  ms_status status = read_exactly(s, b, 4, err);
+  if (status)
+    return status;
+  if (b[0] || b[1])
+    return damaged(s, err, "not an IDX file: it must begin with two zero bytes");
+  if (b[2] >= sizeof width || !width[b[2]])
+    return damaged(s, err, "unknown element type");
+  if (b[3] > MS_MAX_DIMS)
+    return damaged(s, err, "too many dimensions");
+  *h = (idx_header){.type = b[2], .width = width[b[2]], .ndim = b[3], .elements = 1};
+  for (int d = 0; d < h->ndim; d++) {
+    if ((status = read_exactly(s, b, 4, err)))
+      return status;
+    h->size[d] = (int64_t)big_endian(b, 4);
+    if (__builtin_mul_overflow(h->elements, h->size[d], &h->elements))
+      return damaged(s, err, "the sizes overflow");
+  }
+  /* Before memory is asked for: can the file hold this much at all? */
+  int64_t bytes;
+  if (__builtin_mul_overflow(h->elements, (int64_t)h->width, &bytes) || bytes > ms_stream_most(s))
+    return ms_fail(err, MS_EFORMAT, "%s: %.400s: damaged file: %lld bytes cannot hold %s elements of %d bytes", s->op,
+                   s->path, (long long)s->file_bytes, ms_shape_text(h->ndim, h->size).s, h->width);
+  return MS_OK;
+}
+
+static ms_dtype target(int type) {
+  return type == 0x08 ? MS_U8 : type <= 0x0c ? MS_I64 : MS_F32;
+}
+
+/* to[i] = from[i] */
+static void convert(const idx_header *h, void *to, const unsigned char *from) {
+  int64_t *integer = to;
+  ms_real *real = to;
+  for (int64_t i = 0; i < h->elements; i++, from += h->width) {
+    uint64_t bits = big_endian(from, h->width);
+    uint32_t low = (uint32_t)bits;
+    float f;
+    double d;
+    switch (h->type) {
+    case 0x09:
+      integer[i] = (int8_t)bits;
+      break;
+    case 0x0b:
+      integer[i] = (int16_t)bits;
+      break;
+    case 0x0c:
+      integer[i] = (int32_t)low;
+      break;
+    case 0x0d:
+      memcpy(&f, &low, sizeof f);
+      real[i] = (ms_real)f;
+      break;
+    default:
+      memcpy(&d, &bits, sizeof d);
+      real[i] = (ms_real)d;
+    }
+  }
+}
+
+static ms_status read_values(ms_tensor *t, ms_stream_in *s, const idx_header *h, ms_error *err) {
+  size_t bytes = (size_t)(h->elements * h->width), got;
+  unsigned char extra;
+  void *wide = NULL;
+  unsigned char *raw = ms_alloc(bytes + 1);
+  ms_status status;
+  if (!raw)
+    return ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %zu bytes", s->op, s->path, bytes);
+  if ((status = read_exactly(s, raw, bytes, err)) || (status = ms_stream_read(s, &extra, 1, &got, err)))
+    goto done;
+  if (got) {
+    status = damaged(s, err, "more data than the header says");
+    goto done;
+  }
+  if (h->elements == 0)
+    goto done;
+  if (t->dtype == MS_U8) {
+    status = ms_write(t, raw, err);
+    goto done;
+  }
+  wide = ms_alloc((size_t)h->elements * ms_dtype_size(t->dtype));
+  if (!wide) {
+    status = ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %s", s->op, s->path, ms_tensor_text(t).s);
+    goto done;
+  }
+  convert(h, wide, raw);
+  status = ms_write(t, wide, err);
+done:
+  ms_free(wide);
+  ms_free(raw);
+  return status;
+}
+
+ms_status ms_idx_read(ms_tensor **out, const char *path, ms_error *err) {
+  ms_stream_in s;
+  idx_header h;
+  ms_tensor *t = NULL;
+  *out = NULL;
+  ms_status status = ms_stream_open(&s, "read_idx", path, err);
+  if (status)
+    return status;
+  status = read_header(&s, &h, err);
+  if (!status)
+    status = ms_tensor_new(&t, ms_device_cpu(), target(h.type), h.ndim, h.size, err);
+  if (!status)
+    status = read_values(t, &s, &h, err);
+  ms_stream_close(&s);
+  if (status)
+    ms_release(t);
+  else
+    *out = t;
+  return status;
+}

@@ -1,0 +1,10 @@
+/* IDX files (MNIST, Fashion-MNIST, EMNIST), plain or gzip. Strict: every byte must be accounted for. */
+#ifndef MS_IDX_H
+#define MS_IDX_H
+
+#include "../tensor.h"
+
+/* A CPU tensor of the file's shape: u8 as uint8; i8, i16, i32 as int64; f32, f64 as float32. */
+ms_status ms_idx_read(ms_tensor **out, const char *path, ms_error *err);
+
+#endif
