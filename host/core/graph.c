@@ -467,8 +467,7 @@ ms_status ms_set_grad(ms_tensor *leaf, ms_tensor *g, ms_error *err) {
     return st;
   ms_release(leaf->grad);
   leaf->grad = grad;
-  if (leaf->pending)
-    leaf->pending->set = 0;
+  ms_pending_drop(leaf);
   return MS_OK;
 }
 

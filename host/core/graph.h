@@ -71,8 +71,6 @@ ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err);
 ms_status ms_set_grad(ms_tensor *leaf, ms_tensor *g, ms_error *err); /* g NULL: none, pending term dropped */
 ms_status ms_set_requires_grad(ms_tensor *t, int on, ms_error *err);
 void ms_node_release(ms_node *n); /* iterative: chains of any length */
-/* 1 while ms_backward fills .grad: an op may then leave a pending term on a leaf. 0 under ms_grad_of, where it must return the gradient. */
-int ms_fills_leaves(void);
 
 /* An op whose backward is someone else's code (Lua). call gets the node's ud and fills din like ms_op.backward. */
 typedef struct ms_callback {

@@ -75,6 +75,8 @@ ms_status ms_conv2d(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err);
 /* Synaptic operations of a layer on x: out[0] non-zero inputs, out[1] outputs they reach, summed over the whole tensor. Synchronises. */
 ms_status ms_conv2d_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err);
+/* Frees the plans kept for each shape. */
+void ms_conv_plans_clear(void);
 ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_error *err);
 
 /* ---- op_pool.c: x [N, C, H, W] or [T, N, C, H, W] ---- */
@@ -104,7 +106,12 @@ struct ms_lazy {
   int64_t repeat, c;
   double gain;
   int training;
+  uint32_t y_version, r_version; /* of their storages: written since means too late to compute */
 };
+/* t's record, when a fused consumer may read it in place of t; NULL when t is not lazy or was written in place. */
+ms_lazy *ms_lazy_of(const ms_tensor *t);
+/* The inputs of a lazy tensor are still what they were. */
+ms_status ms_lazy_check(const ms_lazy *l, ms_error *err);
 /* Gives t its memory (ms_materialise of a lazy tensor); the lazy record stays, for a fused consumer. */
 ms_status ms_lazy_materialise(ms_tensor *t, ms_error *err);
 ms_lazy *ms_lazy_retain(ms_lazy *l);

@@ -14,8 +14,8 @@ ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
 /* Base pointers; grad is allocated when first asked for. */
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err);
 
-/* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents undefined. *out is
-** NULL for a leaf in no arena. A gradient that someone still holds there moves to memory of its own first, values kept. */
+/* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents undefined. A gradient that
+** someone still holds there moves to memory of its own first, values kept. A leaf that is no whole parameter of an arena gets fresh memory. */
 ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 
 /* ---- pending TRT terms (decision 14) ---- */

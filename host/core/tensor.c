@@ -1,6 +1,7 @@
 #include "internal.h"
 #include "loop.h"
 #include "ops.h"
+#include "params.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -207,7 +208,7 @@ void ms_release(ms_tensor *t) {
   ms_release(t->grad);
   if (t->lazy)
     ms_lazy_release(t->lazy);
-  ms_free(t->pending);
+  ms_pending_drop(t);
   ms_storage_release(t->storage);
   ms_live_counters()->tensors--;
   ms_free(t);
@@ -250,17 +251,27 @@ static ms_status copy_strided(ms_tensor **out, ms_tensor *t, ms_dtype dtype, con
   return st;
 }
 
-ms_status ms_dense(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err) {
+/* +1: t itself where its strides and type are these already. */
+static ms_status with_strides(ms_tensor **out, ms_tensor *t, int dtype, const int64_t *stride, ms_error *err) {
   ms_status st = ms_materialise(t, err);
   if (st)
     return st;
-  if (ms_is_default(t) && (dtype < 0 || (ms_dtype)dtype == t->dtype)) {
-    *out = ms_retain(t);
-    return MS_OK;
-  }
+  if (!ms_has_strides(t, stride) || (dtype >= 0 && (ms_dtype)dtype != t->dtype))
+    return copy_strided(out, t, dtype < 0 ? t->dtype : (ms_dtype)dtype, stride, err);
+  *out = ms_retain(t);
+  return MS_OK;
+}
+
+ms_status ms_dense(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err) {
   int64_t stride[MS_MAX_DIMS];
   ms_default_strides(t->ndim, t->size, stride);
-  return copy_strided(out, t, dtype < 0 ? t->dtype : (ms_dtype)dtype, stride, err);
+  return with_strides(out, t, dtype, stride, err);
+}
+
+ms_status ms_dense_rows(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err) {
+  int64_t stride[MS_MAX_DIMS];
+  ms_row_major_strides(t->ndim, t->size, stride);
+  return with_strides(out, t, dtype, stride, err);
 }
 
 /* The type in which t's values cross the border to the host. */
@@ -269,20 +280,12 @@ static ms_dtype host_dtype(const ms_tensor *t) {
 }
 
 ms_status ms_read(ms_tensor *t, void *host, ms_error *err) {
-  int64_t stride[MS_MAX_DIMS];
   ms_tensor *rows = NULL;
   ms_data data;
-  ms_row_major_strides(t->ndim, t->size, stride);
-  ms_status st = ms_materialise(t, err);
-  if (st || ms_numel(t) == 0)
-    return st;
-  if (t->dtype == host_dtype(t) && ms_has_strides(t, stride))
-    rows = ms_retain(t);
-  else
-    st = copy_strided(&rows, t, host_dtype(t), stride, err);
+  ms_status st = ms_dense_rows(&rows, t, host_dtype(t), err);
   if (!st)
     st = ms_data_of(&data, rows, err);
-  if (!st) {
+  if (!st && ms_numel(t)) {
     ms_device *d = ms_tensor_device(t);
     size_t bytes = (size_t)ms_numel(t) * ms_dtype_size(data.dtype);
     st = ms_row(d, d->k->copy_bytes(d->stream, host, data.p, bytes, MS_COPY_DEVICE_TO_HOST), "read", err);
@@ -328,18 +331,19 @@ ms_status ms_begin_write(ms_tensor *t, const char *op, ms_error *err) {
   if (st)
     return st;
   if (ms_grad_enabled() && t->requires_grad && !t->node)
-    return ms_fail(err, MS_EGRAPH, "%s: %s%s%s is a leaf that requires grad; change it in place inside ms.no_grad only",
-                   op, t->name[0] ? "'" : "", t->name[0] ? t->name : "the tensor", t->name[0] ? "'" : "");
-  if (ms_grad_enabled() && t->requires_grad && t->nonleaf_view)
-    return ms_fail(
-        err, MS_EGRAPH,
-        "%s: the tensor shares memory with another tensor of the graph; use the form without '_', or ms.no_grad", op);
+    return ms_fail(err, MS_EGRAPH, "%s: %s%s%s is a leaf that requires grad; change it in place inside ms.no_grad only", op,
+                   t->name[0] ? "'" : "", t->name[0] ? t->name : "the tensor", t->name[0] ? "'" : "");
+  if (ms_grad_enabled() && t->requires_grad)
+    return ms_fail(err, MS_EGRAPH, "%s: the tensor is a result of '%s' and part of the graph; use the form without '_', or ms.no_grad", op,
+                   t->node->op->name);
   for (int d = 0; d < t->ndim; d++)
     if (t->stride[d] == 0 && t->size[d] > 1)
       return ms_fail(err, MS_EINVAL, "%s: the tensor repeats its memory (an expanded view); clone it first", op);
   if (t->dtype == MS_SPIKE && t->nonleaf_view)
     return ms_fail(err, MS_ETYPE,
                    "%s: a spike tensor that shares memory with a view is read-only; convert it to float32 first", op);
+  if (t->storage->arena && (st = ms_pending_settle(t->storage, err)))
+    return st;
   if (t->lazy) {
     ms_lazy_release(t->lazy);
     t->lazy = NULL;

@@ -63,6 +63,7 @@ MS_HD void gradient_strip(const ms_optim_args *a, const ms_range *r, int64_t at,
     MS_SIMD for (int64_t j = 0; j < n; j++) sum[j] += ms_trt_grad_term(MS_FN(fabs)(w[j]), c, eps);
   }
   MS_SIMD for (int64_t j = 0; j < n; j++) g[j] = MS_FN(fma)(scale, lambda * w[j] * sum[j], g[j]);
+  memcpy(a->grad + at, g, (size_t)n * sizeof *g);
 }
 
 static void shadow_strip(const ms_optim_args *a, int64_t at, int64_t n) {
