@@ -64,9 +64,20 @@ MS_HD void fire_row(ms_neuron p, int64_t len, const ms_real *h, uint8_t *bytes, 
   }
 }
 
+MS_HD void count_row(int64_t len, const uint8_t *bytes, const ms_real *reals, uint32_t *count) {
+  if (bytes) {
+    MS_SIMD for (int64_t j = 0; j < len; j++) count[j] += bytes[j];
+  } else if (reals) {
+    MS_SIMD for (int64_t j = 0; j < len; j++) count[j] += reals[j] > MS_R(0.5);
+  }
+}
+
 MS_HD void first_row(const layer *l, const ms_tile *k, ms_real *v) {
-  for (int64_t j = 0; j < k->len; j++)
-    v[j] = l->f->v0 ? l->f->v0[k->at + j] : l->p.v_init;
+  if (l->f->v0) {
+    memcpy(v, l->f->v0 + k->at, (size_t)k->len * sizeof *v);
+    return;
+  }
+  MS_SIMD for (int64_t j = 0; j < k->len; j++) v[j] = l->p.v_init;
 }
 
 /* counts [T][row]: spikes of this chunk, or NULL. */
@@ -84,10 +95,8 @@ MS_HOT static void forward_chunk(const layer *l, int64_t chunk, uint32_t *counts
       ms_real *reals = f->s.p && f->s.dtype == MS_F32 ? (ms_real *)f->s.p + at : NULL;
       charge_row(l, &k, step, v, h);
       fire_row(l->p, k.len, h, bytes, reals, v);
-      if (counts) {
-        uint32_t *count = counts + step * l->t.row + k.phase;
-        MS_SIMD for (int64_t j = 0; j < k.len; j++) count[j] += bytes ? bytes[j] : (uint32_t)(reals[j] > MS_R(0.5));
-      }
+      if (counts)
+        count_row(k.len, bytes, reals, counts + step * l->t.row + k.phase);
     }
     if (f->v)
       memcpy(f->v + k.at, v, (size_t)k.len * sizeof *v);
@@ -120,8 +129,9 @@ ms_status ms_cpu_neuron(ms_stream *s, const ms_neuron_args *f) {
   if (f->counts) {
     memset(f->counts, 0, (size_t)(f->steps * f->c) * sizeof *f->counts);
     for (int64_t i = 0; i < l.t.chunks * f->steps; i++)
-      for (int64_t j = 0; j < row; j++)
-        f->counts[i % f->steps * f->c + j % f->c] += counts[i * row + j];
+      for (int64_t j = 0; j < row; j += f->c)
+        for (int64_t ch = 0; ch < f->c; ch++)
+          f->counts[i % f->steps * f->c + ch] += counts[i * row + j + ch];
   }
   return MS_OK;
 }
@@ -168,15 +178,13 @@ MS_HD double plif_row(const layer *l, const ms_tile *k, int64_t step, const ms_r
   return sum;
 }
 
-/* Writes a * d, with a NULL for 1, as the gradient of what walks t with `stride`; a static operand (stride 0) gathers.
- */
-MS_HD void emit_row(const layer *l, const ms_tile *k, int64_t step, int64_t stride, const ms_real *a, const ms_real *d,
-                    ms_real *out) {
+/* Writes d as the gradient of what walks t with `stride`; a static operand (stride 0) gathers. */
+MS_HD void emit_row(const layer *l, const ms_tile *k, int64_t step, int64_t stride, const ms_real *d, ms_real *out) {
   ms_real *o = out + step * stride + k->at;
   if (stride == 0 && step < l->f->steps - 1) {
-    MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] += a ? a[j] * d[j] : d[j];
+    MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] += d[j];
   } else {
-    MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] = a ? a[j] * d[j] : d[j];
+    memcpy(o, d, (size_t)k->len * sizeof *d);
   }
 }
 
@@ -187,11 +195,15 @@ MS_HD double backward_tile(const layer *l, const ms_tile *k, const ms_real *hs, 
   int statistics = l->a && g->norm_training;
   ms_real *out = statistics ? (g->dy ? g->g : NULL) : g->dy;
   const ms_real *factor = l->a && !statistics ? l->a + k->phase : NULL;
-  ms_real gv[MS_TILE], gs[MS_TILE] = {0}, sur[MS_TILE], d[MS_TILE], ybuf[MS_TILE];
+  ms_real gv[MS_TILE], gs[MS_TILE], sur[MS_TILE], d[MS_TILE], ybuf[MS_TILE];
   ms_real sum_g[MS_TILE] = {0}, sum_gx[MS_TILE] = {0}, gain = l->p.gain;
   double dk = 0;
-  for (int64_t j = 0; j < k->len; j++)
-    gv[j] = g->gv ? g->gv[k->at + j] : MS_R(0);
+  if (!g->gs.p)
+    memset(gs, 0, sizeof gs);
+  if (g->gv)
+    memcpy(gv, g->gv + k->at, (size_t)k->len * sizeof *gv);
+  else
+    memset(gv, 0, (size_t)k->len * sizeof *gv);
   for (int64_t step = f->steps - 1; step >= 0; step--) {
     const ms_real *h = hs + step * MS_TILE;
     const ms_real *s = g->gs.p ? ms_tile_load(g->gs, step * g->gs_step + k->at, k->len, gs) : gs;
@@ -199,13 +211,16 @@ MS_HD double backward_tile(const layer *l, const ms_tile *k, const ms_real *hs, 
     if (g->dw)
       dk += plif_row(l, k, step, h, d);
     MS_SIMD for (int64_t j = 0; j < k->len; j++) d[j] *= gain;
-    if (out)
-      emit_row(l, k, step, f->y_step, factor, d, out);
     if (g->dr)
-      emit_row(l, k, step, f->r_step, NULL, d, g->dr);
+      emit_row(l, k, step, f->r_step, d, g->dr);
     if (part)
       ms_norm_sums_row(k->len, d, ms_tile_load(f->y, step * f->y_step + k->at, k->len, ybuf), l->mean + k->phase, sum_g,
                        sum_gx);
+    if (factor) {
+      MS_SIMD for (int64_t j = 0; j < k->len; j++) d[j] *= factor[j];
+    }
+    if (out)
+      emit_row(l, k, step, f->y_step, d, out);
   }
   if (g->dv0)
     memcpy(g->dv0 + k->at, gv, (size_t)k->len * sizeof *gv);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define MS_TILE 512
+#define MS_LANES 64
 
 typedef struct ms_tiling {
   int64_t n, c;      /* elements, channels */
@@ -25,8 +26,12 @@ typedef struct ms_tile {
   int64_t at, phase, len; /* first element, its place in the row, elements: 0 after the last tile */
 } ms_tile;
 
+/* The row is a multiple of MS_LANES where that does not make it long, so that no tile ends in a scalar remainder. */
 static inline ms_tiling ms_tiling_of(int64_t n, int64_t c) {
-  ms_tiling t = {.n = n, .c = c, .row = c < MS_TILE ? MS_TILE / c * c : c};
+  int64_t even = c & -c, unit = even < MS_LANES ? c * (MS_LANES / even) : c;
+  if (unit > 8 * MS_TILE)
+    unit = c;
+  ms_tiling t = {.n = n, .c = c, .row = unit < MS_TILE ? MS_TILE / unit * unit : unit};
   t.rows = ms_ceil_div(n, t.row);
   int64_t most = ms_min64(64, ms_max64(4, (1 << 18) / t.row));
   t.chunks = ms_max64(1, ms_min64(most, t.rows / 8));

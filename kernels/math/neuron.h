@@ -43,27 +43,25 @@ MS_HD ms_real ms_charge(const ms_neuron *p, ms_real v, ms_real x) {
   return MS_FN(fma)(p->leak, v, MS_FN(fma)(p->gain, x, p->bias));
 }
 
+/* The switches below choose between values, not between paths: the compiler can turn loops over them into vectors. */
 MS_HD ms_real ms_fire(const ms_neuron *p, ms_real h) {
   ms_real u = h - p->threshold;
 #ifdef MS_SMOOTH
   return ms_surrogate_primitive(p->surrogate, u, p->alpha);
 #else
-  return (p->ge ? u >= 0 : u > 0) ? MS_R(1) : MS_R(0);
+  return (u > 0) | ((u == 0) & (p->ge != 0)) ? MS_R(1) : MS_R(0);
 #endif
 }
 
 MS_HD ms_real ms_reset(const ms_neuron *p, ms_real h, ms_real s) {
-  if (p->soft)
-    return MS_FN(fma)(-s, p->threshold, h);
-  return MS_FN(fma)(s, p->v_reset, (MS_R(1) - s) * h);
+  ms_real rest = p->soft ? h : (MS_R(1) - s) * h, jump = p->soft ? -p->threshold : p->v_reset;
+  return MS_FN(fma)(s, jump, rest);
 }
 
 /* dL/dh of one step. `sur` is the surrogate's derivative at h. */
 MS_HD ms_real ms_neuron_dh(const ms_neuron *p, ms_real h, ms_real s, ms_real sur, ms_real gs, ms_real gv) {
-  ms_real ds = gs;
-  if (!p->detach)
-    ds += gv * (p->soft ? -p->threshold : p->v_reset - h);
-  return MS_FN(fma)(sur, ds, p->soft ? gv : gv * (MS_R(1) - s));
+  ms_real jump = p->soft ? -p->threshold : p->v_reset - h, keep = p->soft ? gv : gv * (MS_R(1) - s);
+  return MS_FN(fma)(sur, p->detach ? gs : gs + gv * jump, keep);
 }
 
 #endif
