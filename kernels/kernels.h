@@ -316,7 +316,8 @@ typedef struct ms_backend {
   ms_status (*log_softmax)(ms_stream *s, ms_real *out, const ms_real *x, int64_t rows, int64_t n);
   ms_status (*log_softmax_grad)(ms_stream *s, ms_real *dx, const ms_real *g, const ms_real *out, int64_t rows, int64_t n);
   /* Along one dimension of x [outer, n, inner] (contiguous, any type of `width` bytes): out[o, j, i] = x[o, index[o, j, i], i] with
-  ** index [outer, m, inner]; scatter_add is its transpose for reals, adding in order of j. An index outside [0, n) sets *bad = 1 (device). */
+  ** index [outer, m, inner]; scatter_add is its transpose for reals: it adds to what out holds, in order of j. gather writes 0 and
+  ** sets *bad = 1 (device) for an index outside [0, n), scatter_add skips it. */
   ms_status (*gather)(ms_stream *s, void *out, const void *x, const int64_t *index, int64_t outer, int64_t n, int64_t m,
                       int64_t inner, int width, int64_t *bad);
   ms_status (*scatter_add)(ms_stream *s, ms_real *out, const ms_real *g, const int64_t *index, int64_t outer, int64_t n, int64_t m,

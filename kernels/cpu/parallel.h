@@ -6,16 +6,14 @@
 **   ms_parallel_for(i, n, cost) body;     iterations 0..n of about `cost` elements each; serial when that is little
 **
 ** The body of a parallel loop calls a static function marked MS_HOT: gcc compiles those for AVX-512, AVX2 and plain
-*x86-64
-** and picks at load time. Floating-point contraction is off, so that all three give the same bits. */
+** x86-64 and picks at load time. Floating-point contraction is off, so that all three give the same bits. */
 #ifndef MS_PARALLEL_H
 #define MS_PARALLEL_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get the
-*default.
+/* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get "default".
 ** Under a sanitizer the resolver would run before the sanitizer's own start. */
 #if defined(__x86_64__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(MS_NO_CLONES)
