@@ -177,10 +177,26 @@ ms_device *ms_check_device(lua_State *L, int index) {
 
 /* ---- crossing ---- */
 
+/* Position of the nearest caller outside the library's own Lua modules, as luaL_where gives it. */
+static void push_where(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "S", &ar);
+    if (strncmp(ar.source, "@moonspike/", 11) != 0 && (level == 1 || *ar.what != 'C')) {
+      luaL_where(L, level);
+      return;
+    }
+  }
+  luaL_where(L, 1);
+}
+
 int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults) {
   if (status == MS_OK)
     return nresults;
-  return luaL_error(L, "%s", status == MS_EINTR ? "interrupted!" : err->text);
+  push_where(L);
+  lua_pushstring(L, status == MS_EINTR ? "interrupted!" : err->text);
+  lua_concat(L, 2);
+  return lua_error(L);
 }
 
 int ms_finish_env(lua_State *L, ms_status status, const ms_error *err, int nresults) {

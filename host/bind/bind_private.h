@@ -23,20 +23,25 @@ void ms_store_element(lua_State *L, int index, void *host, ms_dtype dtype, int64
 /* Reads a number or a nested table into a fresh userdata; raises on ragged tables, naming the position. */
 void *ms_push_nested(lua_State *L, int index, const char *op, ms_dtype dtype, int *ndim, int64_t size[MS_MAX_DIMS]);
 
-/* ---- bind_tensor.c ---- */
-ms_dtype ms_check_dtype(lua_State *L, int index, const char *arg);
+/* ---- bind_create.c ---- */
+ms_dtype ms_dtype_of(lua_State *L, const char *op, const char *arg, const char *name); /* raises on an unknown name */
 /* The optional random key at `index`: a name (keyed by the seed), an integer from random.key, or nil: the default stream. */
 ms_philox_key ms_check_key(lua_State *L, int index, const char *arg);
-void ms_push_shape(lua_State *L, const ms_tensor *t);
+int ms_open_create(lua_State *L);
 
-/* ---- metamethods and methods that live in other files ---- */
-int ms_tensor_tostring(lua_State *L); /* bind_print.c */
-int ms_tensor_index(lua_State *L, ms_tensor *t);  /* bind_index.c: t[key], key at 2 */
+/* ---- bind_tensor.c ---- */
+void ms_push_shape(lua_State *L, const ms_tensor *t);
+void ms_push_methods(lua_State *L); /* the table of methods of class Tensor */
+
+/* ---- functions that are also methods, and metamethods, by file ---- */
+extern const ms_reg ms_math_functions[];     /* bind_math.c */
+extern const ms_reg ms_reduce_functions[];   /* bind_reduce.c */
+extern const ms_reg ms_view_functions[];     /* bind_view.c */
+extern const ms_reg ms_inplace_functions[];  /* bind_inplace.c */
+extern const ms_reg ms_tensor_functions[];   /* bind_tensor.c */
+int ms_tensor_tostring(lua_State *L);        /* bind_print.c */
+int ms_tensor_select(lua_State *L, ms_tensor *t); /* bind_index.c: t[key], key at 2 */
 int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, value at 3 */
-extern const ms_reg ms_math_functions[];    /* bind_ops.c */
-extern const ms_reg ms_view_functions[];    /* bind_view.c */
-extern const ms_reg ms_inplace_functions[]; /* bind_inplace.c */
-extern const ms_reg ms_tensor_methods[];    /* bind_tensor.c */
 
 int ms_open_random(lua_State *L);
 
