@@ -1,0 +1,103 @@
+-- ms.evaluate: accuracy, loss, firing rate and synaptic operations of a network over a data set.
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local doc = require "moonspike.doc"
+local autograd = require "moonspike.autograd"
+local monitor = require "moonspike.monitor"
+local Module = require "moonspike.nn.module"
+
+local spec = { synops = o.boolean(true), progress = o.string(nil) }
+
+-- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
+-- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value.
+local function counter(net)
+  local names, list, of = {}, {}, {}
+  for name, module in net:named_modules() do names[module] = name end
+  local function trace(module, x, synops, options)
+    local entry = of[module]
+    if not entry then
+      entry = { name = names[module] or module:class(), input = x.dtype == "spike" and "spikes" or "reals", operations = 0 }
+      of[module] = entry
+      list[#list + 1] = entry
+    end
+    if x.dtype == "spike" then
+      local _, reached = synops(x, module.weight, options)
+      entry.operations = entry.operations + reached
+    else
+      entry.module = module -- its output is not known yet: counted after the call
+    end
+  end
+  -- MACs of layers fed reals: outputs times the inputs of one output.
+  local function settle()
+    for _, entry in ipairs(list) do
+      local module = entry.module
+      if module then
+        local outputs, inputs = 1, module.weight:numel() // module.weight.shape[1]
+        for _, n in ipairs(module._shape) do outputs = outputs * n end
+        entry.operations = entry.operations + outputs * inputs
+        entry.module = nil
+      end
+    end
+  end
+  return list, trace, settle
+end
+
+local Details = { __name = "evaluation" }
+Details.__index = Details
+function Details:__tostring()
+  local text = {}
+  for _, layer in ipairs(self) do
+    if layer.input == "reals" then text[#text + 1] = ("%s %.4g"):format(layer.name, layer.operations) end
+  end
+  return ("MACs of layers fed reals: %s"):format(#text > 0 and table.concat(text, ", ") or "none")
+end
+
+-- Puts everything back as it was, also when the network raises.
+local function evaluation_mode(net)
+  local modes = {}
+  for _, module in ipairs(net:modules()) do modes[module] = module.training end
+  net:eval()
+  local trace = monitor.trace
+  return setmetatable({}, { __close = function()
+    monitor.trace = trace
+    for module, training in next, modes do module.training = training end
+  end })
+end
+
+local function evaluate(net, loader, opts)
+  if not Module._is_module(net) then o.fail("evaluate: net: expected a module, got %s", o.show(net)) end
+  local opt = o.read("evaluate", opts, spec)
+  local mode <close> = evaluation_mode(net)
+  local grad <close> = autograd.guard(false)
+  local layers, trace, settle = counter(net)
+  if opt.synops then monitor.trace = trace end
+  local samples, correct, loss, spikes, sites = 0, 0, 0, 0, 0
+  for x, y in loader do
+    monitor.begin()
+    local logits = net(x)
+    if logits:dim() == 2 then logits = logits:unsqueeze(1) end
+    local value, _, right = core.nn.classification_loss(logits, y, { over = "mean", ce = 1, mse = 0 })
+    local n = y.shape[1]
+    samples, correct, loss = samples + n, correct + right:item(), loss + value:item() * n
+    local fired, all = monitor.firing()
+    spikes, sites = spikes + fired, sites + all
+    settle()
+  end
+  if samples == 0 then o.fail "evaluate: loader: expected at least one batch, got none" end
+  local synops = 0
+  for _, layer in ipairs(layers) do
+    layer.operations = layer.operations / samples
+    if layer.input == "spikes" then synops = synops + layer.operations end
+  end
+  return correct / samples, loss / samples, sites > 0 and spikes / sites or 0, synops, setmetatable(layers, Details)
+end
+
+return doc.set(evaluate, [[
+    ms.evaluate(net, loader[, { synops = true }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
+
+    In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t;
+    loss: cross entropy of that mean; firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
+    Conv2d and Linear fed spikes, non-zero inputs times the outputs each reaches, summed over t. Layers fed real values are
+    multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations }
+    (a static image that is computed once counts T times).]])

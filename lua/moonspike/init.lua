@@ -1,0 +1,89 @@
+-- moonspike: deep spiking networks in Lua. local ms = require "moonspike"
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local doc = require "moonspike.doc"
+local autograd = require "moonspike.autograd"
+local seeding = require "moonspike.nn.seeding"
+local checkpoint = require "moonspike.checkpoint"
+
+local ms = {}
+
+for _, part in ipairs { core.tensor, core.ops } do -- ms.zeros, ms.matmul, ...
+  for name, fn in pairs(part) do ms[name] = fn end
+end
+
+ms.nn = require "moonspike.nn"
+ms.loss = require "moonspike.loss"
+ms.optim = require "moonspike.optim"
+ms.data = require "moonspike.data"
+ms.evaluate = require "moonspike.evaluate"
+ms.progress = require "moonspike.progress"
+ms.log = require "moonspike.log"
+ms.plot = require "moonspike.plot"
+ms.json, ms.system = core.json, core.system
+ms.save, ms.load, ms.checkpoint, ms.resume = checkpoint.save, checkpoint.load, checkpoint.checkpoint, checkpoint.resume
+ms.no_grad, ms.Function, ms.grad = autograd.no_grad, autograd.Function, autograd.grad
+ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is_grad_enabled
+ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
+ms.doc = doc.set
+
+function ms.manual_seed(seed)
+  o.check("manual_seed", "seed", seed, o.integer())
+  core.random.manual_seed(seed)
+  math.randomseed(seed)
+  seeding.renew()
+end
+
+-- ms.device() -> name; ms.device(name) makes it the current one.
+function ms.device(name)
+  if name == nil then return core.device.current() end
+  o.check("device", "name", name, o.string())
+  if name == "auto" then
+    name = "cpu"
+    for _, device in ipairs(core.device.devices()) do
+      if device.name:find "^cuda" then name = device.name; break end
+    end
+  end
+  core.device.set(name)
+  return name
+end
+
+function ms.help(...) return doc.help(ms, ...) end
+
+ms.version = "unknown"
+for _, entry in ipairs(core.device.versions()) do
+  if (entry[1] or entry.name) == "moonspike" then ms.version = entry[2] or entry.version end
+end
+
+doc.set(ms.manual_seed, [[
+    ms.manual_seed(n)
+
+    Seeds everything random: initial weights, shuffling, dropout, ms.randn ..., and Lua's math.random.]])
+doc.set(ms.device, [[
+    ms.device([name]) -> name
+
+    The current device, on which tensors are made. "auto" takes a GPU where one works, else the CPU. ms.devices() lists them.]])
+doc.set(ms.help, [[
+    help(x), help "nn.LIF", help()
+
+    Prints what x is: a function, a class, an object, a name.]])
+doc.set(ms.doc, [[
+    ms.doc(value, text) -> value
+
+    Registers the text that help(value) prints.]])
+doc.set(ms, [[
+    moonspike: deep spiking neural networks, composed in Lua, computed in C.
+
+      ms.zeros ones randn tensor ...   tensors; every function is also a method: x:sum(), x:matmul(y)
+      ms.nn        modules, layers, neurons, containers, initialisers
+      ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
+      ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
+      ms.data      FashionMNIST, Images
+      ms.manual_seed  device  devices  no_grad  grad  Function
+      ms.progress  evaluate  log  plot  save  load  checkpoint  resume
+
+    Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
+    Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])
+
+return ms

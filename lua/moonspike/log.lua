@@ -1,0 +1,55 @@
+-- ms.log: one JSON object a line, flushed after each, so that a killed run leaves whole lines.
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local doc = require "moonspike.doc"
+
+local Log = { __name = "log" }
+Log.__index = Log
+
+function Log:write(row)
+  if type(row) ~= "table" then o.fail("log: row: expected a table, got %s", o.show(row)) end
+  if not self.file then o.fail("log: %s is closed", self.path) end
+  local plain = {}
+  for _, key in ipairs(o.keys(row)) do plain[key] = o.is_tensor(row[key]) and row[key]:item() or row[key] end
+  assert(self.file:write(core.json.encode(plain), "\n"))
+  assert(self.file:flush())
+  return self
+end
+
+function Log:close()
+  if self.file then self.file:close() end
+  self.file = nil
+end
+
+Log.__call, Log.__close, Log.__gc = Log.write, Log.close, Log.close
+
+local spec = { append = o.boolean(true) }
+
+local function open(path, opts)
+  o.check("log", "path", path, o.string())
+  local opt = o.read("log", opts, spec)
+  local file, why = io.open(path, opt.append and "a" or "w")
+  if not file then return nil, why end
+  return setmetatable({ path = path, file = file }, Log)
+end
+
+-- The rows of a log, in order; a last line that was cut short is left out.
+local function read(path)
+  local rows = {}
+  local file, why = io.open(path)
+  if not file then return nil, why end
+  for line in file:lines "L" do
+    if line:sub(-1) == "\n" then rows[#rows + 1] = core.json.decode(line) end
+  end
+  file:close()
+  return rows
+end
+
+local log = setmetatable({ open = open, read = read }, { __call = function(_, ...) return open(...) end })
+
+return doc.set(log, [[
+    ms.log(path[, { append = true }]) -> log, or nil, message
+
+    log{ epoch = 1, loss = l } writes one line of JSON with sorted keys (tensors of one element as numbers) and flushes it.
+    ms.log.read(path) -> list of rows.]])
