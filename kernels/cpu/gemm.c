@@ -8,50 +8,50 @@
 ** Unlike the rest of the backend this is contracted to fused multiply-adds where the machine has them. */
 #define MS_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
 
-#define MS_MICRO(isa, target, bytes, most)                                                                             \
-  typedef ms_real vec_##isa __attribute__((vector_size(bytes), aligned(sizeof(ms_real)), may_alias));                  \
-  enum { lanes_##isa = (bytes) / (int)sizeof(ms_real) };                                                               \
-  target MS_FUSED static inline __attribute__((always_inline)) void micro_##isa(                                       \
-      int rows, int64_t k, const ms_real *restrict a, int64_t a_row, int64_t a_col, const ms_real *restrict b,         \
-      ms_real *restrict c, int fresh) {                                                                                \
-    vec_##isa acc[most][2];                                                                                            \
-    _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                          \
-      acc[r][0] = fresh ? (vec_##isa){0} : *(vec_##isa *)(c + r * MS_NR);                                              \
-      acc[r][1] = fresh ? (vec_##isa){0} : *(vec_##isa *)(c + r * MS_NR + lanes_##isa);                                \
-    }                                                                                                                  \
-    for (int64_t p = 0; p < k; p++) {                                                                                  \
-      vec_##isa b0 = *(const vec_##isa *)(b + p * MS_NR), b1 = *(const vec_##isa *)(b + p * MS_NR + lanes_##isa);      \
-      _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                        \
-        ms_real x = a[p * a_col + r * a_row];                                                                          \
-        acc[r][0] += x * b0;                                                                                           \
-        acc[r][1] += x * b1;                                                                                           \
-      }                                                                                                                \
-    }                                                                                                                  \
-    _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                          \
-      *(vec_##isa *)(c + r * MS_NR) = acc[r][0];                                                                       \
-      *(vec_##isa *)(c + r * MS_NR + lanes_##isa) = acc[r][1];                                                         \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  target MS_FUSED static void tile_##isa(int transposed, int rows, int cols, int64_t k, const ms_real *a,              \
-                                         const ms_real *b, ms_real *c, int fresh) {                                    \
-    for (int j = 0; j < cols; j += 2 * lanes_##isa) {                                                                  \
-      int r = 0;                                                                                                       \
-      if (transposed) {                                                                                                \
-        for (; rows - r >= most; r += most)                                                                            \
-          micro_##isa(most, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                      \
-        for (; rows - r >= 4; r += 4)                                                                                  \
-          micro_##isa(4, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                         \
-        for (; r < rows; r++)                                                                                          \
-          micro_##isa(1, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                         \
-      } else {                                                                                                         \
-        for (; rows - r >= most; r += most)                                                                            \
-          micro_##isa(most, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                      \
-        for (; rows - r >= 4; r += 4)                                                                                  \
-          micro_##isa(4, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                         \
-        for (; r < rows; r++)                                                                                          \
-          micro_##isa(1, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                         \
-      }                                                                                                                \
-    }                                                                                                                  \
+#define MS_MICRO(isa, target, bytes, most)                                                                        \
+  typedef ms_real vec_##isa __attribute__((vector_size(bytes), aligned(sizeof(ms_real)), may_alias));             \
+  enum { lanes_##isa = (bytes) / (int)sizeof(ms_real) };                                                          \
+  target MS_FUSED static inline __attribute__((always_inline)) void micro_##isa(                                  \
+      int rows, int64_t k, const ms_real *restrict a, int64_t a_row, int64_t a_col, const ms_real *restrict b,    \
+      ms_real *restrict c, int fresh) {                                                                           \
+    vec_##isa acc[most][2];                                                                                       \
+    _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                     \
+      acc[r][0] = fresh ? (vec_##isa){0} : *(vec_##isa *)(c + r * MS_NR);                                         \
+      acc[r][1] = fresh ? (vec_##isa){0} : *(vec_##isa *)(c + r * MS_NR + lanes_##isa);                           \
+    }                                                                                                             \
+    for (int64_t p = 0; p < k; p++) {                                                                             \
+      vec_##isa b0 = *(const vec_##isa *)(b + p * MS_NR), b1 = *(const vec_##isa *)(b + p * MS_NR + lanes_##isa); \
+      _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                   \
+        ms_real x = a[p * a_col + r * a_row];                                                                     \
+        acc[r][0] += x * b0;                                                                                      \
+        acc[r][1] += x * b1;                                                                                      \
+      }                                                                                                           \
+    }                                                                                                             \
+    _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                     \
+      *(vec_##isa *)(c + r * MS_NR) = acc[r][0];                                                                  \
+      *(vec_##isa *)(c + r * MS_NR + lanes_##isa) = acc[r][1];                                                    \
+    }                                                                                                             \
+  }                                                                                                               \
+  target MS_FUSED static void tile_##isa(int transposed, int rows, int cols, int64_t k, const ms_real *a,         \
+                                         const ms_real *b, ms_real *c, int fresh) {                               \
+    for (int j = 0; j < cols; j += 2 * lanes_##isa) {                                                             \
+      int r = 0;                                                                                                  \
+      if (transposed) {                                                                                           \
+        for (; rows - r >= most; r += most)                                                                       \
+          micro_##isa(most, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                 \
+        for (; rows - r >= 4; r += 4)                                                                             \
+          micro_##isa(4, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                    \
+        for (; r < rows; r++)                                                                                     \
+          micro_##isa(1, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                    \
+      } else {                                                                                                    \
+        for (; rows - r >= most; r += most)                                                                       \
+          micro_##isa(most, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                 \
+        for (; rows - r >= 4; r += 4)                                                                             \
+          micro_##isa(4, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
+        for (; r < rows; r++)                                                                                     \
+          micro_##isa(1, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
+      }                                                                                                           \
+    }                                                                                                             \
   }
 
 typedef void (*tile_fn)(int transposed, int rows, int cols, int64_t k, const ms_real *a, const ms_real *b, ms_real *c,
@@ -63,9 +63,9 @@ MS_MICRO(avx2, __attribute__((target("avx2,fma"))), 32, 6)
 MS_MICRO(avx512, __attribute__((target("avx512f,fma"))), 64, 12)
 
 static tile_fn best_tile(void) {
-  return __builtin_cpu_supports("avx512f")                                   ? tile_avx512
+  return __builtin_cpu_supports("avx512f")                                 ? tile_avx512
          : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? tile_avx2
-                                                                             : tile_base;
+                                                                           : tile_base;
 }
 #else
 static tile_fn best_tile(void) {
@@ -151,8 +151,9 @@ static void run_block(const ms_product *p, const ms_cut *cut, const ms_room *roo
     int64_t kn = ms_min64(cut->kc, p->k - k0);
     int first = k0 == 0, last = k0 + kn == p->k;
     ms_real *b = room->b + (cut->keep_b ? k0 * cut->nc : 0);
-    pack_a(p, batch, room->a, i, rows, k0, kn);
-    if (!cut->keep_b)
+    if (kn > 0)
+      pack_a(p, batch, room->a, i, rows, k0, kn);
+    if (kn > 0 && !cut->keep_b)
       pack_b(p, batch, b, k0, kn, j, cols);
     for (int64_t jj = 0; jj < cols; jj += MS_NR)
       for (int64_t ii = 0; ii < rows; ii += MS_MR) {
@@ -205,9 +206,8 @@ MS_HD void transpose_quads(ms_real *restrict to, ms_real (*restrict from)[64], i
     quad a = *(quad *)(from[0] + k), b = *(quad *)(from[1] + k), c = *(quad *)(from[2] + k), d = *(quad *)(from[3] + k);
     quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
     quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    quad out[4] = {
-        __builtin_shufflevector(ab0, cd0, 0, 1, 4, 5), __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7),
-        __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5), __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7)};
+    quad out[4] = {__builtin_shufflevector(ab0, cd0, 0, 1, 4, 5), __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7),
+                   __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5), __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7)};
     for (int64_t q = 0; q < ms_min64(4, n - k); q++)
       *(quad *)(to + (k + q) * MS_NR) = out[q];
   }

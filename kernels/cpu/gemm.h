@@ -37,7 +37,8 @@ struct ms_product {
   ms_pack_fn pack_a; /* width MS_MR when transposed, else MS_KPITCH, one panel */
   ms_pack_fn pack_b; /* rows k, columns n, width MS_NR */
   /* Takes one finished tile, row pitch MS_NR: rows [i, i + rows), columns [j, j + cols) of C. */
-  void (*store)(const ms_product *p, int64_t batch, const ms_real *tile, int64_t i, int64_t rows, int64_t j, int64_t cols);
+  void (*store)(const ms_product *p, int64_t batch, const ms_real *tile, int64_t i, int64_t rows, int64_t j,
+                int64_t cols);
   const void *data; /* of these functions */
 };
 
@@ -55,7 +56,7 @@ void ms_store_tile(ms_data c, int64_t at, int64_t ldc, const ms_real *tile, int6
 MS_HD void ms_unpack(ms_real *restrict to, ms_data x, int64_t at, int64_t n) {
   if (x.dtype == MS_F32) {
     const ms_real *from = (const ms_real *)x.p + at;
-    if (n >= 16)
+    if (n >= 16 || __builtin_constant_p(n))
       memcpy(to, from, (size_t)n * sizeof *to);
     else
       for (int64_t i = 0; i < n; i++)
@@ -83,7 +84,10 @@ MS_HD void ms_pack_run(ms_panels to, int64_t r, int64_t c, ms_data x, int64_t at
       for (int64_t i = 0; i < len; i++)
         p[i] = 0;
     } else {
-      ms_unpack(p, x, at, len);
+      if (len == to.width && len <= MS_NR) /* a whole row of a panel: its length is a constant */
+        ms_unpack(p, x, at, to.width);
+      else
+        ms_unpack(p, x, at, len);
       at += len;
     }
     c += len;
