@@ -18,6 +18,8 @@ ms_status ms_tensor_new_strided(ms_tensor **out, ms_device *d, ms_dtype dtype, i
                                 const int64_t *stride, ms_error *err);
 void ms_row_major_strides(int ndim, const int64_t *size, int64_t *stride);
 int ms_has_strides(const ms_tensor *t, const int64_t *stride); /* up to dimensions of size 1 */
+/* As ms_dense, but row-major whatever the number of dimensions. */
+ms_status ms_dense_rows(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err);
 /* Same shape and memory, outside the graph (+1). */
 ms_status ms_detached(ms_tensor **out, ms_tensor *t, ms_error *err);
 

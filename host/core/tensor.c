@@ -331,11 +331,12 @@ ms_status ms_begin_write(ms_tensor *t, const char *op, ms_error *err) {
   if (st)
     return st;
   if (ms_grad_enabled() && t->requires_grad && !t->node)
-    return ms_fail(err, MS_EGRAPH, "%s: %s%s%s is a leaf that requires grad; change it in place inside ms.no_grad only", op,
-                   t->name[0] ? "'" : "", t->name[0] ? t->name : "the tensor", t->name[0] ? "'" : "");
+    return ms_fail(err, MS_EGRAPH, "%s: %s%s%s is a leaf that requires grad; change it in place inside ms.no_grad only",
+                   op, t->name[0] ? "'" : "", t->name[0] ? t->name : "the tensor", t->name[0] ? "'" : "");
   if (ms_grad_enabled() && t->requires_grad)
-    return ms_fail(err, MS_EGRAPH, "%s: the tensor is a result of '%s' and part of the graph; use the form without '_', or ms.no_grad", op,
-                   t->node->op->name);
+    return ms_fail(err, MS_EGRAPH,
+                   "%s: the tensor is a result of '%s' and part of the graph; use the form without '_', or ms.no_grad",
+                   op, t->node->op->name);
   for (int d = 0; d < t->ndim; d++)
     if (t->stride[d] == 0 && t->size[d] > 1)
       return ms_fail(err, MS_EINVAL, "%s: the tensor repeats its memory (an expanded view); clone it first", op);
