@@ -1,12 +1,18 @@
 #include "parallel.h"
-#include <omp.h>
 #include <pthread.h>
 #include <stdlib.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 static int wanted_threads;
 
 int ms_cpu_threads(void) {
+#ifdef _OPENMP
   return wanted_threads > 0 ? wanted_threads : omp_get_max_threads();
+#else
+  return 1;
+#endif
 }
 
 void ms_cpu_set_threads(int n) {
