@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+const char ms_json_no_memory[] = "out of memory";
+
 enum { VALUE, VALUE_OR_END, KEY, KEY_OR_END, AFTER };
 
 void ms_json_init(ms_json *r, const char *text, size_t length) {
@@ -162,7 +164,7 @@ static ms_json_event read_string(ms_json *r, ms_json_event event) {
   if (end >= r->length)
     return fail(r, "string without an end");
   if (!reserve(r, end - r->at + 1)) /* decoded text is never longer than its source */
-    return fail(r, "out of memory");
+    return fail(r, ms_json_no_memory);
   char *o = r->string;
   while (r->at < end) {
     unsigned char c = (unsigned char)r->text[r->at];
@@ -220,7 +222,7 @@ static ms_json_event read_number(ms_json *r) {
   }
   size_t n = r->at - start;
   if (!reserve(r, n + 1))
-    return fail(r, "out of memory");
+    return fail(r, ms_json_no_memory);
   memcpy(r->string, r->text + start, n);
   r->string[n] = 0;
   errno = 0;

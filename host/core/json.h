@@ -1,6 +1,6 @@
 /* A strict reader of JSON (RFC 8259), one event at a time: no tree, no recursion, exact 64-bit integers, checked UTF-8.
 ** Own code because the common small libraries read integers as doubles and cut strings at \u0000; both lose data here.
- */
+*/
 #ifndef MS_JSON_H
 #define MS_JSON_H
 
@@ -34,8 +34,10 @@ typedef struct ms_json {
   size_t string_length, capacity;
   int64_t integer;
   double real;
-  const char *error; /* static; found at byte r->at */
+  const char *error; /* static; found at byte r->at; ms_json_no_memory where that was the reason */
 } ms_json;
+
+extern const char ms_json_no_memory[];
 
 void ms_json_init(ms_json *r, const char *text, size_t length);
 ms_json_event ms_json_next(ms_json *r);

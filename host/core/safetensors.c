@@ -81,13 +81,17 @@ static int find_dtype(const char *name) {
 
 /* ---- the header ---- */
 
-static ms_status next(parse *p, ms_json_event want, const char *what) {
-  ms_json_event event = ms_json_next(&p->json);
-  if (event == want)
-    return MS_OK;
-  if (event == MS_JSON_ERROR)
+/* The last event was not what the format wants, or no JSON at all. */
+static ms_status unexpected(parse *p, const char *wanted) {
+  if (p->json.error == ms_json_no_memory)
+    return ms_fail(p->err, MS_EMEM, "safetensors: %s: out of memory", p->f->path);
+  if (p->json.error)
     return BAD(p, "header, byte %zu: %s", p->json.at, p->json.error);
-  return BAD(p, "header, byte %zu: expected %s", p->json.at, what);
+  return BAD(p, "header, byte %zu: expected %s", p->json.at, wanted);
+}
+
+static ms_status next(parse *p, ms_json_event event, const char *wanted) {
+  return ms_json_next(&p->json) == event ? MS_OK : unexpected(p, wanted);
 }
 
 static ms_status keep_string(parse *p, const char **out) {
@@ -109,7 +113,7 @@ static ms_status next_key(parse *p, const char **key) {
     return MS_OK;
   if (event == MS_JSON_KEY)
     return keep_string(p, key);
-  return BAD(p, "header, byte %zu: %s", p->json.at, p->json.error ? p->json.error : "expected a key");
+  return unexpected(p, "a key");
 }
 
 /* Doubles *items, which holds count elements of the given size, when it is full. */
@@ -156,7 +160,7 @@ static ms_status parse_integers(parse *p, int64_t *out, int *n, int most, const 
     if (event == MS_JSON_ARRAY_END)
       return MS_OK;
     if (event != MS_JSON_INTEGER || p->json.integer < 0 || p->json.integer >= MAX_EXACT)
-      return BAD(p, "header, byte %zu: %s: expected an integer in [0, 2^53)", p->json.at, what);
+      return unexpected(p, "integers in [0, 2^53)");
     if (*n == most)
       return BAD(p, "header, byte %zu: %s: more than %d numbers", p->json.at, what, most);
     out[*n] = p->json.integer;
@@ -181,7 +185,8 @@ static ms_status parse_entry(parse *p, const char *name) {
       return BAD(p, "'%.80s': %s key '%.40s'", name, k == 3 ? "unknown" : "duplicate", key);
     if (k == 0) {
       status = next(p, MS_JSON_STRING, "a string for dtype");
-      if (!status && (p->json.string_length >= sizeof e.dtype || find_dtype(p->json.string) < 0))
+      if (!status && (p->json.string_length >= sizeof e.dtype || strlen(p->json.string) != p->json.string_length ||
+                      find_dtype(p->json.string) < 0))
         return BAD(p, "'%.80s': unknown dtype '%.40s'", name, p->json.string);
       if (!status)
         memcpy(e.dtype, p->json.string, p->json.string_length + 1);

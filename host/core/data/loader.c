@@ -13,8 +13,8 @@ typedef struct slot {
 } slot;
 
 /* Batch b lies in slots[b % nslots]; workers make batches in [at, at + nslots). Fields from `armed` on change under
-*lock.
-** order and augment_key change only while no worker is busy. */
+ *lock.
+ ** order and augment_key change only while no worker is busy. */
 struct ms_loader {
   ms_loader_config c; /* mean and std point into stats */
   ms_real *stats;
@@ -175,7 +175,9 @@ static ms_status check(const ms_loader_config *c, ms_error *err) {
     if (c->std && !((double)c->std[k] > 0 && (double)c->std[k] <= MS_REAL_MAX))
       return ms_fail(err, MS_ERANGE, "loader: std: expected positive numbers, got %g", (double)c->std[k]);
   }
-  if (__builtin_mul_overflow(c->h * c->w, c->c, &bytes) || __builtin_mul_overflow(bytes, batch + 1, &bytes) ||
+  /* 256: the table of bytes also fits */
+  if (__builtin_mul_overflow(c->h, c->w, &bytes) || __builtin_mul_overflow(bytes, c->c, &bytes) ||
+      __builtin_mul_overflow(bytes, (int64_t)256, &bytes) || __builtin_mul_overflow(bytes, batch + 1, &bytes) ||
       __builtin_mul_overflow(bytes, (int64_t)sizeof(ms_real) * (c->prefetch + 1), &bytes))
     return ms_fail(err, MS_ERANGE, "loader: batch_size: %lld batches of %lld images are too large",
                    (long long)c->prefetch + 1, (long long)batch);
