@@ -1,0 +1,169 @@
+/* core.device: devices, memory, threads, versions. */
+#include "bind_private.h"
+#include "../../kernels/cpu/parallel.h"
+
+#include <string.h>
+#include <zlib.h>
+
+#ifndef MS_VERSION
+#define MS_VERSION "0.1.0"
+#endif
+
+static int device_current(lua_State *L) {
+  lua_pushstring(L, ms_device_current()->name);
+  return 1;
+}
+
+static int device_set(lua_State *L) {
+  luaL_checkstring(L, 1);
+  ms_device_set_current(ms_check_device(L, 1));
+  return 0;
+}
+
+static int device_devices(lua_State *L) {
+  ms_device *d;
+  lua_newtable(L);
+  for (int i = 0; (d = ms_device_at(i)) != NULL; i++) {
+    ms_device_props props = {.memory = 0};
+    if (d->k->properties(d->index, &props) != MS_OK)
+      strcpy(props.name, "(does not answer)");
+    lua_createtable(L, 0, 3);
+    lua_pushstring(L, d->name);
+    lua_setfield(L, -2, "name");
+    lua_pushstring(L, props.name);
+    lua_setfield(L, -2, "description");
+    lua_pushinteger(L, props.memory);
+    lua_setfield(L, -2, "memory");
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static int device_why(lua_State *L) {
+  lua_pushstring(L, ms_device_why(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int device_synchronize(lua_State *L) {
+  ms_error err;
+  return ms_finish(L, ms_device_synchronize(ms_check_device(L, 1), &err), &err, 0);
+}
+
+static void set_count(lua_State *L, const char *key, int64_t value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, key);
+}
+
+static void push_live(lua_State *L) {
+  ms_live live = ms_live_counts();
+  lua_createtable(L, 0, 9);
+  set_count(L, "tensors", live.tensors);
+  set_count(L, "storages", live.storages);
+  set_count(L, "nodes", live.nodes);
+  set_count(L, "arenas", live.arenas);
+  set_count(L, "bytes", live.bytes);
+}
+
+static int device_live(lua_State *L) {
+  push_live(L);
+  return 1;
+}
+
+static int device_memory(lua_State *L) {
+  ms_device *d = ms_check_device(L, 1);
+  ms_memory_info info = {0, 0, 0, 0};
+  ms_error err;
+  ms_finish(L, ms_row(d, d->k->memory(d->stream, &info), "memory", &err), &err, 0);
+  push_live(L);
+  set_count(L, "in_use", info.in_use);
+  set_count(L, "peak", info.peak);
+  set_count(L, "reserved", info.reserved);
+  set_count(L, "free", info.free);
+  return 1;
+}
+
+static int device_fail_allocation(lua_State *L) {
+  ms_fail_allocation(ms_check_integer(L, 1, "n"));
+  return 0;
+}
+
+static int device_allocations(lua_State *L) {
+  lua_pushinteger(L, ms_allocations());
+  return 1;
+}
+
+static int device_threads(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) {
+    int64_t n = ms_check_integer(L, 1, "n");
+    luaL_argcheck(L, n >= 1 && n <= 4096, 1, "n: expected 1 to 4096");
+    ms_cpu_set_threads((int)n);
+  }
+  lua_pushinteger(L, ms_cpu_threads());
+  return 1;
+}
+
+static int device_float_width(lua_State *L) {
+  lua_pushinteger(L, (lua_Integer)sizeof(ms_real));
+  return 1;
+}
+
+static int device_versions(lua_State *L) {
+#ifdef _OPENMP
+  const char *openmp = lua_pushfstring(L, "%d", _OPENMP);
+#else
+  const char *openmp = "none";
+#endif
+  const struct {
+    const char *name, *version;
+  } list[] = {{"moonspike", MS_VERSION},
+              {"Lua", LUA_RELEASE + 4},
+              {"compiler", __VERSION__},
+              {"OpenMP", openmp},
+              {"zlib", zlibVersion()}};
+  lua_newtable(L);
+  for (int i = 0; i < (int)(sizeof list / sizeof list[0]); i++) {
+    lua_createtable(L, 2, 0);
+    lua_pushstring(L, list[i].name);
+    lua_rawseti(L, -2, 1);
+    lua_pushstring(L, list[i].version);
+    lua_rawseti(L, -2, 2);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static const ms_reg functions[] = {
+    {"current", device_current, "current() -> string\n\nThe name of the device on which tensors are made."},
+    {"set", device_set,
+     "set(name)\n\nMakes \"cpu\", \"cuda\", \"cuda:1\" or \"auto\" (a GPU where one works) the current device; raises "
+     "with the "
+     "reason when it does not work."},
+    {"devices", device_devices,
+     "devices() -> list\n\nThe devices that work: tables with name, description and memory (bytes)."},
+    {"why", device_why, "why(name) -> string\n\nWhy a device cannot be used; \"\" where it can."},
+    {"synchronize", device_synchronize,
+     "synchronize([name])\n\nWaits until the device (the current one by default) has done all that was asked."},
+    {"memory", device_memory,
+     "memory([name]) -> table\n\nBytes of the device (the current one by default): in_use, peak, reserved, free; and "
+     "what live() "
+     "counts."},
+    {"live", device_live,
+     "live() -> table\n\nWhat exists now: tensors, storages, nodes (recorded ops), arenas, bytes."},
+    {"fail_allocation", device_fail_allocation,
+     "fail_allocation(n)\n\nFor tests: the n-th allocation from now fails once; a negative n: none does."},
+    {"allocations", device_allocations, "allocations() -> integer\n\nAllocations so far, for tests."},
+    {"threads", device_threads,
+     "threads([n]) -> integer\n\nSets the threads that CPU kernels use (1 to 4096); returns how many they are. No "
+     "result depends "
+     "on it."},
+    {"float_width", device_float_width,
+     "float_width() -> integer\n\nBytes of a float32 element: 4, or 8 in the double-precision test build."},
+    {"versions", device_versions,
+     "versions() -> list\n\nPairs {name, version}: moonspike, Lua, compiler, OpenMP, zlib."},
+    {NULL, NULL, NULL}};
+
+int ms_open_device(lua_State *L) {
+  lua_newtable(L);
+  ms_register(L, functions);
+  return 1;
+}

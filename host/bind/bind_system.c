@@ -1,0 +1,159 @@
+/* core.system: what modules need of the operating system and stock Lua lacks. What the environment refuses gives nil,
+** message, status name. */
+#include "bind_private.h"
+#include "../core/file.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static int finish_errno(lua_State *L, int failed, const char *op, const char *path) {
+  ms_error err;
+  if (failed)
+    return ms_finish_env(L, ms_fail(&err, MS_EIO, "%s: %.400s: %s", op, path, strerror(errno)), &err, 0);
+  lua_pushboolean(L, 1);
+  return 1;
+}
+
+static int system_clock(lua_State *L) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  lua_pushnumber(L, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+  return 1;
+}
+
+/* A descriptor number or a Lua file; -1 for a closed file. */
+static int check_fd(lua_State *L, int index) {
+  luaL_Stream *s = luaL_testudata(L, index, LUA_FILEHANDLE);
+  if (s != NULL)
+    return s->closef ? fileno(s->f) : -1;
+  return (int)ms_check_integer(L, index, "fd");
+}
+
+static int system_isatty(lua_State *L) {
+  lua_pushboolean(L, isatty(check_fd(L, 1)));
+  return 1;
+}
+
+static int system_columns(lua_State *L) {
+  struct winsize size;
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+    lua_pushinteger(L, size.ws_col);
+  else
+    luaL_pushfail(L);
+  return 1;
+}
+
+/* Parents too; what exists already is fine. */
+static int system_mkdir(lua_State *L) {
+  size_t n;
+  const char *path = luaL_checklstring(L, 1, &n);
+  char *part = ms_push_scratch(L, n + 1);
+  struct stat info;
+  for (size_t i = 1; i <= n; i++) {
+    if (path[i] != '/' && path[i] != '\0')
+      continue;
+    memcpy(part, path, i);
+    part[i] = '\0';
+    if (mkdir(part, 0777) != 0 && (stat(part, &info) != 0 || !S_ISDIR(info.st_mode)))
+      return finish_errno(L, 1, "mkdir", path);
+  }
+  return finish_errno(L, 0, "mkdir", path);
+}
+
+static int system_exists(lua_State *L) {
+  struct stat info;
+  int found = stat(luaL_checkstring(L, 1), &info) == 0;
+  lua_pushboolean(L, found);
+  if (found)
+    lua_pushstring(L, S_ISDIR(info.st_mode) ? "directory" : "file");
+  return found ? 2 : 1;
+}
+
+static int system_remove(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  return finish_errno(L, remove(path) != 0, "remove", path);
+}
+
+static int system_rename(lua_State *L) {
+  const char *from = luaL_checkstring(L, 1), *to = luaL_checkstring(L, 2);
+  return finish_errno(L, rename(from, to) != 0, "rename", from);
+}
+
+static int system_size(lua_State *L) {
+  struct stat info;
+  const char *path = luaL_checkstring(L, 1);
+  if (stat(path, &info) != 0)
+    return finish_errno(L, 1, "size", path);
+  lua_pushinteger(L, info.st_size);
+  return 1;
+}
+
+static int system_write_file(lua_State *L) {
+  size_t n;
+  const char *path = luaL_checkstring(L, 1), *bytes = luaL_checklstring(L, 2, &n);
+  ms_file f = {.fd = -1};
+  ms_error err;
+  ms_status status = ms_file_begin(&f, "write_file", path, &err);
+  if (!status)
+    status = ms_file_append(&f, bytes, n, &err);
+  if (!status)
+    status = ms_file_commit(&f, &err);
+  ms_file_abort(&f);
+  lua_pushboolean(L, 1);
+  return ms_finish_env(L, status, &err, 1);
+}
+
+static int system_pid(lua_State *L) {
+  lua_pushinteger(L, getpid());
+  return 1;
+}
+
+static int system_hostname(lua_State *L) {
+  char name[256];
+  if (gethostname(name, sizeof name) != 0)
+    return finish_errno(L, 1, "hostname", "localhost");
+  name[sizeof name - 1] = '\0';
+  lua_pushstring(L, name);
+  return 1;
+}
+
+static int system_date(lua_State *L) {
+  char text[32];
+  time_t now = time(NULL);
+  struct tm utc;
+  strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+  lua_pushstring(L, text);
+  return 1;
+}
+
+#define REFUSED " Where the system refuses: nil, message, status name."
+
+static const ms_reg functions[] = {
+    {"clock", system_clock,
+     "clock() -> number\n\nSeconds of a clock that never goes back; only differences mean something."},
+    {"isatty", system_isatty, "isatty(fd) -> boolean\n\nIs a descriptor number or an open Lua file a terminal?"},
+    {"columns", system_columns,
+     "columns() -> integer\n\nThe width of the terminal behind standard output; nil where there is none."},
+    {"mkdir", system_mkdir,
+     "mkdir(path) -> true\n\nMakes a directory and its parents; one that exists is fine." REFUSED},
+    {"exists", system_exists, "exists(path) -> boolean[, kind]\n\nDoes path exist? kind is \"file\" or \"directory\"."},
+    {"remove", system_remove, "remove(path) -> true\n\nRemoves a file or an empty directory." REFUSED},
+    {"rename", system_rename, "rename(from, to) -> true\n\nRenames; a file at `to` is replaced in one step." REFUSED},
+    {"size", system_size, "size(path) -> integer\n\nThe size of a file in bytes." REFUSED},
+    {"write_file", system_write_file,
+     "write_file(path, bytes) -> true\n\nWrites a whole file: path holds the old content or the new one, never a "
+     "part." REFUSED},
+    {"pid", system_pid, "pid() -> integer\n\nThe number of this process."},
+    {"hostname", system_hostname, "hostname() -> string\n\nThe name of this machine."},
+    {"date", system_date, "date() -> string\n\nNow, in UTC: 2026-01-31T12:00:00Z."},
+    {NULL, NULL, NULL}};
+
+int ms_open_system(lua_State *L) {
+  lua_newtable(L);
+  ms_register(L, functions);
+  return 1;
+}
