@@ -62,7 +62,9 @@ function Residual:init(branches)
   local rule = o.where(nil, "a module", Module._is_module)
   local opt = o.read("Residual", given,
     { main = o.where(o.required, "a module", Module._is_module), shortcut = rule, neuron = rule })
-  self.main, self.shortcut, self.neuron = opt.main, opt.shortcut, opt.neuron
+  self.main = opt.main -- one by one: the order of assignment is the order of parameters
+  self.shortcut = opt.shortcut
+  self.neuron = opt.neuron
 end
 
 function Residual:forward(x)

@@ -347,7 +347,8 @@ doc.set(Module, [[
     nn.Module(name[, parent]) -> class
 
     A new kind of module. Define Class:init(...) and Class:forward(x); make one with Class(...), run it with net(x).
-    Modules, nn.Parameter and nn.Buffer assigned to fields are registered in order of assignment.
+    Modules, nn.Parameter and nn.Buffer assigned to fields are registered in order of assignment (one at a time: Lua leaves open the order
+    in which a, b = x, y assigns).
     Methods: parameters() list, named_parameters() iterator, buffers(), named_buffers(), modules(), named_modules(), children(),
       named_children(), train([on]), eval(), apply(fn), zero_grad(), requires_grad_([on]), state_dict(),
       load_state_dict(dict[, strict]), to(device), step(x_t), reset_state(), class()

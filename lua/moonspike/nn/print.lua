@@ -63,7 +63,8 @@ return function(module)
   end
   local lines = {}
   for i, row in ipairs(list) do
-    local line = ("%-" .. wide .. "s  %-" .. shape .. "s  %10s  %s"):format(row[1], row[2], row[3] > 0 and grouped(row[3]) or "", row[4])
+    local count = row[3] > 0 and grouped(row[3]) or ""
+    local line = row[1] .. (" "):rep(wide - #row[1] + 2) .. row[2] .. (" "):rep(shape - #row[2]) .. ("  %10s  %s"):format(count, row[4])
     lines[i] = line:gsub("%s+$", "")
   end
   lines[#lines + 1] = ("%s parameters"):format(grouped(total))
