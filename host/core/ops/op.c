@@ -26,7 +26,7 @@ ms_status ms_keep(ms_node *n, const void *p, size_t bytes, ms_error *err) {
   return MS_OK;
 }
 
-ms_status ms_check_dim(int *dim, int ndim, const char *op, ms_error *err) {
+ms_status ms_resolve_dim(int *dim, int ndim, const char *op, ms_error *err) {
   int d = *dim < 0 ? *dim + ndim : *dim;
   if (d < 0 || d >= ndim)
     return ms_fail(err, MS_ERANGE, "%s: dim: expected a dimension of a tensor that has %d, got number %d", op, ndim,
@@ -35,7 +35,7 @@ ms_status ms_check_dim(int *dim, int ndim, const char *op, ms_error *err) {
   return MS_OK;
 }
 
-ms_status ms_check_device(const char *op, int n, ms_tensor *const *in, ms_error *err) {
+ms_status ms_same_device(const char *op, int n, ms_tensor *const *in, ms_error *err) {
   for (int i = 1; i < n; i++)
     if (ms_tensor_device(in[i]) != ms_tensor_device(in[0]))
       return ms_fail(err, MS_EDEVICE, "%s: expected tensors of one device, got %s and %s", op,

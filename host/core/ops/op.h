@@ -17,8 +17,8 @@ ms_status ms_give(ms_tensor **out, ms_tensor *t, ms_status st);
 /* A copy of `bytes` at p becomes the params of n; nothing to do when n is NULL. */
 ms_status ms_keep(ms_node *n, const void *p, size_t bytes, ms_error *err);
 /* Brings a dimension that may count from the end into [0, ndim). */
-ms_status ms_check_dim(int *dim, int ndim, const char *op, ms_error *err);
-ms_status ms_check_device(const char *op, int n, ms_tensor *const *in, ms_error *err);
+ms_status ms_resolve_dim(int *dim, int ndim, const char *op, ms_error *err);
+ms_status ms_same_device(const char *op, int n, ms_tensor *const *in, ms_error *err);
 /* float32 > bfloat16 > int64 > uint8; a spike tensor counts as float32. */
 ms_dtype ms_promote(ms_dtype a, ms_dtype b);
 /* The float type of a result of t: bfloat16 stays, all else is float32. */

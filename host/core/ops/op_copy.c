@@ -142,9 +142,9 @@ static ms_status cat_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dou
 static ms_status check_cat(ms_shape *s, ms_dtype *dtype, int *dim, int n, ms_tensor *const *in, ms_error *err) {
   if (n < 1)
     return ms_fail(err, MS_EINVAL, "cat: expected at least one tensor");
-  ms_status st = ms_check_dim(dim, in[0]->ndim, "cat", err);
+  ms_status st = ms_resolve_dim(dim, in[0]->ndim, "cat", err);
   if (!st)
-    st = ms_check_device("cat", n, in, err);
+    st = ms_same_device("cat", n, in, err);
   if (st)
     return st;
   *s = ms_shape_of(in[0]);
@@ -226,7 +226,7 @@ ms_status ms_cat(ms_tensor **out, int n, ms_tensor *const *in, int dim, ms_error
 ms_status ms_stack(ms_tensor **out, int n, ms_tensor *const *in, int dim, ms_error *err) {
   if (n < 1)
     return ms_fail(err, MS_EINVAL, "stack: expected at least one tensor");
-  ms_status st = ms_check_dim(&dim, in[0]->ndim + 1, "stack", err);
+  ms_status st = ms_resolve_dim(&dim, in[0]->ndim + 1, "stack", err);
   for (int i = 1; i < n && !st; i++)
     if (!ms_same_shape(in[0], in[i]))
       st = ms_fail(err, MS_ESHAPE, "stack: tensor %d: expected the shape of tensor 1, %s, got %s", i + 1,

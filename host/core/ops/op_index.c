@@ -86,7 +86,7 @@ static ms_status gather_rows(ms_tensor **out, const char *op, ms_tensor *y, ms_t
 static ms_status check_index(const char *op, const ms_tensor *x, const ms_tensor *index, ms_error *err) {
   if (index->dtype != MS_I64)
     return ms_fail(err, MS_ETYPE, "%s: index: expected int64, got %s", op, ms_dtype_name(index->dtype));
-  return ms_check_device(op, 2, (ms_tensor *[]){(ms_tensor *)x, (ms_tensor *)index}, err);
+  return ms_same_device(op, 2, (ms_tensor *[]){(ms_tensor *)x, (ms_tensor *)index}, err);
 }
 
 static ms_status gather_same(ms_tensor **out, const char *name, ms_tensor *x, int dim, ms_tensor *index,
@@ -120,7 +120,7 @@ static ms_status gather_same(ms_tensor **out, const char *name, ms_tensor *x, in
 ms_status ms_gather(ms_tensor **out, ms_tensor *x, int dim, ms_tensor *index, ms_error *err) {
   ms_tensor *part = ms_retain(x);
   int shared = x->nonleaf_view;
-  ms_status st = ms_check_dim(&dim, x->ndim, "gather", err);
+  ms_status st = ms_resolve_dim(&dim, x->ndim, "gather", err);
   if (!st)
     st = check_index("gather", x, index, err);
   if (!st && index->ndim != x->ndim)
@@ -150,7 +150,7 @@ ms_status ms_gather(ms_tensor **out, ms_tensor *x, int dim, ms_tensor *index, ms
 ms_status ms_index_select(ms_tensor **out, ms_tensor *x, int dim, ms_tensor *index, ms_error *err) {
   int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS] = {0};
   ms_tensor *wide = NULL;
-  ms_status st = ms_check_dim(&dim, x->ndim, "index_select", err);
+  ms_status st = ms_resolve_dim(&dim, x->ndim, "index_select", err);
   if (!st)
     st = check_index("index_select", x, index, err);
   if (!st && index->ndim != 1)
@@ -208,7 +208,7 @@ static ms_status topk_places(ms_tensor **out, ms_tensor *x, int64_t k, int dim, 
 ms_status ms_topk(ms_tensor **value, ms_tensor **index, ms_tensor *x, int64_t k, int dim, int largest, ms_error *err) {
   ms_tensor *places = NULL, *dense = NULL;
   int shared = x->nonleaf_view;
-  ms_status st = ms_check_dim(&dim, x->ndim, "topk", err);
+  ms_status st = ms_resolve_dim(&dim, x->ndim, "topk", err);
   if (!st && (k < 0 || k > x->size[dim]))
     st = ms_fail(err, MS_ERANGE, "topk: k: expected 0 to %lld, got %lld", (long long)x->size[dim], (long long)k);
   int was = ms_set_grad_enabled(0);

@@ -355,7 +355,7 @@ ms_status ms_binary(ms_tensor **out, ms_binary_op op, ms_tensor *a, ms_tensor *b
   ms_tensor *y = NULL;
   ms_status st = ms_broadcast_shape(&s.ndim, s.size, a, b, binary_name[op], err);
   if (!st)
-    st = ms_check_device(binary_name[op], 2, (ms_tensor *[]){a, b}, err);
+    st = ms_same_device(binary_name[op], 2, (ms_tensor *[]){a, b}, err);
   if (!st && op == MS_BINARY_add)
     st = try_lazy_add(&y, a, b, err);
   if (st || y)
@@ -375,7 +375,7 @@ ms_status ms_binary(ms_tensor **out, ms_binary_op op, ms_tensor *a, ms_tensor *b
 
 static ms_status check_broadcasts_to(const ms_tensor *x, const ms_tensor *y, const char *op, ms_error *err) {
   ms_shape s;
-  ms_status st = ms_check_device(op, 2, (ms_tensor *[]){(ms_tensor *)x, (ms_tensor *)y}, err);
+  ms_status st = ms_same_device(op, 2, (ms_tensor *[]){(ms_tensor *)x, (ms_tensor *)y}, err);
   if (!st)
     st = ms_broadcast_shape(&s.ndim, s.size, x, y, op, err);
   if (!st && (s.ndim != x->ndim || memcmp(s.size, x->size, (size_t)s.ndim * sizeof *s.size)))

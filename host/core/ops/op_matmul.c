@@ -208,7 +208,7 @@ ms_status ms_matmul(ms_tensor **out, ms_tensor *a, ms_tensor *b, ms_error *err) 
   if (!ms_is_float(a->dtype) && !ms_is_float(b->dtype))
     return ms_fail(err, MS_ETYPE, "matmul: expected a float type, got %s and %s", ms_tensor_text(a).s,
                    ms_tensor_text(b).s);
-  ms_status st = ms_check_device("matmul", 2, (ms_tensor *[]){a, b}, err);
+  ms_status st = ms_same_device("matmul", 2, (ms_tensor *[]){a, b}, err);
   if (!st && row)
     st = ms_unsqueeze(&x, a, 0, err);
   if (!st && column)
@@ -289,7 +289,7 @@ static ms_status log_softmax_rows(ms_tensor **out, ms_tensor *x, ms_error *err) 
 ms_status ms_log_softmax(ms_tensor **out, ms_tensor *x, int dim, ms_error *err) {
   ms_tensor *last = NULL, *y = NULL;
   int shared = x->nonleaf_view;
-  ms_status st = ms_check_dim(&dim, x->ndim, "log_softmax", err);
+  ms_status st = ms_resolve_dim(&dim, x->ndim, "log_softmax", err);
   if (st || dim == x->ndim - 1)
     return st ? st : log_softmax_rows(out, x, err);
   st = ms_transpose(&last, x, dim, -1, err);

@@ -41,7 +41,7 @@ ms_status ms_where(ms_tensor **out, ms_tensor *condition, ms_tensor *a, ms_tenso
   if (!st)
     st = ms_broadcast_shape(&s.ndim, s.size, condition, &shape, "where", err);
   if (!st)
-    st = ms_check_device("where", 3, (ms_tensor *[]){condition, a, b}, err);
+    st = ms_same_device("where", 3, (ms_tensor *[]){condition, a, b}, err);
   if (!st)
     st = ms_tensor_new(&y, ms_tensor_device(a), ms_promote(a->dtype, b->dtype), s.ndim, s.size, err);
   if (!st)
@@ -136,7 +136,7 @@ ms_status ms_axpy_(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_err
   ms_shape s;
   ms_tensor *other = NULL;
   ms_loop l;
-  ms_status st = ms_check_device("axpy_", 2, (ms_tensor *[]){x, y}, err);
+  ms_status st = ms_same_device("axpy_", 2, (ms_tensor *[]){x, y}, err);
   if (!st)
     st = ms_broadcast_shape(&s.ndim, s.size, x, y, "axpy_", err);
   if (!st && (s.ndim != x->ndim || memcmp(s.size, x->size, (size_t)s.ndim * sizeof *s.size)))

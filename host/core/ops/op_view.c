@@ -151,9 +151,9 @@ ms_status ms_flatten(ms_tensor **out, ms_tensor *t, int first, int last, ms_erro
   ms_shape s = {0};
   if (t->ndim == 0)
     return ms_reshape(out, t, 1, (int64_t[]){1}, err);
-  ms_status st = ms_check_dim(&first, t->ndim, "flatten", err);
+  ms_status st = ms_resolve_dim(&first, t->ndim, "flatten", err);
   if (!st)
-    st = ms_check_dim(&last, t->ndim, "flatten", err);
+    st = ms_resolve_dim(&last, t->ndim, "flatten", err);
   if (!st && first > last)
     st = ms_fail(err, MS_ERANGE, "flatten: expected the first dimension before the last, got %d and %d", first + 1,
                  last + 1);
@@ -171,7 +171,7 @@ ms_status ms_flatten(ms_tensor **out, ms_tensor *t, int first, int last, ms_erro
 ms_status ms_squeeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err) {
   static const ms_op op = {"squeeze", reshape_backward};
   int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS];
-  ms_status st = ms_check_dim(&dim, t->ndim, "squeeze", err);
+  ms_status st = ms_resolve_dim(&dim, t->ndim, "squeeze", err);
   if (!st)
     st = ms_materialise(t, err);
   if (st)
@@ -188,7 +188,7 @@ ms_status ms_squeeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err) {
 ms_status ms_unsqueeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err) {
   static const ms_op op = {"unsqueeze", reshape_backward};
   int64_t size[MS_MAX_DIMS + 1], stride[MS_MAX_DIMS + 1];
-  ms_status st = ms_check_dim(&dim, t->ndim + 1, "unsqueeze", err);
+  ms_status st = ms_resolve_dim(&dim, t->ndim + 1, "unsqueeze", err);
   if (!st)
     st = ms_materialise(t, err);
   if (!st && t->ndim == MS_MAX_DIMS)
@@ -252,7 +252,7 @@ static ms_status take_part(ms_tensor **out, const ms_op *op, ms_tensor *t, part 
 
 ms_status ms_select(ms_tensor **out, ms_tensor *t, int dim, int64_t index, ms_error *err) {
   static const ms_op op = {"select", part_backward};
-  ms_status st = ms_check_dim(&dim, t->ndim, "select", err);
+  ms_status st = ms_resolve_dim(&dim, t->ndim, "select", err);
   if (st)
     return st;
   int64_t at = index < 0 ? index + t->size[dim] : index;
@@ -264,7 +264,7 @@ ms_status ms_select(ms_tensor **out, ms_tensor *t, int dim, int64_t index, ms_er
 
 ms_status ms_narrow(ms_tensor **out, ms_tensor *t, int dim, int64_t start, int64_t length, ms_error *err) {
   static const ms_op op = {"narrow", part_backward};
-  ms_status st = ms_check_dim(&dim, t->ndim, "narrow", err);
+  ms_status st = ms_resolve_dim(&dim, t->ndim, "narrow", err);
   if (st)
     return st;
   if (start < 0 || length < 0 || start > t->size[dim] || length > t->size[dim] - start)
@@ -317,7 +317,7 @@ ms_status ms_permute(ms_tensor **out, ms_tensor *t, const int *dims, ms_error *e
   unsigned seen = 0;
   for (int d = 0; d < t->ndim; d++) {
     o.of[d] = dims[d];
-    ms_status st = ms_check_dim(&o.of[d], t->ndim, "permute", err);
+    ms_status st = ms_resolve_dim(&o.of[d], t->ndim, "permute", err);
     if (st)
       return st;
     seen |= 1u << o.of[d];
@@ -330,9 +330,9 @@ ms_status ms_permute(ms_tensor **out, ms_tensor *t, const int *dims, ms_error *e
 ms_status ms_transpose(ms_tensor **out, ms_tensor *t, int a, int b, ms_error *err) {
   static const ms_op op = {"transpose", permute_backward};
   order o;
-  ms_status st = ms_check_dim(&a, t->ndim, "transpose", err);
+  ms_status st = ms_resolve_dim(&a, t->ndim, "transpose", err);
   if (!st)
-    st = ms_check_dim(&b, t->ndim, "transpose", err);
+    st = ms_resolve_dim(&b, t->ndim, "transpose", err);
   if (st)
     return st;
   for (int d = 0; d < t->ndim; d++)
