@@ -36,8 +36,11 @@ static int autograd_grad(lua_State *L) {
   ms_tensor **out = ms_push_scratch(L, sizeof *out * (size_t)n);
   ms_handle **handles = push_handles(L, n);
   ms_error err;
-  ms_retain(root); /* a gradient function in Lua may close the handle */
+  ms_retain(root); /* a gradient function in Lua may close the handles */
+  if (seed != NULL)
+    ms_retain(seed);
   ms_status status = ms_grad_of(out, root, seed, n, inputs, retain, &err);
+  ms_release(seed);
   ms_release(root);
   for (int i = 0; i < n && !status; i++) {
     handles[i]->tensor = out[i];

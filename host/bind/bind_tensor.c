@@ -247,7 +247,8 @@ static int tensor_backward(lua_State *L) {
   ms_check_options(L, opts, "backward", keys);
   int retain = ms_option_boolean(L, opts, "backward", "retain_graph", 0);
   ms_retain(x); /* a gradient function in Lua may close the handle */
-  ms_retain(seed);
+  if (seed != NULL)
+    ms_retain(seed);
   ms_status status = ms_backward(x, seed, retain, &err);
   ms_release(seed);
   ms_release(x);
