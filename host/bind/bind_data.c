@@ -128,9 +128,8 @@ static int new_loader(lua_State *L) {
   return ms_finish(L, fill(h, images, labels, &c, &err), &err, 1);
 }
 
-/* Fills x [b, c, h, w], y [b], index [b] with the next batch and only then moves on: a failure loses none. All stay
-*NULL at
-** the end of the epoch. */
+/* Fills x [b, c, h, w], y [b], index [b] with the next batch and only then moves on, so that a failure loses none. All
+** stay NULL at the end of the epoch. */
 static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_tensor **index, ms_error *err) {
   ms_batch b;
   ms_data px, py, pindex;

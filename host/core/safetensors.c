@@ -138,7 +138,7 @@ static ms_status parse_metadata(parse *p) {
   ms_st_file *f = p->f;
   ms_status status = next(p, MS_JSON_OBJECT, "an object for __metadata__");
   while (!status) {
-    const char *key, *value;
+    const char *key, *value = NULL;
     if ((status = next_key(p, &key)) || !key)
       break;
     if ((status = next(p, MS_JSON_STRING, "a string in __metadata__")) || (status = keep_string(p, &value)))
