@@ -54,7 +54,9 @@ static void put_number(lua_State *L, encoder *e) {
     double x = lua_tonumber(L, -1);
     if (!isfinite(x) && !e->null_nonfinite)
       luaL_error(L, "encode: value: %f is no JSON number (nonfinite = \"null\" writes null)", x);
-    snprintf(text, sizeof text, isfinite(x) ? "%.17g" : "null", x);
+    snprintf(text, sizeof text, isfinite(x) ? "%.15g" : "null", x);
+    if (isfinite(x) && strtod(text, NULL) != x) /* 0.1 rather than 0.10000000000000001 */
+      snprintf(text, sizeof text, "%.17g", x);
     for (char *c = text; *c && isfinite(x); c++)
       if (!strchr("+-0123456789e", *c))
         *c = '.'; /* whatever the locale's decimal point is */
