@@ -12,7 +12,7 @@ function Log:write(row)
   if not self.file then o.fail("log: %s is closed", self.path) end
   local plain = {}
   for _, key in ipairs(o.keys(row)) do plain[key] = o.is_tensor(row[key]) and row[key]:item() or row[key] end
-  assert(self.file:write(core.json.encode(plain), "\n"))
+  assert(self.file:write(core.json.encode(plain, { nonfinite = "null" }), "\n"))
   assert(self.file:flush())
   return self
 end
@@ -34,13 +34,19 @@ local function open(path, opts)
   return setmetatable({ path = path, file = file }, Log)
 end
 
--- The rows of a log, in order; a last line that was cut short is left out.
+-- The rows of a log, in order; a last line that was cut short is left out. What was not finite is absent.
 local function read(path)
   local rows = {}
   local file, why = io.open(path)
   if not file then return nil, why end
   for line in file:lines "L" do
-    if line:sub(-1) == "\n" then rows[#rows + 1] = core.json.decode(line) end
+    local row = line:sub(-1) == "\n" and core.json.decode(line)
+    if row then
+      for _, key in ipairs(o.keys(row)) do
+        if row[key] == core.json.null then row[key] = nil end
+      end
+      rows[#rows + 1] = row
+    end
   end
   file:close()
   return rows

@@ -1,0 +1,165 @@
+-- Data sets: files, batches, order, augmentation, position, messages.
+package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
+local lu = require "luaunit"
+local s = require "support"
+local ms = require "moonspike"
+local data = ms.data
+
+local folder = s.folder()
+s.fashion(folder, 60, 20)
+
+local function fashion(options)
+  options.root = options.root or folder
+  return data.FashionMNIST(options)
+end
+
+-- All labels of one epoch, in order.
+local function labels(set)
+  local list = {}
+  for _, y in set do
+    for _, v in ipairs(y:totable()) do list[#list + 1] = v end
+  end
+  return list
+end
+
+TestFashion = {}
+
+function TestFashion:test_shapes_and_values()
+  local set = fashion { train = true, batch_size = 16, T = 3 }
+  lu.assertEquals({ #set, set.batches, #set.classes }, { 60, 4, 10 })
+  local sizes = {}
+  for x, y in set do
+    sizes[#sizes + 1] = y.shape[1]
+    lu.assertEquals(x.shape, { 3, y.shape[1], 1, 28, 28 })
+    lu.assertEquals(x.dtype, "float32")
+    lu.assertEquals(y.dtype, "int64")
+    lu.assertEquals(x[1]:totable(), x[3]:totable())
+    if #sizes == 1 then
+      local pixels = s.read(folder .. "/train-images-idx3-ubyte"):byte(17 + 28 * 3 + 5)
+      s.near(x[1][1][1][4][6]:item(), (pixels / 255 - 0.2860) / 0.3530, 1e-5)
+      s.near(set[1].x[1][4][6]:item(), x[1][1][1][4][6]:item(), 1e-5)
+      lu.assertEquals(set[1].y, y[1]:item())
+      lu.assertEquals(set[1].class, set.classes[set[1].y + 1])
+    end
+  end
+  lu.assertEquals(sizes, { 16, 16, 16, 12 })
+  lu.assertStrContains(tostring(set), "FashionMNIST train: 60 samples of [1, 28, 28], 10 classes; 4 batches of 16, T = 3")
+end
+
+function TestFashion:test_drop_last_limit_and_test_part()
+  lu.assertEquals(fashion { train = true, batch_size = 16, drop_last = true }.batches, 3)
+  lu.assertEquals(#fashion { train = true, limit = 10 }, 10)
+  lu.assertEquals(#fashion { train = false }, 20)
+  lu.assertEquals(labels(fashion { train = false, batch_size = 7 }),
+    labels(fashion { train = false, batch_size = 20, workers = 0 }))
+end
+
+function TestFashion:test_order_depends_on_seed_and_epoch_alone()
+  ms.manual_seed(5)
+  local a, b = fashion { shuffle = true, batch_size = 7, workers = 0 }, fashion { shuffle = true, batch_size = 7, workers = 3 }
+  local first = labels(a)
+  lu.assertEquals(labels(b), first)
+  local second = labels(a)
+  lu.assertNotEquals(second, first)
+  lu.assertEquals(labels(b), second)
+  ms.manual_seed(6)
+  lu.assertNotEquals(labels(fashion { shuffle = true, batch_size = 7 }), first)
+  lu.assertEquals(labels(fashion { shuffle = true, batch_size = 7, seed = 3 }), labels(fashion { shuffle = true, batch_size = 9, seed = 3 }))
+  table.sort(first)
+  local sorted = labels(fashion {})
+  table.sort(sorted)
+  lu.assertEquals(first, sorted)
+end
+
+function TestFashion:test_leaving_a_loop_early_starts_a_fresh_epoch()
+  local a, b = fashion { shuffle = true, batch_size = 20, seed = 1 }, fashion { shuffle = true, batch_size = 20, seed = 1 }
+  for _ in a do break end
+  labels(b)
+  lu.assertEquals(labels(a), labels(b))
+end
+
+function TestFashion:test_position_goes_round()
+  local options = { shuffle = true, batch_size = 8, seed = 4, augment = { crop = 2, flip = true } }
+  local whole = fashion(options)
+  local seen, state = {}, nil
+  for x, y in whole do
+    seen[#seen + 1] = { x[1]:totable(), y:totable() }
+    if #seen == 3 then state = whole:state_dict() end
+  end
+  lu.assertEquals(state, { epoch = 1, batch = 3, seed = 4 })
+  local rest = fashion { shuffle = true, batch_size = 8, seed = 99, augment = { crop = 2, flip = true } }
+  rest:load_state_dict(state)
+  local i = 3
+  for x, y in rest do
+    i = i + 1
+    lu.assertEquals({ x[1]:totable(), y:totable() }, seen[i])
+  end
+  lu.assertEquals(i, #seen)
+  lu.assertEquals(labels(rest), labels(whole))
+end
+
+function TestFashion:test_where_files_are_found()
+  local home = s.folder()
+  os.execute(("mkdir %s/FashionMNIST && cp %s/* %s/FashionMNIST && gzip %s/FashionMNIST/*images*"):format(home, folder, home, home))
+  local code, text = s.run("-e", "MOONSPIKE_DATA=" .. home, [["print(#require('moonspike').data.FashionMNIST { train = false })"]])
+  lu.assertEquals({ code, text }, { 0, "20\n" })
+  s.remove(home)
+end
+
+TestImages = {}
+
+function TestImages:test_own_images()
+  local images, y = ms.randn(5, 2, 3, 4), ms.tensor({ 0, 1, 2, 0, 1 }, { dtype = "int64" })
+  local set = data.Images { images = images, labels = y, batch_size = 2, T = 1, mean = { 1, 2 }, std = 0.5 }
+  local got = {}
+  for x in set do got[#got + 1] = x[1] end
+  s.near(ms.cat(got, 1), (images - ms.tensor { 1, 2 }:view(2, 1, 1)) * 2, 1e-5)
+  s.near(set[2].x, ((images[2] - ms.tensor { 1, 2 }:view(2, 1, 1)) * 2), 1e-5)
+  lu.assertEquals(set.classes, { "0", "1", "2" })
+end
+
+TestMessages = {}
+
+function TestMessages:test_options()
+  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, batch_size, drop_last, limit, mean, root, seed, shuffle, std, train, workers)",
+    data.FashionMNIST, { batch = 1 })
+  s.raises("FashionMNIST: T: expected an integer >= 1, got 0", data.FashionMNIST, { T = 0 })
+  s.raises("FashionMNIST: augment: unknown option 'rotate' (known: crop, flip)", fashion, { augment = { rotate = 1 } })
+  s.raises("FashionMNIST: std: expected numbers > 0, got 0", fashion, { std = 0 })
+  s.raises("FashionMNIST train: index: expected 1 to 60, got 61", function() return fashion {}[61] end)
+  s.raises("Images: labels: expected a tensor [n], got nothing", data.Images, { images = ms.zeros(1, 2, 2) })
+end
+
+function TestMessages:test_missing_files()
+  local ok, message = pcall(data.FashionMNIST, { root = "/nowhere" })
+  lu.assertFalse(ok)
+  for _, part in ipairs { "train-images-idx3-ubyte not found", "/nowhere", "apt-get install dataset-fashion-mnist", "MOONSPIKE_DATA" } do
+    lu.assertStrContains(message, part)
+  end
+  -- io.open is blinded, since the machine may have the package
+  local code, text = s.run("-e", "MOONSPIKE_DATA=/nowhere",
+    [["io.open = function() end require('moonspike').data.FashionMNIST { train = false }"]])
+  lu.assertEquals(code, 1)
+  for _, part in ipairs { "/nowhere/fashion-mnist", "/nowhere/FashionMNIST", "/usr/share/datasets/fashion-mnist" } do lu.assertStrContains(text, part) end
+end
+
+function TestMessages:test_damaged_files()
+  local bad = s.folder()
+  local function with(images, y)
+    s.write(bad .. "/t10k-images-idx3-ubyte", images)
+    s.write(bad .. "/t10k-labels-idx1-ubyte", y)
+    local _, message = pcall(data.FashionMNIST, { root = bad, train = false })
+    return tostring(message)
+  end
+  local images, y = s.read(folder .. "/t10k-images-idx3-ubyte"), s.read(folder .. "/t10k-labels-idx1-ubyte")
+  lu.assertStrContains(with(images:sub(1, -2), y), "t10k-images-idx3-ubyte")
+  lu.assertStrContains(with(images, string.pack(">I4I4", 0x801, 19) .. y:sub(9, -2)), "expected 20 labels, one for each image, got 19")
+  lu.assertStrContains(with(images, y:sub(1, -2) .. "\x0a"), "expected labels 0 to 9, got 10")
+  lu.assertStrContains(with(string.pack(">I4I4I4I4", 0x803, 20, 28, 14) .. images:sub(17, 16 + 20 * 392), y), "expected images [28, 28], got [20, 28, 14]")
+  lu.assertStrContains(with(y, y), "expected uint8 [n, 28, 28], got uint8 [20]")
+  s.remove(bad)
+end
+
+local status = lu.LuaUnit.run()
+s.remove(folder)
+os.exit(status == 0)
