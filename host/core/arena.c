@@ -240,7 +240,7 @@ ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err) {
 }
 
 /* ---- pending terms ---- */
-static int same_trt(const ms_trt *a, const ms_trt *b) {
+int ms_trt_same(const ms_trt *a, const ms_trt *b) {
   return a->steps == b->steps && a->lambda == b->lambda && a->eps == b->eps &&
          !memcmp(a->c, b->c, (size_t)a->steps * sizeof *a->c);
 }
@@ -250,7 +250,7 @@ ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_e
   ms_status st = MS_OK;
   if (!p)
     return ms_fail(err, MS_EGRAPH, "trt: '%s' no longer lies with the parameters", leaf->name);
-  if (leaf->pending && leaf->pending->set && same_trt(&leaf->pending->trt, trt)) {
+  if (leaf->pending && leaf->pending->set && ms_trt_same(&leaf->pending->trt, trt)) {
     leaf->pending->scale += scale;
     return MS_OK;
   }

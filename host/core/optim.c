@@ -288,11 +288,6 @@ static int owes(const ms_tensor *t) {
   return t->pending && t->pending->set;
 }
 
-static int same_trt(const ms_trt *a, const ms_trt *b) {
-  return a->steps == b->steps && a->lambda == b->lambda && a->eps == b->eps &&
-         !memcmp(a->c, b->c, (size_t)a->steps * sizeof *a->c);
-}
-
 /* A gradient that came from elsewhere (assigned, or made before the leaf was gathered) moves to its place in the arena. */
 static ms_status adopt(ms_tensor *t, ms_real *place, ms_error *err) {
   ms_tensor *g = t->grad, *home;
@@ -320,7 +315,7 @@ static ms_status plan_member(plan *p, ms_optim *o, int i, ms_error *err) {
   const ms_trt **trt = &p->trt[m->slot];
   ms_real *param, *grad;
   ms_status st = owes(t) ? MS_OK : ms_pending_settle(t->storage, err);
-  if (!st && owes(t) && *trt && !same_trt(*trt, &t->pending->trt))
+  if (!st && owes(t) && *trt && !ms_trt_same(*trt, &t->pending->trt))
     st = ms_pending_flush(t, err);
   if (st || (!t->grad && !owes(t)) || (st = ms_arena_base(&param, &grad, o->slots[m->slot].arena, err)))
     return st;

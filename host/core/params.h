@@ -11,7 +11,7 @@ ms_status ms_gather_params(int n, ms_tensor *const *params, ms_error *err);
 void ms_arena_release(ms_arena *a);
 /* Where t lies: its arena (borrowed, NULL: none) and the offset in elements. */
 ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
-/* Base pointers; grad is allocated when first asked for. */
+/* Base pointers; grad (may be NULL) is allocated when first asked for. */
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err);
 
 /* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents undefined. A gradient that
@@ -19,6 +19,7 @@ ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *
 ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 
 /* ---- pending TRT terms (decision 14) ---- */
+int ms_trt_same(const ms_trt *a, const ms_trt *b);
 /* Leaves scale * dR/dw on a leaf that lies in an arena; adds to what is pending there, or flushes that first where settings differ. */
 ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_error *err);
 /* Adds the term to leaf.grad, which it creates where there is none. */

@@ -75,26 +75,22 @@ static ms_status record(ms_tensor *value, int n, ms_tensor *const *params, const
   return st;
 }
 
-/* Appends the sums of the not yet counted parameters that share params[first]'s arena; a storage counts once. */
+/* Adds the sums of the parameters that share params[first]'s arena to *sums. */
 static ms_status add_arena(ms_tensor **sums, int n, ms_tensor *const *params, int first, char *counted, ms_range *ranges, const ms_trt *trt,
                            ms_error *err) {
   int64_t offset, size = 1 + trt->steps;
   ms_arena *arena = ms_arena_of(params[first], &offset);
   ms_tensor *part;
-  ms_real *base, *grad;
+  ms_real *base;
   int nranges = 0;
   for (int i = first; i < n; i++) {
     if (counted[i] || ms_arena_of(params[i], &offset) != arena)
       continue;
     counted[i] = 1;
-    int again = 0;
-    for (int r = 0; r < nranges && !again; r++)
-      again = ranges[r].offset == offset;
-    if (!again)
-      ranges[nranges++] = (ms_range){.offset = offset, .n = ms_numel(params[i])};
+    ranges[nranges++] = (ms_range){.offset = offset, .n = ms_numel(params[i])};
   }
   ms_device *d = ms_tensor_device(params[first]);
-  ms_status st = ms_arena_base(&base, &grad, arena, err);
+  ms_status st = ms_arena_base(&base, NULL, arena, err);
   if (st || (st = ms_tensor_new(&part, d, MS_F32, 1, &size, err)))
     return st;
   st = ms_row(d, d->k->trt_value(d->stream, base, ranges, nranges, *trt, ms_reals(part)), name, err);
@@ -117,6 +113,19 @@ static ms_status sum_values(ms_tensor **sums, int n, ms_tensor *const *params, c
   ms_free(ranges);
   ms_free(counted);
   return st;
+}
+
+/* Memory that several of params[] share counts once. */
+static int distinct(ms_tensor **out, int n, ms_tensor *const *params) {
+  int count = 0;
+  for (int i = 0; i < n; i++) {
+    int k = 0;
+    while (k < count && out[k]->storage != params[i]->storage)
+      k++;
+    if (k == count)
+      out[count++] = params[i];
+  }
+  return count;
 }
 
 static ms_status settings(ms_trt *trt, int n, ms_tensor *const *params, const ms_trt_opts *o, ms_error *err) {
@@ -144,13 +153,18 @@ ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tens
   ms_status st = settings(&trt, n, params, &o, err);
   if (st || (st = ms_gather_params(n, params, err)))
     return st;
+  ms_tensor **once = ms_alloc((size_t)n * sizeof *once);
+  if (!once)
+    return ms_fail(err, MS_EMEM, "%s: out of memory", name);
+  n = distinct(once, n, params);
   int was = ms_set_grad_enabled(0);
-  if (!(st = sum_values(&sums, n, params, &trt, err)) && !(st = ms_tensor_alias(&total, sums, 0, NULL, NULL, 0, err)) &&
+  if (!(st = sum_values(&sums, n, once, &trt, err)) && !(st = ms_tensor_alias(&total, sums, 0, NULL, NULL, 0, err)) &&
       !(st = ms_binary_scalar(&result, MS_BINARY_div, total, o.steps, 0, err)) && each)
     st = ms_tensor_alias(&steps, sums, 1, &size, &stride, 1, err);
   ms_set_grad_enabled(was);
   if (!st)
-    st = record(result, n, params, &trt, err);
+    st = record(result, n, once, &trt, err);
+  ms_free(once);
   if (!st) {
     *value = ms_retain(result);
     if (each)
