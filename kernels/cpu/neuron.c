@@ -1,6 +1,6 @@
 /* Spiking neurons over T steps, forward and backward. A tile of neurons walks all its steps at once, so membranes stay
 ** in the first-level cache. Backward charges and fires with the same functions as forward and so meets the same bits.
- */
+*/
 #include "cpu.h"
 #include "tile.h"
 
@@ -274,7 +274,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
   layer l = layer_of(f);
   l.g = g;
   int sums = f->norm.a && (g->norm_training || g->dgamma || g->dbeta);
-  int64_t row = l.t.row, chunks = l.t.chunks, part = sums ? 2 * row : 0, cost = l.t.per * row * f->steps;
+  int64_t row = l.t.row, chunks = l.t.chunks, part = sums ? 2 * row : 0;
   double *parts = ms_cpu_scratch(0, (size_t)(chunks * (part + 1) + (sums ? 2 * f->c : 0)) * sizeof *parts +
                                         (size_t)(5 * row) * sizeof(ms_real));
   if (!parts)
@@ -292,7 +292,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
     l.gx_mean = rows + 4 * row;
   }
   int failed = 0;
-  ms_parallel_for(k, chunks, cost) {
+  ms_parallel_for(k, chunks, l.t.per * row * f->steps) {
     if (!backward_chunk(&l, k, sums ? parts + k * part : NULL, dk + k)) {
 #pragma omp atomic write
       failed = 1;
@@ -313,7 +313,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
                         g->dbeta, l.g_mean, l.gx_mean);
   }
   if (f->norm.a && g->norm_training && g->dy) {
-    ms_parallel_for(k, chunks, cost) dy_chunk(&l, k);
+    ms_parallel_for(k, chunks, l.t.per * row * f->steps) dy_chunk(&l, k);
   }
   return MS_OK;
 }

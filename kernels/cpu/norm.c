@@ -200,7 +200,7 @@ ms_status ms_cpu_norm_grad(ms_stream *s, const ms_norm_grad *n) {
   if (n->rows == 0 || n->c == 0 || n->repeat == 0)
     return MS_OK;
   grad_args p = {.n = n, .t = ms_tiling_of(n->rows * n->c, n->c)};
-  int64_t row = p.t.row, parts = 2 * p.t.chunks * row, cost = p.t.per * row * n->repeat;
+  int64_t row = p.t.row, parts = 2 * p.t.chunks * row;
   double *part = ms_cpu_scratch(0, (size_t)(parts + 2 * n->c) * sizeof *part + (size_t)(4 * row) * sizeof(ms_real));
   if (!part)
     return MS_EMEM;
@@ -213,13 +213,13 @@ ms_status ms_cpu_norm_grad(ms_stream *s, const ms_norm_grad *n) {
   for (int64_t j = 0; j < row; j++)
     p.a[j] = n->gain * (n->gamma ? n->gamma[j % n->c] : MS_R(1)) * n->invstd[j % n->c];
   if (n->training || n->dgamma || n->dbeta) {
-    ms_parallel_for(k, p.t.chunks, cost) sums_chunk(&p, k, part + 2 * k * row);
+    ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) sums_chunk(&p, k, part + 2 * k * row);
     ms_tile_fold(&p.t, part, 2, sums);
     ms_norm_sums_finish(&p.t, sums, n->invstd, n->gain, (double)(n->rows * n->repeat), (double)n->repeat, n->dgamma,
                         n->dbeta, p.g_mean, p.gx_mean);
   }
   if (n->dx.p) {
-    ms_parallel_for(k, p.t.chunks, cost) dx_chunk(&p, k);
+    ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) dx_chunk(&p, k);
   }
   return MS_OK;
 }

@@ -125,8 +125,8 @@ MS_HD void ms_norm_dx_row(int64_t len, const ms_real *g, const ms_real *x, const
 }
 
 /* From the folded sums [2][c]: dgamma and dbeta (each or NULL), and the two means of ms_norm_dx_row repeated over a
-*row.
-** n values stand behind each mean; dx gathers `times` of them (a static input). */
+ *row.
+ ** n values stand behind each mean; dx gathers `times` of them (a static input). */
 static inline void ms_norm_sums_finish(const ms_tiling *t, const double *sums, const ms_real *invstd, ms_real gain,
                                        double n, double times, ms_real *dgamma, ms_real *dbeta, ms_real *g_mean,
                                        ms_real *gx_mean) {

@@ -1,6 +1,7 @@
 /* Per-element arithmetic of the optimizers and of TRT's regulariser.
 **
-** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta t) - 1.
+** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta t)
+*- 1.
 ** Closed form of the sum over t, with a_t = 1 + c_t * eps and q_t = 1 / (a_t + c_t |w|):
 **   R = lambda * w^2 * sum_t q_t,   dR/dw = lambda * w * sum_t q_t * (1 + a_t * q_t)
 ** which is 2 * lambda * w at c_t = 0 and 0 at w = 0. */
@@ -21,10 +22,10 @@ typedef struct ms_trt {
 ** count and what follows from it are advanced by the row hyper_advance. */
 typedef struct ms_hyper {
   double lr, weight_decay;
-  double momentum, dampening; /* SGD */
-  double beta1, beta2, eps;   /* Adam */
-  double step;                /* steps taken, this one included */
-  double correction1, correction2; /* 1 - beta^step */
+  double momentum, dampening;               /* SGD */
+  double beta1, beta2, eps;                 /* Adam */
+  double step;                              /* steps taken, this one included */
+  double correction1, correction2;          /* 1 - beta^step */
   int nesterov, decoupled, maximize, first; /* first: the momentum buffer is set, not averaged */
 } ms_hyper;
 
@@ -84,7 +85,7 @@ MS_HD ms_real ms_sgd(ms_real w, ms_real g, ms_real *buf, const ms_sgd_step *k) {
 ** decoupled: Loshchilov & Hutter 2019 (AdamW). 1 - beta2 is taken in double: in float it would be off by 5e-5. */
 typedef struct ms_adam_step {
   ms_real beta1, take1, beta2, take2;
-  ms_real decay, shrink; /* coupled and decoupled weight decay: at most one acts */
+  ms_real decay, shrink;   /* coupled and decoupled weight decay: at most one acts */
   ms_real rate, root, eps; /* lr / c1, sqrt(c2) */
   int maximize;
 } ms_adam_step;

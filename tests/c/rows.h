@@ -23,11 +23,11 @@
 
 #define COUNT(array) ((int64_t)(sizeof(array) / sizeof *(array)))
 
-#define CLOSE_TO(got, want, tol)                                                                                       \
-  do {                                                                                                                 \
-    double got_ = (double)(got), want_ = (double)(want), size_ = fabs(want_) > 1 ? fabs(want_) : 1;                    \
-    if (!(fabs(got_ - want_) <= (tol)*size_))                                                                          \
-      fail_msg("%s is %.12g, expected %.12g", #got, got_, want_);                                                      \
+#define CLOSE_TO(got, want, tol)                                                                    \
+  do {                                                                                              \
+    double got_ = (double)(got), want_ = (double)(want), size_ = fabs(want_) > 1 ? fabs(want_) : 1; \
+    if (!(fabs(got_ - want_) <= (tol)*size_))                                                       \
+      fail_msg("%s is %.12g, expected %.12g", #got, got_, want_);                                   \
   } while (0)
 #define CLOSE(got, want) CLOSE_TO(got, want, TOL)
 

@@ -2,7 +2,8 @@
 #include "rows.h"
 
 /* Logits O[b][t] of the golden cases, in memory [T, B, C]. */
-static const ms_real logits[] = {MS_R(.2), MS_R(-.1), MS_R(-.4), MS_R(.6), 1, MS_R(.5), 0, 0, MS_R(.3), MS_R(.9), 2, -1};
+static const ms_real logits[] = {MS_R(.2), MS_R(-.1), MS_R(-.4), MS_R(.6), 1, MS_R(.5),
+                                 0,        0,         MS_R(.3),  MS_R(.9), 2, -1};
 static const int64_t labels[] = {0, 1};
 
 typedef struct run {
@@ -11,12 +12,23 @@ typedef struct run {
   int64_t correct;
 } run;
 
-static run *run_of(int64_t steps, int64_t batch, int64_t classes, const ms_real *x, const int64_t *y, ms_loss_over over, double ce,
-                   double mse) {
+static run *run_of(int64_t steps, int64_t batch, int64_t classes, const ms_real *x, const int64_t *y, ms_loss_over over,
+                   double ce, double mse) {
   run *k = bytes(sizeof *k);
-  ms_loss_args a = {.steps = steps, .batch = batch, .classes = classes, .over = over, .ce = MS_R(ce), .mse = MS_R(mse), .phi = 1,
-                    .logits = f32(x), .logits_step = batch * classes, .labels = y, .value = k->value, .correct = &k->correct,
-                    .dlogits = reals(steps * batch * classes), .scratch = reals(batch * (classes + 4))};
+  ms_loss_args a = {.steps = steps,
+                    .batch = batch,
+                    .classes = classes,
+                    .over = over,
+                    .ce = MS_R(ce),
+                    .mse = MS_R(mse),
+                    .phi = 1,
+                    .logits = f32(x),
+                    .logits_step = batch * classes,
+                    .labels = y,
+                    .value = k->value,
+                    .correct = &k->correct,
+                    .dlogits = reals(steps * batch * classes),
+                    .scratch = reals(batch * (classes + 4))};
   k->a = a;
   return k;
 }
@@ -35,8 +47,8 @@ static run *golden(ms_loss_over over, double ce, double mse) {
 static void test_trt(void **state) {
   (void)state;
   const double ce[] = {0.433808465993, 0.58361208237, 2.04303765103}, mse[] = {0.2425, 0.3125, 2.325};
-  const double grad[] = {-.0740466015,  .0665466015,  .03924905838, -.04591572505, -.05977727256, .06394393923,
-                         .07916666667,  -.0875,       -.1080622485, .1097289152,   .1674909034,   -.1674909034};
+  const double grad[] = {-.0740466015, .0665466015, .03924905838, -.04591572505, -.05977727256, .06394393923,
+                         .07916666667, -.0875,      -.1080622485, .1097289152,   .1674909034,   -.1674909034};
   for (int t = 0; t < 3; t++) { /* one step alone */
     run *k = run_of(1, 2, 2, logits + 4 * t, labels, MS_LOSS_EACH, 1, 0);
     k->a.mse_onehot = 1;
@@ -132,7 +144,8 @@ static void test_operands(void **state) {
     ms_real *x = reals(3 * n);
     for (int64_t i = 0; i < 3 * n; i++)
       x[i] = value_of(half, i % n);
-    run *k = run_of(3, batch, classes, x, y, (ms_loss_over)over, .7, .3), *s = run_of(3, batch, classes, x, y, (ms_loss_over)over, .7, .3);
+    run *k = run_of(3, batch, classes, x, y, (ms_loss_over)over, .7, .3),
+        *s = run_of(3, batch, classes, x, y, (ms_loss_over)over, .7, .3);
     s->a.logits = half;
     s->a.logits_step = 0;
     ms_cpu_loss(NULL, &k->a);
@@ -194,9 +207,9 @@ static void test_differences(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_trt, release),      cmocka_unit_test_teardown(test_tet, release),
-      cmocka_unit_test_teardown(test_others, release),   cmocka_unit_test_teardown(test_bad_labels, release),
-      cmocka_unit_test_teardown(test_extremes, release), cmocka_unit_test_teardown(test_operands, release),
+      cmocka_unit_test_teardown(test_trt, release),         cmocka_unit_test_teardown(test_tet, release),
+      cmocka_unit_test_teardown(test_others, release),      cmocka_unit_test_teardown(test_bad_labels, release),
+      cmocka_unit_test_teardown(test_extremes, release),    cmocka_unit_test_teardown(test_operands, release),
       cmocka_unit_test_teardown(test_threads, release),
 #ifdef MS_REAL64
       cmocka_unit_test_teardown(test_differences, release),

@@ -14,33 +14,60 @@ typedef struct golden {
 static const golden table[] = {
     {"v / 2 + x, hard",
      {.leak = MS_R(0.5), .gain = 1, .threshold = 1, .alpha = 1},
-     0, {.6, 1.1, .3, 1.55, -.2, 2.5}, {0, 1, 0, 1, 0, 1}, {.6, 0, .3, 0, -.2, 0},
-     {.3792552, -.6898275, .4845, .9, 0, 0}, .5 * .3792552},
+     0,
+     {.6, 1.1, .3, 1.55, -.2, 2.5},
+     {0, 1, 0, 1, 0, 1},
+     {.6, 0, .3, 0, -.2, 0},
+     {.3792552, -.6898275, .4845, .9, 0, 0},
+     .5 * .3792552},
     {"v / 2 + x, hard, detached",
      {.leak = MS_R(0.5), .gain = 1, .threshold = 1, .alpha = 1, .detach = 1},
-     0, {.6, 1.1, .3, 1.55, -.2, 2.5}, {0, 1, 0, 1, 0, 1}, {.6, 0, .3, 0, -.2, 0},
-     {.375, -.45, .525, .9, 0, 0}, .1875},
+     0,
+     {.6, 1.1, .3, 1.55, -.2, 2.5},
+     {0, 1, 0, 1, 0, 1},
+     {.6, 0, .3, 0, -.2, 0},
+     {.375, -.45, .525, .9, 0, 0},
+     .1875},
     {"v / 2 + x, soft",
      {.leak = MS_R(0.5), .gain = 1, .threshold = 1, .alpha = 1, .soft = 1},
-     0, {.6, 1.1, .35, 1.575, .0875, 2.64375}, {0, 1, 0, 1, 0, 1}, {.6, .1, .35, .575, .0875, 1.64375},
-     {.5135557422, -.4322212891, .3555742188, .82484375, -.0875, 0}, .2567778711},
+     0,
+     {.6, 1.1, .35, 1.575, .0875, 2.64375},
+     {0, 1, 0, 1, 0, 1},
+     {.6, .1, .35, .575, .0875, 1.64375},
+     {.5135557422, -.4322212891, .3555742188, .82484375, -.0875, 0},
+     .2567778711},
     {"v + x, hard",
      {.leak = 1, .gain = 1, .threshold = 1, .alpha = 1},
-     0, {.6, 1.4, .3, 1.7, -.2, 2.4}, {0, 1, 0, 1, 0, 1}, {.6, 0, .3, 0, -.2, 0},
-     {.0741504, -.82164, .621, .6, 0, 0}, .0741504},
+     0,
+     {.6, 1.4, .3, 1.7, -.2, 2.4},
+     {0, 1, 0, 1, 0, 1},
+     {.6, 0, .3, 0, -.2, 0},
+     {.0741504, -.82164, .621, .6, 0, 0},
+     .0741504},
     {"v + (x - v) / 2, hard, detached",
      {.leak = MS_R(0.5), .gain = MS_R(0.5), .threshold = 1, .alpha = 1, .detach = 1},
-     0, {.3, .55, .425, .9125, .35625, 1.478125}, {0, 0, 0, 0, 0, 1}, {.3, .55, .425, .9125, .35625, 0},
-     {.2035766602, .1071533203, .4893066406, .8723632812, -.0802734375, .195703125}, .2035766602},
+     0,
+     {.3, .55, .425, .9125, .35625, 1.478125},
+     {0, 0, 0, 0, 0, 1},
+     {.3, .55, .425, .9125, .35625, 0},
+     {.2035766602, .1071533203, .4893066406, .8723632812, -.0802734375, .195703125},
+     .2035766602},
     {"v + (x - v) * 3 / 4, soft, detached",
      {.leak = MS_R(0.25), .gain = MS_R(0.75), .threshold = 1, .alpha = 1, .soft = 1, .detach = 1},
-     0, {.45, .7125, .403125, 1.15078125, -.1123046875, 1.921923828}, {0, 0, 0, 1, 0, 1},
+     0,
+     {.45, .7125, .403125, 1.15078125, -.1123046875, 1.921923828},
+     {0, 0, 0, 1, 0, 1},
      {.45, .7125, .403125, .15078125, -.1123046875, .9219238281},
-     {.2953736991, -.1685052037, .3947291851, 1.27657299, .01097946167, .04391784668}, .2953736991 / 3},
+     {.2953736991, -.1685052037, .3947291851, 1.27657299, .01097946167, .04391784668},
+     .2953736991 / 3},
     {"v / 4 + x, v0 0.2, hard",
      {.leak = MS_R(0.25), .gain = 1, .threshold = 1, .alpha = 1},
-     .2, {.65, .9625, .540625, 1.53515625, -.2, 2.55}, {0, 0, 0, 1, 0, 1}, {.65, .9625, .540625, 0, -.2, 0},
-     {.5813154757, -.4757369647, .2996469307, .9296875, 0, 0}, .1453288689},
+     .2,
+     {.65, .9625, .540625, 1.53515625, -.2, 2.55},
+     {0, 0, 0, 1, 0, 1},
+     {.65, .9625, .540625, 0, -.2, 0},
+     {.5813154757, -.4757369647, .2996469307, .9296875, 0, 0},
+     .1453288689},
 };
 
 static void test_golden(void **state) {
@@ -50,8 +77,8 @@ static void test_golden(void **state) {
   for (const golden *k = table; k < table + COUNT(table); k++) {
     ms_real h[STEPS], v, dx[STEPS], dv0, v0 = MS_R(k->v0);
     uint8_t s[STEPS];
-    ms_neuron_args f = {.p = k->p, .n = 1, .c = 1, .y = f32(x), .y_step = 1, .v0 = &v0, .s = data(s, MS_SPIKE),
-                        .v = &v, .h = h};
+    ms_neuron_args f = {
+        .p = k->p, .n = 1, .c = 1, .y = f32(x), .y_step = 1, .v0 = &v0, .s = data(s, MS_SPIKE), .v = &v, .h = h};
     for (f.steps = 1; f.steps <= STEPS; f.steps++) {
       assert_int_equal(ms_cpu_neuron(NULL, &f), MS_OK);
       CLOSE(v, k->v[f.steps - 1]);
@@ -77,7 +104,8 @@ static void test_ties(void **state) {
   for (int ge = 0; ge < 2; ge++) {
     ms_real hs[3];
     uint8_t spikes[3];
-    ms_neuron_args f = {.p = lif, .steps = 3, .n = 1, .c = 1, .y = f32(x), .y_step = 1, .s = data(spikes, MS_SPIKE), .h = hs};
+    ms_neuron_args f = {
+        .p = lif, .steps = 3, .n = 1, .c = 1, .y = f32(x), .y_step = 1, .s = data(spikes, MS_SPIKE), .h = hs};
     f.p.ge = ge;
     ms_cpu_neuron(NULL, &f);
     for (int t = 0; t < 3; t++) {
@@ -109,8 +137,19 @@ static void test_surrogates(void **state) {
 
 /* ---- a layer with any switches, its loss, and a reference written anew in double ---- */
 
-enum { SOFT = 1, DETACH = 2, GE = 4, PLIF = 8, PLIF_INPUT = 16, V0 = 32, RESIDUAL = 64, NORM = 128, TRAIN = 256,
-       STATIC = 512, SWITCHES = 1024 };
+enum {
+  SOFT = 1,
+  DETACH = 2,
+  GE = 4,
+  PLIF = 8,
+  PLIF_INPUT = 16,
+  V0 = 32,
+  RESIDUAL = 64,
+  NORM = 128,
+  TRAIN = 256,
+  STATIC = 512,
+  SWITCHES = 1024
+};
 
 typedef struct net {
   ms_neuron_args f;
@@ -121,17 +160,50 @@ typedef struct net {
 
 static net net_of(int on, int surrogate, int64_t steps, int64_t rows, int64_t c) {
   int64_t n = rows * c, total = steps * n, ny = on & STATIC ? n : total;
-  net k = {.y = random_reals(ny, -0.6, 2), .r = random_reals(total, -0.5, 0.5), .v0 = random_reals(n, -0.5, 0.5),
-           .w = random_reals(1, -1, 1), .gamma = random_reals(c, 0.6, 1.5), .beta = random_reals(c, 0, 1)};
-  ms_neuron p = {.leak = MS_R(.6), .gain = MS_R(.9), .bias = MS_R(.05), .threshold = MS_R(.8), .v_reset = MS_R(-.1),
-                 .v_init = MS_R(.15), .alpha = MS_R(1.3), .surrogate = surrogate, .soft = !!(on & SOFT),
-                 .detach = !!(on & DETACH), .ge = !!(on & GE), .plif = !!(on & PLIF), .plif_input = !!(on & PLIF_INPUT)};
-  ms_norm norm = {.rows = ny / c, .c = c, .repeat = on & STATIC ? steps : 1, .x = f32(k.y), .gamma = k.gamma,
-                  .beta = k.beta, .gain = MS_R(.8), .eps = MS_R(1e-5), .training = !!(on & TRAIN), .mean = reals(c),
-                  .running_mean = random_reals(c, 0, 1), .running_var = random_reals(c, .5, 1), .invstd = reals(c),
-                  .a = reals(c), .b = reals(c)};
-  ms_neuron_args f = {.p = p, .steps = steps, .n = n, .c = c, .y = f32(k.y), .y_step = on & STATIC ? 0 : n,
-                      .w = on & PLIF ? k.w : NULL, .v0 = on & V0 ? k.v0 : NULL, .v = reals(n), .h = reals(total),
+  net k = {.y = random_reals(ny, -0.6, 2),
+           .r = random_reals(total, -0.5, 0.5),
+           .v0 = random_reals(n, -0.5, 0.5),
+           .w = random_reals(1, -1, 1),
+           .gamma = random_reals(c, 0.6, 1.5),
+           .beta = random_reals(c, 0, 1)};
+  ms_neuron p = {.leak = MS_R(.6),
+                 .gain = MS_R(.9),
+                 .bias = MS_R(.05),
+                 .threshold = MS_R(.8),
+                 .v_reset = MS_R(-.1),
+                 .v_init = MS_R(.15),
+                 .alpha = MS_R(1.3),
+                 .surrogate = surrogate,
+                 .soft = !!(on & SOFT),
+                 .detach = !!(on & DETACH),
+                 .ge = !!(on & GE),
+                 .plif = !!(on & PLIF),
+                 .plif_input = !!(on & PLIF_INPUT)};
+  ms_norm norm = {.rows = ny / c,
+                  .c = c,
+                  .repeat = on & STATIC ? steps : 1,
+                  .x = f32(k.y),
+                  .gamma = k.gamma,
+                  .beta = k.beta,
+                  .gain = MS_R(.8),
+                  .eps = MS_R(1e-5),
+                  .training = !!(on & TRAIN),
+                  .mean = reals(c),
+                  .running_mean = random_reals(c, 0, 1),
+                  .running_var = random_reals(c, .5, 1),
+                  .invstd = reals(c),
+                  .a = reals(c),
+                  .b = reals(c)};
+  ms_neuron_args f = {.p = p,
+                      .steps = steps,
+                      .n = n,
+                      .c = c,
+                      .y = f32(k.y),
+                      .y_step = on & STATIC ? 0 : n,
+                      .w = on & PLIF ? k.w : NULL,
+                      .v0 = on & V0 ? k.v0 : NULL,
+                      .v = reals(n),
+                      .h = reals(total),
                       .counts = bytes(steps * c * 8)};
 #ifdef MS_SMOOTH
   f.s = f32(reals(total));
@@ -142,8 +214,12 @@ static net net_of(int on, int surrogate, int64_t steps, int64_t rows, int64_t c)
     f.r = f32(k.r);
     f.r_step = n;
   }
-  ms_neuron_grad_args g = {.gs = f32(random_reals(total, -1, 1)), .gs_step = n, .gv = random_reals(n, -1, 1),
-                           .dy = reals(ny), .dr = on & RESIDUAL ? reals(total) : NULL, .dv0 = reals(n),
+  ms_neuron_grad_args g = {.gs = f32(random_reals(total, -1, 1)),
+                           .gs_step = n,
+                           .gv = random_reals(n, -1, 1),
+                           .dy = reals(ny),
+                           .dr = on & RESIDUAL ? reals(total) : NULL,
+                           .dv0 = reals(n),
                            .dw = on & PLIF ? reals(1) : NULL};
   if (on & NORM) {
     f.norm.a = norm.a;
@@ -196,7 +272,8 @@ static void reference(const net *k, int64_t i, double *g, double *dv0, double *d
   double a = k->g.gv[i];
   *dk = 0;
   for (int64_t t = steps - 1; t >= 0; t--) {
-    double sur = ms_surrogate_grad(f->p.surrogate, MS_R(h[t] - th), f->p.alpha), out = value_of(k->g.gs, t * f->n + i), dh;
+    double sur = ms_surrogate_grad(f->p.surrogate, MS_R(h[t] - th), f->p.alpha), out = value_of(k->g.gs, t * f->n + i),
+           dh;
     if (f->p.soft)
       dh = f->p.detach ? sur * out + a : sur * (out - th * a) + a;
     else
@@ -397,7 +474,8 @@ static void test_nothing(void **state) {
   }
 }
 
-/* Ways to hand over the same gradient agree: bfloat16, one for all steps, a caller's surrogate, scratch shared with dy. */
+/* Ways to hand over the same gradient agree: bfloat16, one for all steps, a caller's surrogate, scratch shared with dy.
+ */
 static void test_operands(void **state) {
   (void)state;
   const int64_t steps = 3, c = 3, n = 7 * c;
@@ -442,9 +520,9 @@ int main(void) {
 #else
       cmocka_unit_test_teardown(test_golden, release),     cmocka_unit_test_teardown(test_ties, release),
 #endif
-      cmocka_unit_test_teardown(test_surrogates, release), cmocka_unit_test_teardown(test_switches, release),
-      cmocka_unit_test_teardown(test_threads, release),    cmocka_unit_test_teardown(test_fusion, release),
-      cmocka_unit_test_teardown(test_counts, release),     cmocka_unit_test_teardown(test_nothing, release),
+      cmocka_unit_test_teardown(test_surrogates, release),  cmocka_unit_test_teardown(test_switches, release),
+      cmocka_unit_test_teardown(test_threads, release),     cmocka_unit_test_teardown(test_fusion, release),
+      cmocka_unit_test_teardown(test_counts, release),      cmocka_unit_test_teardown(test_nothing, release),
       cmocka_unit_test_teardown(test_operands, release),
   };
   return cmocka_run_group_tests_name("neuron", tests, NULL, NULL);

@@ -8,13 +8,35 @@ typedef struct bn {
 
 /* x of any type, gamma, beta, running statistics and outputs of one normalisation. */
 static bn bn_of(int64_t rows, int64_t c, int64_t repeat, ms_data x) {
-  ms_norm n = {.rows = rows, .c = c, .repeat = repeat, .x = x, .gamma = random_reals(c, 0.5, 2),
-               .beta = random_reals(c, -1, 1), .gain = 1, .eps = MS_R(1e-5), .momentum = MS_R(0.1), .training = 1,
-               .running_mean = reals(c), .running_var = random_reals(c, 1, 1), .mean = reals(c), .invstd = reals(c),
-               .a = reals(c), .b = reals(c)};
-  ms_norm_grad g = {.rows = rows, .c = c, .repeat = repeat, .x = x, .g = f32(random_reals(rows * c * repeat, -1, 1)),
-                    .dx = f32(reals(rows * c)), .gamma = n.gamma, .mean = n.mean, .invstd = n.invstd, .gain = 1,
-                    .training = 1, .dgamma = reals(c), .dbeta = reals(c)};
+  ms_norm n = {.rows = rows,
+               .c = c,
+               .repeat = repeat,
+               .x = x,
+               .gamma = random_reals(c, 0.5, 2),
+               .beta = random_reals(c, -1, 1),
+               .gain = 1,
+               .eps = MS_R(1e-5),
+               .momentum = MS_R(0.1),
+               .training = 1,
+               .running_mean = reals(c),
+               .running_var = random_reals(c, 1, 1),
+               .mean = reals(c),
+               .invstd = reals(c),
+               .a = reals(c),
+               .b = reals(c)};
+  ms_norm_grad g = {.rows = rows,
+                    .c = c,
+                    .repeat = repeat,
+                    .x = x,
+                    .g = f32(random_reals(rows * c * repeat, -1, 1)),
+                    .dx = f32(reals(rows * c)),
+                    .gamma = n.gamma,
+                    .mean = n.mean,
+                    .invstd = n.invstd,
+                    .gain = 1,
+                    .training = 1,
+                    .dgamma = reals(c),
+                    .dbeta = reals(c)};
   bn r = {n, g};
   return r;
 }
@@ -24,8 +46,20 @@ static void test_golden(void **state) {
   ms_real x[] = {1, 2, 3, 6}, y[4], g[] = {1, 0, 0, 0}, dx[4], mean, invstd, a, b, rm = 0, rv = 1;
   const double want[] = {-1.06904344, -.5345217202, 0, 1.603565161};
   const double want_dx[] = {.248171235, -.2099904576, -.1336304301, .09544965267};
-  ms_norm n = {.rows = 4, .c = 1, .repeat = 1, .x = f32(x), .gain = 1, .eps = MS_R(1e-5), .momentum = MS_R(0.1),
-               .training = 1, .running_mean = &rm, .running_var = &rv, .mean = &mean, .invstd = &invstd, .a = &a, .b = &b};
+  ms_norm n = {.rows = 4,
+               .c = 1,
+               .repeat = 1,
+               .x = f32(x),
+               .gain = 1,
+               .eps = MS_R(1e-5),
+               .momentum = MS_R(0.1),
+               .training = 1,
+               .running_mean = &rm,
+               .running_var = &rv,
+               .mean = &mean,
+               .invstd = &invstd,
+               .a = &a,
+               .b = &b};
   ms_affine f = {&a, &b};
   ms_data none = {0};
   assert_int_equal(ms_cpu_norm_stats(NULL, &n), MS_OK);
@@ -34,8 +68,16 @@ static void test_golden(void **state) {
     CLOSE(y[i], want[i]);
   CLOSE(rm, 0.3);
   CLOSE(rv, .9 + .1 * 14 / 3);
-  ms_norm_grad d = {.rows = 4, .c = 1, .repeat = 1, .x = f32(x), .g = f32(g), .dx = f32(dx), .mean = &mean,
-                    .invstd = &invstd, .gain = 1, .training = 1};
+  ms_norm_grad d = {.rows = 4,
+                    .c = 1,
+                    .repeat = 1,
+                    .x = f32(x),
+                    .g = f32(g),
+                    .dx = f32(dx),
+                    .mean = &mean,
+                    .invstd = &invstd,
+                    .gain = 1,
+                    .training = 1};
   assert_int_equal(ms_cpu_norm_grad(NULL, &d), MS_OK);
   for (int i = 0; i < 4; i++)
     CLOSE(dx[i], want_dx[i]);

@@ -132,9 +132,10 @@ static void test_adam_golden(void **state) {
 
 /* Three parameters of awkward sizes in one arena; the middle one has a pending term only. */
 #define ARENA 10000
-static const ms_range layout[] = {{.offset = 0, .n = 7, .hyper = 0},
-                                  {.offset = 16, .n = 1300, .hyper = 1, .regularised = 1, .reg_scale = MS_R(.25), .no_grad = 1},
-                                  {.offset = 1328, .n = 8500, .hyper = 2, .regularised = 1, .reg_scale = 2}};
+static const ms_range layout[] = {
+    {.offset = 0, .n = 7, .hyper = 0},
+    {.offset = 16, .n = 1300, .hyper = 1, .regularised = 1, .reg_scale = MS_R(.25), .no_grad = 1},
+    {.offset = 1328, .n = 8500, .hyper = 2, .regularised = 1, .reg_scale = 2}};
 
 typedef struct arena {
   ms_optim_args a;
@@ -144,8 +145,14 @@ typedef struct arena {
 
 static arena *arena_of(ms_hyper h) {
   arena *k = bytes(sizeof *k);
-  ms_optim_args a = {.param = random_reals(ARENA, -1, 1), .m = reals(ARENA), .v = reals(ARENA), .shadow = bytes(ARENA * 2),
-                     .ranges = layout, .nranges = 3, .hyper = k->h, .trt = trt_of(4, 1e-2, .5, 1e-5)};
+  ms_optim_args a = {.param = random_reals(ARENA, -1, 1),
+                     .m = reals(ARENA),
+                     .v = reals(ARENA),
+                     .shadow = bytes(ARENA * 2),
+                     .ranges = layout,
+                     .nranges = 3,
+                     .hyper = k->h,
+                     .trt = trt_of(4, 1e-2, .5, 1e-5)};
   k->a = a;
   for (int i = 0; i < 3; i++)
     k->h[i] = h;
@@ -212,7 +219,12 @@ static void check_steps(ms_hyper h, row_fn row, reference_fn reference) {
 
 static void test_adam(void **state) {
   for (int i = 0; i < 8; i++) {
-    ms_hyper h = {.lr = 1e-2, .beta1 = .9, .beta2 = .99, .eps = 1e-6, .weight_decay = i & 1 ? .1 : 0, .decoupled = !!(i & 2),
+    ms_hyper h = {.lr = 1e-2,
+                  .beta1 = .9,
+                  .beta2 = .99,
+                  .eps = 1e-6,
+                  .weight_decay = i & 1 ? .1 : 0,
+                  .decoupled = !!(i & 2),
                   .maximize = !!(i & 4)};
     check_steps(h, ms_cpu_adam, reference_adam);
     release(state);
@@ -221,8 +233,12 @@ static void test_adam(void **state) {
 
 static void test_sgd(void **state) {
   for (int i = 0; i < 32; i++) {
-    ms_hyper h = {.lr = 1e-2, .momentum = i & 1 ? .9 : 0, .dampening = i & 2 ? .3 : 0, .weight_decay = i & 4 ? .1 : 0,
-                  .nesterov = !!(i & 8), .maximize = !!(i & 16)};
+    ms_hyper h = {.lr = 1e-2,
+                  .momentum = i & 1 ? .9 : 0,
+                  .dampening = i & 2 ? .3 : 0,
+                  .weight_decay = i & 4 ? .1 : 0,
+                  .nesterov = !!(i & 8),
+                  .maximize = !!(i & 16)};
     check_steps(h, ms_cpu_sgd, reference_sgd);
     release(state);
   }
@@ -238,8 +254,14 @@ static void test_threads(void **state) {
     ms_hyper h = {.lr = 1e-2, .beta1 = .9, .beta2 = .99, .eps = 1e-6};
     ms_range range = {.n = n, .regularised = 1, .reg_scale = 1};
     ms_real *w = random_reals(n + 7, -1, 1);
-    ms_optim_args a = {.param = w, .grad = random_reals(n, -1, 1), .m = reals(n), .v = reals(n), .ranges = &range,
-                       .nranges = 1, .hyper = &h, .trt = trt_of(6, 1e-2, .5, 1e-5)};
+    ms_optim_args a = {.param = w,
+                       .grad = random_reals(n, -1, 1),
+                       .m = reals(n),
+                       .v = reals(n),
+                       .ranges = &range,
+                       .nranges = 1,
+                       .hyper = &h,
+                       .trt = trt_of(6, 1e-2, .5, 1e-5)};
     ms_hyper_step(&h);
     ms_cpu_adam(NULL, &a);
     ms_cpu_trt_value(NULL, w, &range, 1, a.trt, w + n);
@@ -252,9 +274,12 @@ static void test_threads(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_trt_golden, release),  cmocka_unit_test_teardown(test_trt_ranges, release),
-      cmocka_unit_test_teardown(test_adam_golden, release), cmocka_unit_test_teardown(test_adam, release),
-      cmocka_unit_test_teardown(test_sgd, release),         cmocka_unit_test_teardown(test_threads, release),
+      cmocka_unit_test_teardown(test_trt_golden, release),
+      cmocka_unit_test_teardown(test_trt_ranges, release),
+      cmocka_unit_test_teardown(test_adam_golden, release),
+      cmocka_unit_test_teardown(test_adam, release),
+      cmocka_unit_test_teardown(test_sgd, release),
+      cmocka_unit_test_teardown(test_threads, release),
 #ifdef MS_REAL64
       cmocka_unit_test_teardown(test_trt_differences, release),
 #endif
