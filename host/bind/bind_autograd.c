@@ -56,6 +56,7 @@ static int autograd_record(lua_State *L) {
   int nin, nout;
   const char *name = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TFUNCTION);
+  lua_settop(L, 4);
   ms_tensor **in = ms_check_tensors(L, 3, "inputs", &nin), **out = ms_check_tensors(L, 4, "outputs", &nout);
   if (nin > MS_NODE_INPUTS || nout > MS_NODE_OUTPUTS)
     return luaL_error(L, "record: at most %d inputs and %d outputs, got %d and %d", MS_NODE_INPUTS, MS_NODE_OUTPUTS,

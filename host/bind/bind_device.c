@@ -9,6 +9,12 @@
 #define MS_VERSION "0.1.0"
 #endif
 
+#ifdef __clang__
+#define COMPILER "clang " __clang_version__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
 static int device_current(lua_State *L) {
   lua_pushstring(L, ms_device_current()->name);
   return 1;
@@ -117,7 +123,7 @@ static int device_versions(lua_State *L) {
     const char *name, *version;
   } list[] = {{"moonspike", MS_VERSION},
               {"Lua", LUA_RELEASE + 4},
-              {"compiler", __VERSION__},
+              {"compiler", COMPILER},
               {"OpenMP", openmp},
               {"zlib", zlibVersion()}};
   lua_newtable(L);

@@ -156,6 +156,7 @@ static int nn_classification_loss(lua_State *L) {
 static int nn_trt(lua_State *L) {
   static const char *const keys[] = {"lambda", "delta", "epsilon", "t0", "T", NULL};
   int n;
+  lua_settop(L, 2);
   ms_tensor **params = ms_check_tensors(L, 1, "params", &n);
   ms_trt_opts o = {0};
   ms_check_options(L, 2, "trt", keys);

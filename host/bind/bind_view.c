@@ -170,6 +170,7 @@ static int view_long(lua_State *L) {
 
 static int view_cat(lua_State *L) {
   int n;
+  lua_settop(L, 2);
   ms_tensor **list = ms_check_tensors(L, 1, "list", &n);
   luaL_argcheck(L, n > 0, 1, "list: expected at least one tensor");
   int dim = lua_isnoneornil(L, 2) ? 0 : ms_check_dim(L, 2, "dim", list[0]);
@@ -180,6 +181,7 @@ static int view_cat(lua_State *L) {
 
 static int view_stack(lua_State *L) {
   int n;
+  lua_settop(L, 2);
   ms_tensor **list = ms_check_tensors(L, 1, "list", &n);
   luaL_argcheck(L, n > 0, 1, "list: expected at least one tensor");
   int dim = lua_isnoneornil(L, 2) ? 0 : (int)ms_check_index(L, 2, "dim", list[0]->ndim + 1);
