@@ -14,6 +14,8 @@ local options = {
   { "minutes", 0.0, "as many epochs as fit into this time (0: --epochs)" },
 }
 
+local kinds = { integer = "an integer", float = "a number" }
+
 local function usage()
   print "usage: moonspike examples/fashion_mnist.lua [options]"
   for _, o in ipairs(options) do print(("  --%-8s %s (%s)"):format(o[1], o[3], tostring(o[2]))) end
@@ -35,7 +37,7 @@ local function parse(words)
       local value = words[i]
       if type(default) == "number" then value = tonumber(value) end
       if math.type(default) == "integer" then value = math.tointeger(value) end
-      if value == nil then error(("--%s: expected a %s, got '%s'"):format(name, math.type(default) or "text", tostring(words[i])), 0) end
+      if value == nil then error(("--%s: expected %s, got '%s'"):format(name, kinds[math.type(default)] or "text", tostring(words[i])), 0) end
       opt[name] = value
     end
     i = i + 1
@@ -109,8 +111,8 @@ while epoch <= schedule.T_max do
   local train_loss, train_accuracy = train_epoch(epoch)
   local accuracy, test_loss, firing, synops, layers = ms.evaluate(net, test)
   spent = spent + ms.system.clock() - start
-  if opt.minutes > 0 and epoch == 1 then -- the cosine ends with the last epoch that fits
-    schedule.T_max = math.max(1, math.min(opt.epochs, math.floor(60 * opt.minutes / spent)))
+  if opt.minutes > 0 and epoch == 1 then -- the cosine ends with the last epoch that fits, with 5 % to spare
+    schedule.T_max = math.max(1, math.min(opt.epochs, math.floor(57 * opt.minutes / spent)))
   end
   schedule:step()
   print(("%5d  %10.4f  %8.2f%%  %10.4f  %8.2f%%  %6.4f  %13.4g  %.1e  %7.1f"):format(epoch, train_loss, 100 * train_accuracy,

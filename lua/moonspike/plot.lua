@@ -12,6 +12,7 @@ local spec = {
 }
 local panel_spec = {
   title = o.string(""), xlabel = o.string(""), ylabel = o.string(""), series = o.table(o.required), legend = o.string("top right"),
+  whole_x = o.boolean(false), -- tics at integers only
 }
 local series_spec = { name = o.string(o.required), x = o.table(o.required), y = o.table(o.required) }
 
@@ -50,15 +51,24 @@ local function csv(opt)
   return table.concat(lines, "\n") .. "\n"
 end
 
+local function whole_step(panel) -- at most about ten tics
+  local span = 0
+  for _, s in ipairs(panel.series) do
+    if #s.x > 0 then span = math.max(span, s.x[#s.x] - s.x[1]) end
+  end
+  return math.max(1, math.ceil(span / 10))
+end
+
 local function script(opt)
   local out = {}
   local function add(...) out[#out + 1] = string.format(...) end
   add("set terminal pngcairo noenhanced size %d,%d font 'sans,11' background rgb 'white'", opt.width, opt.height)
   add("set output %s", quote(opt.file))
-  add("set grid back lc rgb '#dddddd'; set border 3; set tics nomirror out; set key samplen 2 spacing 1.2")
+  add("set grid back lt 1 lw 0.5 lc rgb '#dddddd'; set border 3; set tics nomirror out; set key samplen 2 spacing 1.2")
   add("set multiplot layout 1,%d title %s", #opt.panels, quote(opt.title))
   for _, panel in ipairs(opt.panels) do
     add("set title %s; set xlabel %s; set ylabel %s; set key %s", quote(panel.title), quote(panel.xlabel), quote(panel.ylabel), panel.legend)
+    add(panel.whole_x and "set xtics %d" or "set xtics autofreq", whole_step(panel))
     local curves, data = {}, {}
     for j, s in ipairs(panel.series) do
       curves[j] = ("'-' using 1:2 with linespoints lw 2 pt 7 ps 0.6 lc rgb '%s' title %s"):format(
@@ -104,9 +114,9 @@ function plot.learning_curves(rows, file, title)
   return draw {
     file = file, title = title or "",
     panels = {
-      { title = "loss", xlabel = "epoch", ylabel = "loss",
+      { title = "loss", xlabel = "epoch", ylabel = "loss", whole_x = true,
         series = { series("training (full loss)", "train_loss"), series("test (cross entropy)", "test_loss") } },
-      { title = "accuracy", xlabel = "epoch", ylabel = "accuracy, %", legend = "bottom right",
+      { title = "accuracy", xlabel = "epoch", ylabel = "accuracy, %", legend = "bottom right", whole_x = true,
         series = { series("training", "train_accuracy", 100), series("test", "test_accuracy", 100) } },
     },
   }
@@ -119,7 +129,7 @@ doc.set(plot.learning_curves, [[
     loss is the full loss with its regulariser, test loss the cross entropy: not the same quantity.]])
 
 return doc.set(setmetatable(plot, { __call = function(_, opts) return draw(opts) end }), [[
-    ms.plot{ file = "a.png", title = "", panels = { { title =, xlabel =, ylabel =, legend =, series = { { name =, x = {...}, y = {...} } } } } }
+    ms.plot{ file = "a.png", title = "", panels = { { title =, xlabel =, ylabel =, legend =, whole_x =, series = { { name =, x = {...}, y = {...} } } } } }
       -> file, or nil, message
 
     Line charts side by side through gnuplot; the numbers go to a .csv beside the picture.]])
