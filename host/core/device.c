@@ -68,11 +68,11 @@ static const ms_backend *load_plugin(char *why, size_t n) {
   *(void **)&get = dlsym(library, "ms_backend_get");
   if (!get)
     snprintf(why, n, "%s is damaged: it has no ms_backend_get", path);
-  else if (!(k = get(MS_ABI, (uint32_t)sizeof *k, &abi)))
-    snprintf(why, n, "%s has ABI %u (table of another size if equal), this program needs %u", path, abi, MS_ABI);
-  else if (k->abi != MS_ABI || k->size != sizeof *k)
-    snprintf(why, n, "%s has ABI %u with a table of %u bytes, this program needs %u with %zu", path, k->abi, k->size,
-             MS_ABI, sizeof *k);
+  else if (!(k = get(MS_ABI, (uint32_t)sizeof *k, &abi)) && abi != MS_ABI)
+    snprintf(why, n, "%s has ABI %u, this program needs ABI %u", path, abi, MS_ABI);
+  else if (!k || k->abi != MS_ABI || k->size != sizeof *k)
+    snprintf(why, n, "%s has ABI %u like this program, but another table of functions; build both from one source",
+             path, abi);
   else if (k->open(reason))
     snprintf(why, n, "%s", reason[0] ? reason : "the backend found no usable device");
   else

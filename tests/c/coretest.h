@@ -1,4 +1,5 @@
-/* Helpers of tests that work on tensors. What a test makes is kept and released after it; then nothing may be left alive. */
+/* Helpers of tests that work on tensors. What a test makes is kept and released after it; then nothing may be left
+ * alive. */
 #ifndef MS_CORETEST_H
 #define MS_CORETEST_H
 
@@ -23,23 +24,29 @@
 #endif
 
 #define MAYBE static inline __attribute__((unused))
-#define SIZES(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
-#define LIST(...) (int)(sizeof((ms_tensor *[]){__VA_ARGS__}) / sizeof(ms_tensor *)), (ms_tensor *[]){__VA_ARGS__}
+#define SIZES(...)                                                         \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { \
+    __VA_ARGS__                                                            \
+  }
+#define LIST(...)                                                                      \
+  (int)(sizeof((ms_tensor *[]){__VA_ARGS__}) / sizeof(ms_tensor *)), (ms_tensor *[]) { \
+    __VA_ARGS__                                                                        \
+  }
 
 static ms_error E;
 
-#define OK(call)                                                                                                       \
-  do {                                                                                                                 \
-    if (call)                                                                                                          \
-      fail_msg("%s: %s", #call, E.text);                                                                               \
+#define OK(call)                         \
+  do {                                   \
+    if (call)                            \
+      fail_msg("%s: %s", #call, E.text); \
   } while (0)
 
-#define FAILS(call, wanted, part)                                                                                      \
-  do {                                                                                                                 \
-    memset(&E, 0, sizeof E);                                                                                           \
-    ms_status got_ = (call);                                                                                           \
-    if (got_ != (wanted) || E.status != (wanted) || !strstr(E.text, part))                                             \
-      fail_msg("%s: status %d with '%s', expected %d with '%s'", #call, got_, E.text, wanted, part);                   \
+#define FAILS(call, wanted, part)                                                                    \
+  do {                                                                                               \
+    memset(&E, 0, sizeof E);                                                                         \
+    ms_status got_ = (call);                                                                         \
+    if (got_ != (wanted) || E.status != (wanted) || !strstr(E.text, part))                           \
+      fail_msg("%s: status %d with '%s', expected %d with '%s'", #call, got_, E.text, wanted, part); \
   } while (0)
 
 static ms_tensor *kept[8192];
@@ -52,9 +59,9 @@ MAYBE ms_tensor *keep(ms_tensor *t) {
 }
 
 /* A result through `ms_tensor **out`: MAKE(y, ms_unary(&y, MS_UNARY_exp, x, &E)) declares y. */
-#define MAKE(name, call)                                                                                               \
-  ms_tensor *name = NULL;                                                                                              \
-  OK(call);                                                                                                            \
+#define MAKE(name, call)  \
+  ms_tensor *name = NULL; \
+  OK(call);               \
   keep(name)
 
 MAYBE int begin(void **state) {
@@ -137,7 +144,10 @@ MAYBE double *get(ms_tensor *t) {
   return value;
 }
 
-#define VALUES(...) (double[]){__VA_ARGS__}
+#define VALUES(...) \
+  (double[]) {      \
+    __VA_ARGS__     \
+  }
 
 MAYBE ms_tensor *filled(ms_dtype dtype, int ndim, const int64_t *size, const double *value) {
   ms_tensor *t = empty(dtype, ndim, size);

@@ -50,7 +50,8 @@ static void roots_need_one_element_or_a_seed(void **state) {
   (void)state;
   ms_tensor *x = leaf(ramp()), *y = times(x, x);
   FAILS(ms_backward(y, NULL, 0, &E), MS_ESHAPE, "one element, got [3]");
-  FAILS(ms_backward(y, filled(MS_F32, SIZES(2), VALUES(1, 1)), 0, &E), MS_ESHAPE, "expected float32 [3], got float32 [2]");
+  FAILS(ms_backward(y, filled(MS_F32, SIZES(2), VALUES(1, 1)), 0, &E), MS_ESHAPE,
+        "expected float32 [3], got float32 [2]");
   FAILS(ms_backward(ramp(), NULL, 0, &E), MS_EGRAPH, "does not require grad");
   OK(ms_backward(y, ramp(), 0, &E));
   SAME(gradient(x), 2, 8, 18);
@@ -133,7 +134,8 @@ static void shared_memory_is_not_rewritten_behind_the_graph(void **state) {
 
 static void gradients_of_chosen_inputs_leave_grad_alone(void **state) {
   (void)state;
-  ms_tensor *x = leaf(ramp()), *w = leaf(ramp()), *unused = leaf(ramp()), *h = times(x, w), *y = total(times(h, h)), *g[3];
+  ms_tensor *x = leaf(ramp()), *w = leaf(ramp()), *unused = leaf(ramp()), *h = times(x, w), *y = total(times(h, h)),
+            *g[3];
   OK(ms_grad_of(g, y, NULL, LIST(x, h, unused), 1, &E));
   SAME(keep(g[0]), 2, 16, 54);
   SAME(keep(g[1]), 2, 8, 18);
@@ -168,7 +170,8 @@ static ms_status double_call(void *ud, int nin, ms_tensor **din, int nout, ms_te
   assert_int_equal(nin, 1);
   assert_int_equal(nout, 1);
   assert_false(ms_grad_enabled());
-  return *(int *)ud ? ms_fail(err, MS_ECALL, "double: broken") : ms_binary_scalar(din, MS_BINARY_mul, dout[0], 2, 0, err);
+  return *(int *)ud ? ms_fail(err, MS_ECALL, "double: broken")
+                    : ms_binary_scalar(din, MS_BINARY_mul, dout[0], 2, 0, err);
 }
 
 static void count_release(void *ud) {

@@ -2,9 +2,9 @@
 #include "coretest.h"
 
 #define SAME(t, ...) expect(t, VALUES(__VA_ARGS__))
-#define FUNCTION(name, body)                                                                                           \
-  static ms_status name(ms_tensor **out, ms_tensor *const *x, ms_error *err) {                                         \
-    return body;                                                                                                       \
+#define FUNCTION(name, body)                                                   \
+  static ms_status name(ms_tensor **out, ms_tensor *const *x, ms_error *err) { \
+    return body;                                                               \
   }
 
 /* ---- slopes ---- */
@@ -19,13 +19,13 @@ FUNCTION(run_scalar, ms_binary_scalar(out, binary, x[0], number, swapped, err))
 
 static void slopes_of_unary_ops(void **state) {
   (void)state;
-#define MS_UNARY(name, lo, hi)                                                                                         \
-  if (MS_UNARY_##name != MS_UNARY_floor && MS_UNARY_##name != MS_UNARY_ceil && MS_UNARY_##name != MS_UNARY_round) {    \
-    unary = MS_UNARY_##name;                                                                                           \
-    double value[6], span = ((double)(hi) - (double)(lo)) / 8;                                                         \
-    for (int i = 0; i < 6; i++) /* away from kinks and borders */                                                      \
-      value[i] = (double)(lo) + span * (i + 1.3);                                                                      \
-    check_slopes(#name, run_unary, 1, (ms_tensor *[]){filled(MS_F32, SIZES(3, 2), value)});                            \
+#define MS_UNARY(name, lo, hi)                                                                                      \
+  if (MS_UNARY_##name != MS_UNARY_floor && MS_UNARY_##name != MS_UNARY_ceil && MS_UNARY_##name != MS_UNARY_round) { \
+    unary = MS_UNARY_##name;                                                                                        \
+    double value[6], span = ((double)(hi) - (double)(lo)) / 8;                                                      \
+    for (int i = 0; i < 6; i++) /* away from kinks and borders */                                                   \
+      value[i] = (double)(lo) + span * (i + 1.3);                                                                   \
+    check_slopes(#name, run_unary, 1, (ms_tensor *[]){filled(MS_F32, SIZES(3, 2), value)});                         \
   }
 #include "../../kernels/unary.def"
 #undef MS_UNARY
@@ -64,7 +64,8 @@ static void slopes_at_ties_and_zeros(void **state) {
   OK(ms_backward(top, filled(MS_F32, SIZES(3), VALUES(1, 1, 1)), 0, &E));
   SAME(gradient(a), 0, 0.5, 1);
   SAME(gradient(b), 1, 0.5, 0);
-  ms_tensor *base = leaf(filled(MS_F32, SIZES(3), VALUES(0, 0, 4))), *power = leaf(filled(MS_F32, SIZES(3), VALUES(0, 2, 0)));
+  ms_tensor *base = leaf(filled(MS_F32, SIZES(3), VALUES(0, 0, 4))),
+            *power = leaf(filled(MS_F32, SIZES(3), VALUES(0, 2, 0)));
   MAKE(y, ms_binary(&y, MS_BINARY_pow, base, power, &E));
   SAME(y, 1, 0, 1);
   OK(ms_backward(y, filled(MS_F32, SIZES(3), VALUES(1, 1, 1)), 0, &E));
@@ -145,9 +146,18 @@ static void slopes_of_matmul(void **state) {
     int64_t a[4];
     int nb;
     int64_t b[4];
-  } shape[] = {{2, {2, 3}, 2, {3, 4}},       {1, {3}, 1, {3}},           {1, {3}, 2, {3, 4}},          {2, {2, 3}, 1, {3}},
-               {3, {2, 2, 3}, 2, {3, 4}},    {3, {2, 2, 3}, 3, {2, 3, 2}}, {4, {2, 1, 2, 3}, 3, {3, 3, 2}}, {3, {2, 2, 3}, 1, {3}},
-               {1, {3}, 3, {2, 3, 2}},       {2, {2, 3}, 4, {2, 2, 3, 1}}, {2, {1, 3}, 2, {3, 1}},       {2, {3, 1}, 2, {1, 3}}};
+  } shape[] = {{2, {2, 3}, 2, {3, 4}},
+               {1, {3}, 1, {3}},
+               {1, {3}, 2, {3, 4}},
+               {2, {2, 3}, 1, {3}},
+               {3, {2, 2, 3}, 2, {3, 4}},
+               {3, {2, 2, 3}, 3, {2, 3, 2}},
+               {4, {2, 1, 2, 3}, 3, {3, 3, 2}},
+               {3, {2, 2, 3}, 1, {3}},
+               {1, {3}, 3, {2, 3, 2}},
+               {2, {2, 3}, 4, {2, 2, 3, 1}},
+               {2, {1, 3}, 2, {3, 1}},
+               {2, {3, 1}, 2, {1, 3}}};
   for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
     ms_tensor *x[] = {between(-1, 1, shape[i].na, shape[i].a), between(-1, 1, shape[i].nb, shape[i].b)};
     check_slopes("matmul", run_matmul, 2, x);
@@ -175,7 +185,8 @@ static void slopes_of_indexing(void **state) {
     check_slopes("index_select", run_index_select, 1, (ms_tensor *[]){between(-1, 1, SIZES(2, 3, 2, 2))});
     for (swapped = 0; swapped < 2; swapped++)
       check_slopes("topk", run_topk, 1,
-                   (ms_tensor *[]){filled(MS_F32, SIZES(2, 2, 2, 2), VALUES(1, 5, 2, 7, 3, 9, 4, 6, 8, 0, 11, 14, 10, 13, 12, 15))});
+                   (ms_tensor *[]){filled(MS_F32, SIZES(2, 2, 2, 2),
+                                          VALUES(1, 5, 2, 7, 3, 9, 4, 6, 8, 0, 11, 14, 10, 13, 12, 15))});
   }
 }
 
@@ -184,8 +195,9 @@ static void slopes_of_views_and_copies(void **state) {
   const struct {
     const char *name;
     function_of f;
-  } views[] = {{"select", run_select},   {"narrow", run_narrow},   {"unsqueeze", run_unsqueeze}, {"transpose", run_transpose}, {"permute", run_permute},
-               {"flatten", run_flatten}, {"reshape", run_reshape}, {"clone", run_clone}};
+  } views[] = {{"select", run_select},       {"narrow", run_narrow},   {"unsqueeze", run_unsqueeze},
+               {"transpose", run_transpose}, {"permute", run_permute}, {"flatten", run_flatten},
+               {"reshape", run_reshape},     {"clone", run_clone}};
   for (size_t i = 0; i < sizeof views / sizeof *views; i++)
     for (dim = 0; dim < 4; dim++) {
       second_dim = (dim + 2) % 4;
@@ -194,7 +206,8 @@ static void slopes_of_views_and_copies(void **state) {
   check_slopes("expand", run_expand, 1, (ms_tensor *[]){between(-1, 1, SIZES(2, 1, 3, 1))});
   for (dim = 0; dim < 3; dim++) {
     check_slopes("cat", run_cat, 2,
-                 (ms_tensor *[]){between(-1, 1, SIZES(2, 2, 2)), between(-1, 1, SIZES(dim == 0 ? 1 : 2, dim == 1 ? 3 : 2, dim == 2 ? 4 : 2))});
+                 (ms_tensor *[]){between(-1, 1, SIZES(2, 2, 2)),
+                                 between(-1, 1, SIZES(dim == 0 ? 1 : 2, dim == 1 ? 3 : 2, dim == 2 ? 4 : 2))});
     check_slopes("stack", run_stack, 2, (ms_tensor *[]){between(-1, 1, SIZES(2, 3)), between(-1, 1, SIZES(2, 3))});
   }
 }
@@ -287,7 +300,8 @@ static void products(void **state) {
   MAKE(outer_empty, ms_matmul(&outer_empty, empty(MS_F32, SIZES(0, 3)), b, &E));
   expect_shape(outer_empty, SIZES(0, 2));
   FAILS(ms_matmul(&out, a, a, &E), MS_ESHAPE, "matmul: a [2, 3] and b [2, 3] do not multiply (need [m, k] x [k, n])");
-  FAILS(ms_matmul(&out, counting(MS_F32, SIZES(2, 2, 3)), counting(MS_F32, SIZES(3, 3, 2)), &E), MS_ESHAPE, "leading dimensions");
+  FAILS(ms_matmul(&out, counting(MS_F32, SIZES(2, 2, 3)), counting(MS_F32, SIZES(3, 3, 2)), &E), MS_ESHAPE,
+        "leading dimensions");
   FAILS(ms_matmul(&out, counting(MS_I64, SIZES(2)), counting(MS_I64, SIZES(2)), &E), MS_ETYPE, "expected a float type");
   FAILS(ms_matmul(&out, a, empty(MS_F32, 0, NULL), &E), MS_ESHAPE, "at least one dimension each");
 }
@@ -310,7 +324,8 @@ static void indexing(void **state) {
   SAME(out, 6, 7, 8, 3, 4, 5);
   SAME(places, 2, 2, 2, 1, 1, 1);
   out = NULL;
-  FAILS(ms_gather(&out, x, 1, filled(MS_I64, SIZES(1, 1), VALUES(3)), &E), MS_ERANGE, "gather: index: expected values from 0 to 2");
+  FAILS(ms_gather(&out, x, 1, filled(MS_I64, SIZES(1, 1), VALUES(3)), &E), MS_ERANGE,
+        "gather: index: expected values from 0 to 2");
   FAILS(ms_index_select(&out, x, 0, filled(MS_I64, SIZES(1), VALUES(-1)), &E), MS_ERANGE, "index_select: index");
   FAILS(ms_gather(&out, x, 1, x, &E), MS_ETYPE, "gather: index: expected int64, got float32");
   FAILS(ms_gather(&out, x, 0, filled(MS_I64, SIZES(1, 4), VALUES(0, 0, 0, 0)), &E), MS_ESHAPE, "got [1, 4]");
@@ -331,14 +346,16 @@ static void joining(void **state) {
   MAKE(sum, ms_reduce(&sum, MS_REDUCE_sum, tall, 0, 0, &E));
   OK(ms_backward(sum, NULL, 0, &E));
   SAME(gradient(x), 20, 20);
-  MAKE(mixed, ms_cat(&mixed, LIST(counting(MS_U8, SIZES(2)), counting(MS_I64, SIZES(1)), empty(MS_F32, SIZES(0))), 0, &E));
+  MAKE(mixed,
+       ms_cat(&mixed, LIST(counting(MS_U8, SIZES(2)), counting(MS_I64, SIZES(1)), empty(MS_F32, SIZES(0))), 0, &E));
   assert_int_equal(mixed->dtype, MS_F32);
   SAME(mixed, 0, 1, 0);
   FAILS(ms_cat(&out, LIST(image, x), 0, &E), MS_ESHAPE, "cat: tensor 2 [2] does not fit tensor 1 [1, 1, 2, 2]");
   FAILS(ms_stack(&out, LIST(x, sum), 0, &E), MS_ESHAPE, "stack: tensor 2: expected the shape of tensor 1, [2], got []");
   FAILS(ms_binary(&out, MS_BINARY_add, counting(MS_F32, SIZES(2)), counting(MS_F32, SIZES(3)), &E), MS_ESHAPE,
         "add: shapes [2] and [3] do not broadcast");
-  FAILS(ms_copy_(x, counting(MS_F32, SIZES(3)), &E), MS_ESHAPE, "copy_: expected a source that broadcasts to [2], got [3]");
+  FAILS(ms_copy_(x, counting(MS_F32, SIZES(3)), &E), MS_ESHAPE,
+        "copy_: expected a source that broadcasts to [2], got [3]");
   FAILS(ms_binary_(counting(MS_I64, SIZES(2)), MS_BINARY_add, counting(MS_F32, SIZES(2)), &E), MS_ETYPE,
         "add_: the result is float32 and does not fit in place into int64 [2]");
   FAILS(ms_clamp(&out, x, 1, 0, &E), MS_ERANGE, "clamp: expected lower <= upper, got 1 and 0");

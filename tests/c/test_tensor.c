@@ -87,7 +87,8 @@ static void every_view_is_right_or_refused(void **state) {
   const struct {
     int ndim;
     int64_t size[4];
-  } shape[] = {{1, {24}}, {2, {4, 6}}, {2, {24, 1}}, {3, {2, 3, 4}}, {4, {2, 3, 2, 2}}, {4, {1, 4, 6, 1}}, {4, {2, 2, 6, 1}}};
+  } shape[] = {{1, {24}},         {2, {4, 6}},       {2, {24, 1}},     {3, {2, 3, 4}},
+               {4, {2, 3, 2, 2}}, {4, {1, 4, 6, 1}}, {4, {2, 2, 6, 1}}};
   for (size_t a = 0; a < sizeof shape / sizeof *shape; a++)
     for (int turn = 0; turn < 2; turn++)
       for (size_t b = 0; b < sizeof shape / sizeof *shape; b++) {
@@ -109,7 +110,8 @@ static void every_view_is_right_or_refused(void **state) {
 static void out_of_range_dimensions_and_positions_are_errors(void **state) {
   (void)state;
   ms_tensor *t = counting(MS_F32, SIZES(2, 3)), *out = NULL;
-  FAILS(ms_select(&out, t, 2, 0, &E), MS_ERANGE, "select: dim: expected a dimension of a tensor that has 2, got number 3");
+  FAILS(ms_select(&out, t, 2, 0, &E), MS_ERANGE,
+        "select: dim: expected a dimension of a tensor that has 2, got number 3");
   FAILS(ms_select(&out, t, 1, 3, &E), MS_ERANGE, "size 3, got number 4");
   FAILS(ms_select(&out, t, 1, -4, &E), MS_ERANGE, "size 3, got number -4");
   FAILS(ms_narrow(&out, t, 0, 1, 2, &E), MS_ERANGE, "narrow: expected a range within a dimension of size 2");
@@ -146,10 +148,11 @@ static void an_expanded_view_over_time_knows_its_source(void **state) {
 
 static void types_promote_as_in_pytorch(void **state) {
   (void)state;
-  static const ms_dtype want[MS_DTYPE_COUNT][MS_DTYPE_COUNT] = {
-      [MS_F32] = {MS_F32, MS_F32, MS_F32, MS_F32, MS_F32},  [MS_BF16] = {MS_F32, MS_BF16, MS_F32, MS_BF16, MS_BF16},
-      [MS_SPIKE] = {MS_F32, MS_F32, MS_F32, MS_F32, MS_F32}, [MS_U8] = {MS_F32, MS_BF16, MS_F32, MS_U8, MS_I64},
-      [MS_I64] = {MS_F32, MS_BF16, MS_F32, MS_I64, MS_I64}};
+  static const ms_dtype want[MS_DTYPE_COUNT][MS_DTYPE_COUNT] = {[MS_F32] = {MS_F32, MS_F32, MS_F32, MS_F32, MS_F32},
+                                                                [MS_BF16] = {MS_F32, MS_BF16, MS_F32, MS_BF16, MS_BF16},
+                                                                [MS_SPIKE] = {MS_F32, MS_F32, MS_F32, MS_F32, MS_F32},
+                                                                [MS_U8] = {MS_F32, MS_BF16, MS_F32, MS_U8, MS_I64},
+                                                                [MS_I64] = {MS_F32, MS_BF16, MS_F32, MS_I64, MS_I64}};
   for (int a = 0; a < MS_DTYPE_COUNT; a++)
     for (int b = 0; b < MS_DTYPE_COUNT; b++) {
       ms_tensor *x = filled((ms_dtype)a, SIZES(2), VALUES(3, 1)), *y = filled((ms_dtype)b, SIZES(2), VALUES(2, 4));
@@ -264,7 +267,8 @@ static void random_numbers_depend_on_key_and_logical_position_only(void **state)
   ms_manual_seed(3);
   assert_true(ms_rng_next().key == first.key);
   ms_tensor *out = NULL;
-  FAILS(ms_random(&out, ms_device_cpu(), MS_F32, SIZES(2), MS_RANDOM_BERNOULLI, 1.5, 1, key, &E), MS_ERANGE, "bernoulli: p");
+  FAILS(ms_random(&out, ms_device_cpu(), MS_F32, SIZES(2), MS_RANDOM_BERNOULLI, 1.5, 1, key, &E), MS_ERANGE,
+        "bernoulli: p");
   FAILS(ms_random(&out, ms_device_cpu(), MS_I64, SIZES(2), MS_RANDOM_NORMAL, 0, 1, key, &E), MS_ETYPE, "random: dtype");
   FAILS(ms_full(&out, ms_device_cpu(), MS_U8, SIZES(2), 300, &E), MS_ERANGE, "expected 0 to 255 for uint8, got 300");
 }

@@ -61,8 +61,8 @@ static ms_status complete_size(ms_shape *s, const ms_tensor *t, int ndim, const 
 }
 
 /* Strides under which t's memory has the shape s; 0 where there are none. Works from the last dimension to the first:
-*runs of t that
-** one stride walks are cut into dimensions of s. */
+ *runs of t that
+ ** one stride walks are cut into dimensions of s. */
 static int view_strides(int64_t *stride, const ms_tensor *t, const ms_shape *s) {
   if (ms_numel(t) == 0) {
     ms_default_strides(s->ndim, s->size, stride);
@@ -205,6 +205,11 @@ ms_status ms_unsqueeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err) {
 
 /* ---- narrow and select: the gradient is zero elsewhere ---- */
 
+/* A 0-based position as messages count it: from 1, or from -1 at the end. */
+static long long ordinal(int64_t i) {
+  return i < 0 || i == INT64_MAX ? (long long)i : (long long)i + 1;
+}
+
 typedef struct part {
   ms_shape shape;
   int dim, squeeze;
@@ -258,7 +263,7 @@ ms_status ms_select(ms_tensor **out, ms_tensor *t, int dim, int64_t index, ms_er
   int64_t at = index < 0 ? index + t->size[dim] : index;
   if (at < 0 || at >= t->size[dim])
     return ms_fail(err, MS_ERANGE, "select: index: expected a position in a dimension of size %lld, got number %lld",
-                   (long long)t->size[dim], (long long)(index < 0 ? index : index + 1));
+                   (long long)t->size[dim], ordinal(index));
   return take_part(out, &op, t, (part){ms_shape_of(t), dim, 1, at, 1}, err);
 }
 
@@ -270,7 +275,7 @@ ms_status ms_narrow(ms_tensor **out, ms_tensor *t, int dim, int64_t start, int64
   if (start < 0 || length < 0 || start > t->size[dim] || length > t->size[dim] - start)
     return ms_fail(err, MS_ERANGE,
                    "narrow: expected a range within a dimension of size %lld, got %lld elements from number %lld",
-                   (long long)t->size[dim], (long long)length, (long long)start + 1);
+                   (long long)t->size[dim], (long long)length, ordinal(start));
   return take_part(out, &op, t, (part){ms_shape_of(t), dim, 0, start, length}, err);
 }
 
