@@ -1,5 +1,7 @@
-/* Parameter arenas. Every parameter keeps its storage object; only the object's memory moves. The gradient arena is a block of the same
-** layout whose pieces are storages of their own, made when first asked for, so that a gradient someone holds outlives all else. */
+/* Parameter arenas. Every parameter keeps its storage object; only the object's memory moves. The gradient arena is a
+*block of the same
+** layout whose pieces are storages of their own, made when first asked for, so that a gradient someone holds outlives
+*all else. */
 #include "params.h"
 #include "internal.h"
 
@@ -109,22 +111,29 @@ ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset) {
 /* ---- gathering ---- */
 static ms_status check_param(const ms_tensor *t, int i, const ms_device *d, ms_error *err) {
   if (t->dtype != MS_F32)
-    return ms_fail(err, MS_ETYPE, "parameters: expected float32 (the optimizer's master copy), got %s for '%s' (number %d)",
+    return ms_fail(err, MS_ETYPE,
+                   "parameters: expected float32 (the optimizer's master copy), got %s for '%s' (number %d)",
                    ms_dtype_name(t->dtype), t->name, i + 1);
   if (t->node || t->lazy)
-    return ms_fail(err, MS_EGRAPH, "parameters: expected leaf tensors, got the result of an op for '%s' (number %d)", t->name, i + 1);
+    return ms_fail(err, MS_EGRAPH, "parameters: expected leaf tensors, got the result of an op for '%s' (number %d)",
+                   t->name, i + 1);
   if (t->storage->device != d)
-    return ms_fail(err, MS_EDEVICE, "parameters: expected tensors of one device, got %s and %s", d->name, t->storage->device->name);
-  int whole = t->storage->arena ? whole_piece(t) != NULL
-                                : t->offset == 0 && ms_is_default(t) && (size_t)ms_numel(t) * sizeof(ms_real) == t->storage->bytes;
+    return ms_fail(err, MS_EDEVICE, "parameters: expected tensors of one device, got %s and %s", d->name,
+                   t->storage->device->name);
+  int whole = t->storage->arena
+                  ? whole_piece(t) != NULL
+                  : t->offset == 0 && ms_is_default(t) && (size_t)ms_numel(t) * sizeof(ms_real) == t->storage->bytes;
   if (!whole)
-    return ms_fail(err, MS_EINVAL, "parameters: expected a contiguous tensor that has its memory for itself, got a view %s for '%s' "
-                   "(number %d); clone it first", ms_shape_text(t->ndim, t->size).s, t->name, i + 1);
+    return ms_fail(err, MS_EINVAL,
+                   "parameters: expected a contiguous tensor that has its memory for itself, got a view %s for '%s' "
+                   "(number %d); clone it first",
+                   ms_shape_text(t->ndim, t->size).s, t->name, i + 1);
   return MS_OK;
 }
 
 static ms_status copy_device(ms_device *d, void *dst, const void *src, size_t bytes, ms_error *err) {
-  return bytes ? ms_row(d, d->k->copy_bytes(d->stream, dst, src, bytes, MS_COPY_DEVICE_TO_DEVICE), "gather", err) : MS_OK;
+  return bytes ? ms_row(d, d->k->copy_bytes(d->stream, dst, src, bytes, MS_COPY_DEVICE_TO_DEVICE), "gather", err)
+               : MS_OK;
 }
 
 /* fresh[]: the distinct storages that lie in no arena yet. */
@@ -267,8 +276,11 @@ ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_e
 static ms_status add_term(ms_tensor *leaf, ms_tensor *grad, int fresh, ms_error *err) {
   ms_device *d = ms_tensor_device(leaf);
   ms_range range = {.n = ms_numel(leaf), .regularised = 1, .reg_scale = leaf->pending->scale, .no_grad = fresh};
-  ms_optim_args a = {.param = (ms_real *)leaf->storage->data + leaf->offset, .grad = (ms_real *)grad->storage->data + grad->offset,
-                     .ranges = &range, .nranges = 1, .trt = leaf->pending->trt};
+  ms_optim_args a = {.param = (ms_real *)leaf->storage->data + leaf->offset,
+                     .grad = (ms_real *)grad->storage->data + grad->offset,
+                     .ranges = &range,
+                     .nranges = 1,
+                     .trt = leaf->pending->trt};
   ms_status st = ms_row(d, d->k->trt_grad(d->stream, &a), "trt", err);
   if (!st) {
     grad->storage->version++;
@@ -283,7 +295,8 @@ ms_status ms_pending_flush(ms_tensor *leaf, ms_error *err) {
   if (!leaf->pending || !leaf->pending->set)
     return MS_OK;
   if (g && (g->dtype != MS_F32 || !ms_has_strides(g, leaf->stride)))
-    return ms_fail(err, MS_EGRAPH, "trt: the gradient of '%s' was replaced by one that the regulariser cannot be added to", leaf->name);
+    return ms_fail(err, MS_EGRAPH,
+                   "trt: the gradient of '%s' was replaced by one that the regulariser cannot be added to", leaf->name);
   if (!g)
     st = ms_arena_grad_alias(&g, leaf, err);
   if (!st)

@@ -14,8 +14,8 @@ typedef struct member {
 /* What belongs to one arena. */
 typedef struct slot {
   ms_arena *arena;
-  int64_t end;       /* elements that the moments must span */
-  ms_tensor *m, *v;  /* NULL before the first step */
+  int64_t end;      /* elements that the moments must span */
+  ms_tensor *m, *v; /* NULL before the first step */
 } slot;
 
 struct ms_optim {
@@ -24,7 +24,8 @@ struct ms_optim {
   member *members;
   ms_hyper *groups;
   slot *slots;
-  ms_tensor *hyper; /* device array of ms_hyper, one for each member that was there when it was made; it has the step counts */
+  ms_tensor *
+      hyper; /* device array of ms_hyper, one for each member that was there when it was made; it has the step counts */
 };
 
 static const char *op_name(const ms_optim *o) {
@@ -62,15 +63,21 @@ static ms_status check_settings(const ms_optim *o, const ms_hyper *h, ms_error *
   const struct {
     const char *name;
     double value, limit;
-  } range[] = {{"lr", h->lr, INFINITY}, {"weight_decay", h->weight_decay, INFINITY}, {"momentum", h->momentum, INFINITY},
-               {"dampening", h->dampening, INFINITY}, {"eps", h->eps, INFINITY}, {"beta1", h->beta1, 1}, {"beta2", h->beta2, 1}};
+  } range[] = {{"lr", h->lr, INFINITY},
+               {"weight_decay", h->weight_decay, INFINITY},
+               {"momentum", h->momentum, INFINITY},
+               {"dampening", h->dampening, INFINITY},
+               {"eps", h->eps, INFINITY},
+               {"beta1", h->beta1, 1},
+               {"beta2", h->beta2, 1}};
   for (size_t i = 0; i < sizeof range / sizeof *range; i++) {
     if (!(range[i].value >= 0 && range[i].value < range[i].limit))
-      return ms_fail(err, MS_ERANGE, "%s: %s: expected a finite number >= 0%s, got %g", op, range[i].name, range[i].limit == 1 ? " and < 1" : "",
-                     range[i].value);
+      return ms_fail(err, MS_ERANGE, "%s: %s: expected a finite number >= 0%s, got %g", op, range[i].name,
+                     range[i].limit == 1 ? " and < 1" : "", range[i].value);
   }
   if (h->nesterov && !(h->momentum > 0 && h->dampening == 0))
-    return ms_fail(err, MS_EINVAL, "%s: nesterov: expected momentum > 0 and dampening 0, got %g and %g", op, h->momentum, h->dampening);
+    return ms_fail(err, MS_EINVAL, "%s: nesterov: expected momentum > 0 and dampening 0, got %g and %g", op,
+                   h->momentum, h->dampening);
   return MS_OK;
 }
 
@@ -199,9 +206,11 @@ static void *grown(const void *p, int count, int more, size_t size) {
   return q;
 }
 
-ms_status ms_optim_add_group(ms_optim *o, int n, ms_tensor *const *params, const ms_hyper *settings, int *group, ms_error *err) {
+ms_status ms_optim_add_group(ms_optim *o, int n, ms_tensor *const *params, const ms_hyper *settings, int *group,
+                             ms_error *err) {
   ms_status st;
-  if ((st = check_settings(o, settings, err)) || (st = check_members(o, n, params, err)) || (st = ms_gather_params(n, params, err)))
+  if ((st = check_settings(o, settings, err)) || (st = check_members(o, n, params, err)) ||
+      (st = ms_gather_params(n, params, err)))
     return st;
   member *members = grown(o->members, o->nmembers, n, sizeof *members);
   ms_hyper *groups = grown(o->groups, o->ngroups, 1, sizeof *groups);
@@ -270,7 +279,7 @@ typedef struct plan {
   int *member;       /* of each range */
   ms_tensor **fresh; /* of each range: the gradient that the step makes, or NULL (+1) */
   int nranges;
-  int *first;       /* [nslots + 1] ranges of each slot */
+  int *first;         /* [nslots + 1] ranges of each slot */
   const ms_trt **trt; /* [nslots] what the step adds there, or NULL */
 } plan;
 
@@ -288,14 +297,17 @@ static int owes(const ms_tensor *t) {
   return t->pending && t->pending->set;
 }
 
-/* A gradient that came from elsewhere (assigned, or made before the leaf was gathered) moves to its place in the arena. */
+/* A gradient that came from elsewhere (assigned, or made before the leaf was gathered) moves to its place in the arena.
+ */
 static ms_status adopt(ms_tensor *t, ms_real *place, ms_error *err) {
   ms_tensor *g = t->grad, *home;
   ms_status st;
   if (!ms_same_shape(g, t) || !ms_is_float(g->dtype) || ms_tensor_device(g) != ms_tensor_device(t))
     return ms_fail(err, MS_ESHAPE, "step: the gradient of '%s': expected float32 %s on %s, got %s on %s", t->name,
-                   ms_shape_text(t->ndim, t->size).s, ms_tensor_device(t)->name, ms_tensor_text(g).s, ms_tensor_device(g)->name);
-  if (g->storage && g->dtype == MS_F32 && (ms_real *)g->storage->data + g->offset == place && ms_has_strides(g, t->stride))
+                   ms_shape_text(t->ndim, t->size).s, ms_tensor_device(t)->name, ms_tensor_text(g).s,
+                   ms_tensor_device(g)->name);
+  if (g->storage && g->dtype == MS_F32 && (ms_real *)g->storage->data + g->offset == place &&
+      ms_has_strides(g, t->stride))
     return MS_OK;
   if ((st = ms_arena_grad_alias(&home, t, err)))
     return st;
@@ -337,8 +349,11 @@ static ms_status plan_member(plan *p, ms_optim *o, int i, ms_error *err) {
 static ms_status make_plan(plan *p, ms_optim *o, ms_error *err) {
   size_t n = (size_t)o->nmembers + 1, slots = (size_t)o->nslots + 1;
   ms_status st = MS_OK;
-  *p = (plan){.ranges = ms_alloc(n * sizeof *p->ranges), .member = ms_alloc(n * sizeof *p->member), .fresh = ms_alloc(n * sizeof *p->fresh),
-              .first = ms_alloc(slots * sizeof *p->first), .trt = ms_alloc(slots * sizeof *p->trt)};
+  *p = (plan){.ranges = ms_alloc(n * sizeof *p->ranges),
+              .member = ms_alloc(n * sizeof *p->member),
+              .fresh = ms_alloc(n * sizeof *p->fresh),
+              .first = ms_alloc(slots * sizeof *p->first),
+              .trt = ms_alloc(slots * sizeof *p->trt)};
   if (!p->ranges || !p->member || !p->fresh || !p->first || !p->trt)
     return ms_fail(err, MS_EMEM, "%s: out of memory", op_name(o));
   for (int s = 0; s < o->nslots && !st; s++) {
@@ -355,8 +370,11 @@ static ms_status run_slot(const ms_optim *o, const plan *p, int s, ms_error *err
   ms_device *d = ms_tensor_device(o->hyper);
   const slot *k = &o->slots[s];
   ms_hyper *hyper = (ms_hyper *)o->hyper->storage->data;
-  ms_optim_args a = {.m = (ms_real *)k->m->storage->data, .v = k->v ? (ms_real *)k->v->storage->data : NULL,
-                     .ranges = p->ranges + p->first[s], .nranges = p->first[s + 1] - p->first[s], .hyper = hyper};
+  ms_optim_args a = {.m = (ms_real *)k->m->storage->data,
+                     .v = k->v ? (ms_real *)k->v->storage->data : NULL,
+                     .ranges = p->ranges + p->first[s],
+                     .nranges = p->first[s + 1] - p->first[s],
+                     .hyper = hyper};
   if (!a.nranges)
     return MS_OK;
   if (p->trt[s])
@@ -420,7 +438,8 @@ int ms_optim_count(const ms_optim *o) {
 static ms_status check_index(const ms_optim *o, int i, ms_error *err) {
   if (i >= 0 && i < o->nmembers)
     return MS_OK;
-  return ms_fail(err, MS_ERANGE, "%s: state: expected a parameter from 1 to %d, got %d", op_name(o), o->nmembers, i + 1);
+  return ms_fail(err, MS_ERANGE, "%s: state: expected a parameter from 1 to %d, got %d", op_name(o), o->nmembers,
+                 i + 1);
 }
 
 static ms_status moment_of(ms_tensor **out, const member *m, ms_tensor *moment, ms_error *err) {
@@ -430,7 +449,8 @@ static ms_status moment_of(ms_tensor **out, const member *m, ms_tensor *moment, 
   return ms_tensor_alias(out, moment, m->t->ndim, m->t->size, m->t->stride, m->offset, err);
 }
 
-ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, ms_tensor **v, double *step, ms_error *err) {
+ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, ms_tensor **v, double *step,
+                         ms_error *err) {
   ms_hyper *h;
   ms_tensor *first = NULL, *second = NULL;
   ms_status st = check_index(o, i, err);
@@ -451,7 +471,8 @@ ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, m
   return st;
 }
 
-static ms_status check_moment(const ms_optim *o, const member *m, const ms_tensor *given, const char *what, ms_error *err) {
+static ms_status check_moment(const ms_optim *o, const member *m, const ms_tensor *given, const char *what,
+                              ms_error *err) {
   if (!given || (given->dtype == MS_F32 && ms_same_shape(given, m->t)))
     return MS_OK;
   return ms_fail(err, MS_ESHAPE, "%s: state: %s of '%s': expected float32 %s, got %s", op_name(o), what, m->t->name,
@@ -477,8 +498,8 @@ ms_status ms_optim_set_state(ms_optim *o, int i, ms_tensor *m, ms_tensor *v, dou
     return ms_fail(err, MS_ERANGE, "%s: state: step: expected a count, got %g", op_name(o), step);
   int was = ms_set_grad_enabled(0);
   const slot *s = &o->slots[o->members[i].slot];
-  if (!(st = need_state(o, err)) && !(st = read_hyper(&h, o, err)) && !(st = set_moment(&o->members[i], s->m, m, err)) &&
-      !(st = set_moment(&o->members[i], s->v, v, err))) {
+  if (!(st = need_state(o, err)) && !(st = read_hyper(&h, o, err)) &&
+      !(st = set_moment(&o->members[i], s->m, m, err)) && !(st = set_moment(&o->members[i], s->v, v, err))) {
     h[i].step = step - 1;
     ms_hyper_step(&h[i]);
     h[i].first = 0;
@@ -494,7 +515,8 @@ ms_status ms_optim_set_state(ms_optim *o, int i, ms_tensor *m, ms_tensor *v, dou
 static ms_status add_squares(ms_tensor **sum, ms_tensor *g, ms_error *err) {
   ms_tensor *square = NULL, *total = NULL;
   ms_status st;
-  if (!(st = ms_unary(&square, MS_UNARY_square, g, err)) && !(st = ms_reduce(&total, MS_REDUCE_sum, square, 0, 0, err))) {
+  if (!(st = ms_unary(&square, MS_UNARY_square, g, err)) &&
+      !(st = ms_reduce(&total, MS_REDUCE_sum, square, 0, 0, err))) {
     if (*sum)
       st = ms_axpy_(*sum, 1, 1, total, err);
     else

@@ -19,18 +19,18 @@
 
 static ms_error test_err;
 
-#define OK(call)                                                                                                                           \
-  do {                                                                                                                                     \
-    if (call)                                                                                                                              \
-      fail_msg("%s: %s", #call, test_err.text);                                                                                            \
+#define OK(call)                                \
+  do {                                          \
+    if (call)                                   \
+      fail_msg("%s: %s", #call, test_err.text); \
   } while (0)
 
 /* The call fails with this status, and its text contains this. */
-#define FAILS(call, code, part)                                                                                                            \
-  do {                                                                                                                                     \
-    assert_int_equal(call, code);                                                                                                          \
-    if (!strstr(test_err.text, part))                                                                                                      \
-      fail_msg("expected '%s' in: %s", part, test_err.text);                                                                               \
+#define FAILS(call, code, part)                              \
+  do {                                                       \
+    assert_int_equal(call, code);                            \
+    if (!strstr(test_err.text, part))                        \
+      fail_msg("expected '%s' in: %s", part, test_err.text); \
   } while (0)
 
 #ifdef MS_REAL64
@@ -39,7 +39,10 @@ static ms_error test_err;
 #define TOLERANCE 1e-5
 #endif
 
-#define SIZE(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+#define SIZE(...)                                                                \
+  (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]) { \
+    __VA_ARGS__                                                                  \
+  }
 
 typedef double (*filler)(int64_t i);
 

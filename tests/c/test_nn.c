@@ -1,4 +1,5 @@
-/* Layers, losses and their gradients through the tape: golden values, fused against unfused, static against repeated input, finite
+/* Layers, losses and their gradients through the tape: golden values, fused against unfused, static against repeated
+*input, finite
 ** differences (in the double-precision build with smooth spikes), allocation failures. */
 #include "mininet.h"
 
@@ -21,7 +22,8 @@ static void golden_batch_norm(void **state) {
     seed_host[i] = MS_R(seed_value[i]);
   }
   ms_tensor *x = leaf(zeros, SIZE(2, 1, 1, 1, 2)), *seed = make(zeros, SIZE(2, 1, 1, 1, 2)), *y;
-  ms_tensor *gamma = leaf(ones, SIZE(1)), *beta = leaf(zeros, SIZE(1)), *mean = make(zeros, SIZE(1)), *var = make(ones, SIZE(1));
+  ms_tensor *gamma = leaf(ones, SIZE(1)), *beta = leaf(zeros, SIZE(1)), *mean = make(zeros, SIZE(1)),
+            *var = make(ones, SIZE(1));
   ms_set_grad_enabled(0);
   OK(ms_write(x, host, &test_err));
   OK(ms_write(seed, seed_host, &test_err));
@@ -52,9 +54,9 @@ static void golden_net(void **state) {
       {-.1388112101, .3018991982, {-.02503393901, .01384903473, -.02313844769, -.03601239552}, 4},
       {-.0311617798, .1851488789, {-.1218239257, .3336000426, -.2429378966}, 3},
   };
-  static const double logits[] = {.1418956567,   .1405260999,  -.1897215491, .1973796544,   .1080312768,  -.2283201088,
-                                  .2916111859,   .001334971578, -.2671085363, -.02631157238, -.06276492879, .08412275522,
-                                  .0484338837,   .1543855383,  -.1034616214, .390473629,    .1574855318,  -.4471122309};
+  static const double logits[] = {.1418956567, .1405260999,   -.1897215491, .1973796544,   .1080312768,   -.2283201088,
+                                  .2916111859, .001334971578, -.2671085363, -.02631157238, -.06276492879, .08412275522,
+                                  .0484338837, .1543855383,   -.1034616214, .390473629,    .1574855318,   -.4471122309};
   mininet n = net_new();
   close_to(net_backward(&n), 1.11175183686, TOLERANCE, "loss", 0);
   assert_int_equal(n.report.fused, 1);
@@ -211,7 +213,9 @@ typedef struct block {
 
 /* s = LIF(BN(x) + r); with `read`, BN(x) (or the sum) feeds the result as well. */
 static block block_run(int fusion, int read) {
-  block k = {.x = leaf(wave, SIZE(3, 2, 4, 2, 2)), .r = leaf(wave2, SIZE(3, 2, 4, 2, 2)), .gamma = leaf(net_gamma, SIZE(4)),
+  block k = {.x = leaf(wave, SIZE(3, 2, 4, 2, 2)),
+             .r = leaf(wave2, SIZE(3, 2, 4, 2, 2)),
+             .gamma = leaf(net_gamma, SIZE(4)),
              .beta = leaf(net_beta, SIZE(4))};
   ms_tensor *b, *z, *s, *q, *sum, *weights = make(net_conv, SIZE(3, 2, 4, 2, 2));
   ms_neuron_opts o = {.p = lif()};
@@ -369,7 +373,8 @@ static void steps_can_be_taken_one_by_one(void **state) {
 /* ---- linear, dropout, synaptic operations, errors ---- */
 static void linear_takes_any_shape(void **state) {
   (void)state;
-  ms_tensor *x = leaf(wave, SIZE(2, 3, 2, 5)), *flat, *w = make(net_linear, SIZE(4, 5)), *b = make(net_bias, SIZE(4)), *y, *z, *m;
+  ms_tensor *x = leaf(wave, SIZE(2, 3, 2, 5)), *flat, *w = make(net_linear, SIZE(4, 5)), *b = make(net_bias, SIZE(4)),
+            *y, *z, *m;
   OK(ms_linear(&y, x, w, b, &test_err));
   OK(ms_reshape(&flat, x, SIZE(12, 5), &test_err));
   OK(ms_transpose(&m, w, 0, 1, &test_err));
@@ -405,21 +410,26 @@ static void misuse_is_an_error(void **state) {
   (void)state;
   ms_live before = ms_live_counts();
   ms_error *e = &test_err;
-  ms_tensor *x = make(wave, SIZE(2, 3, 4, 4)), *w = make(wave, SIZE(4, 2, 3, 3)), *one = make(wave, SIZE(1, 3)), *out, *logits;
+  ms_tensor *x = make(wave, SIZE(2, 3, 4, 4)), *w = make(wave, SIZE(4, 2, 3, 3)), *one = make(wave, SIZE(1, 3)), *out,
+            *logits;
   ms_tensor *bad = labels_of(2, (int64_t[]){1, 9}), *bf;
   ms_conv_opts o = {1, 1, 0, 0, 1, 1, 1};
   ms_loss_parts parts;
-  FAILS(ms_conv2d(&out, x, w, NULL, o, e), MS_ESHAPE, "conv2d: x: expected 2 channels (weight [4, 2, 3, 3], groups 1), got");
+  FAILS(ms_conv2d(&out, x, w, NULL, o, e), MS_ESHAPE,
+        "conv2d: x: expected 2 channels (weight [4, 2, 3, 3], groups 1), got");
   FAILS(ms_linear(&out, x, one, NULL, e), MS_ESHAPE, "linear: x: expected [..., 3]");
-  FAILS(ms_avg_pool2d(&out, x, (ms_pool_opts){5, 5, 1, 1, 0, 0, 0, 0}, e), MS_ESHAPE, "avg_pool2d: x: expected an image of at least 5x5");
+  FAILS(ms_avg_pool2d(&out, x, (ms_pool_opts){5, 5, 1, 1, 0, 0, 0, 0}, e), MS_ESHAPE,
+        "avg_pool2d: x: expected an image of at least 5x5");
   FAILS(ms_batch_norm(&out, one, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1}, e), MS_ESHAPE,
         "expected more than 1 value per channel when training, got float32 [1, 3]");
   logits = make(wave, SIZE(3, 2, 4));
-  FAILS(ms_classification_loss(&parts, logits, bad, net_loss_opts, e), MS_ERANGE, "expected values in [0, 3], got 9 at index 1");
+  FAILS(ms_classification_loss(&parts, logits, bad, net_loss_opts, e), MS_ERANGE,
+        "expected values in [0, 3], got 9 at index 1");
   FAILS(ms_dropout(&out, x, 1.5, (ms_philox_key){0, 0}, e), MS_ERANGE, "dropout: p: expected");
   OK(ms_to(&bf, one, NULL, MS_BF16, e));
   FAILS(ms_trt_regulariser(&out, NULL, 1, &bf, net_trt, e), MS_ETYPE, "expected float32");
-  FAILS(ms_trt_regulariser(&out, NULL, 1, &one, (ms_trt_opts){1, 1, 1, 0, 999}, e), MS_ERANGE, "trt: T: expected 1 to 128 steps, got 999");
+  FAILS(ms_trt_regulariser(&out, NULL, 1, &one, (ms_trt_opts){1, 1, 1, 0, 999}, e), MS_ERANGE,
+        "trt: T: expected 1 to 128 steps, got 999");
   ms_tensor *held[] = {x, w, one, bad, logits, bf};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++)
     ms_release(held[i]);

@@ -146,7 +146,19 @@ static void golden_adam(void **state) {
 }
 
 /* ---- the regulariser belongs to the loss (decision in the design: same as written out) ---- */
-enum { PLAIN_STEP, CLIP, TWICE, HALF, TWO_LOSSES, NO_OPTIMIZER, READ_BEFORE, TWO_OPTIMIZERS, WRITE_BETWEEN, MANY, SCENARIOS };
+enum {
+  PLAIN_STEP,
+  CLIP,
+  TWICE,
+  HALF,
+  TWO_LOSSES,
+  NO_OPTIMIZER,
+  READ_BEFORE,
+  TWO_OPTIMIZERS,
+  WRITE_BETWEEN,
+  MANY,
+  SCENARIOS
+};
 enum { TENSORS = 19 };
 
 typedef struct outcome {
@@ -306,7 +318,8 @@ static void a_gradient_that_is_held_keeps_its_values(void **state) {
 static void freezing_loading_and_late_layers(void **state) {
   (void)state;
   ms_live before = ms_live_counts();
-  ms_tensor *p = leaf(wave, SIZE(3, 4)), *q = leaf(wave, SIZE(5)), *late = leaf(wave, SIZE(2, 2)), *value, *params[2] = {p, q};
+  ms_tensor *p = leaf(wave, SIZE(3, 4)), *q = leaf(wave, SIZE(5)), *late = leaf(wave, SIZE(2, 2)), *value,
+            *params[2] = {p, q};
   ms_hyper h = settings(0.1);
   int group;
   ms_optim *o = optim(MS_OPTIM_ADAM, 2, params, 0.1);

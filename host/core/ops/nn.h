@@ -32,26 +32,29 @@ static inline int ms_channel_dim(int ndim) {
   return ndim >= 4 ? ndim - 3 : ndim - 1;
 }
 
-static inline ms_status ms_expect_device(const char *op, const char *arg, const ms_tensor *t, const ms_device *d, ms_error *err) {
+static inline ms_status ms_expect_device(const char *op, const char *arg, const ms_tensor *t, const ms_device *d,
+                                         ms_error *err) {
   if (!t || ms_tensor_device(t) == d)
     return MS_OK;
-  return ms_fail(err, MS_EDEVICE, "%s: %s: expected a tensor on %s, got one on %s", op, arg, d->name, ms_tensor_device(t)->name);
+  return ms_fail(err, MS_EDEVICE, "%s: %s: expected a tensor on %s, got one on %s", op, arg, d->name,
+                 ms_tensor_device(t)->name);
 }
 
 static inline ms_status ms_expect_float(const char *op, const char *arg, const ms_tensor *t, ms_error *err) {
   if (ms_is_float(t->dtype))
     return MS_OK;
-  return ms_fail(err, MS_ETYPE, "%s: %s: expected float32, bfloat16 or spike, got %s", op, arg, ms_dtype_name(t->dtype));
+  return ms_fail(err, MS_ETYPE, "%s: %s: expected float32, bfloat16 or spike, got %s", op, arg,
+                 ms_dtype_name(t->dtype));
 }
 
 /* A float32 vector of c elements on d; NULL passes. */
-static inline ms_status ms_expect_vector(const char *op, const char *arg, const ms_tensor *t, int64_t c, const ms_device *d,
-                                         ms_error *err) {
+static inline ms_status ms_expect_vector(const char *op, const char *arg, const ms_tensor *t, int64_t c,
+                                         const ms_device *d, ms_error *err) {
   if (!t)
     return MS_OK;
   if (t->dtype != MS_F32 || t->ndim != 1 || t->size[0] != c)
-    return ms_fail(err, t->dtype != MS_F32 ? MS_ETYPE : MS_ESHAPE, "%s: %s: expected float32 [%lld], got %s", op, arg, (long long)c,
-                   ms_tensor_text(t).s);
+    return ms_fail(err, t->dtype != MS_F32 ? MS_ETYPE : MS_ESHAPE, "%s: %s: expected float32 [%lld], got %s", op, arg,
+                   (long long)c, ms_tensor_text(t).s);
   return ms_expect_device(op, arg, t, d, err);
 }
 

@@ -15,10 +15,10 @@ static struct {
 static uint64_t plan_clock;
 
 static int same_desc(const ms_conv_desc *a, const ms_conv_desc *b) {
-  return a->n == b->n && a->h == b->h && a->w == b->w && a->cin == b->cin && a->cout == b->cout && a->oh == b->oh && a->ow == b->ow &&
-         a->kh == b->kh && a->kw == b->kw && a->stride_h == b->stride_h && a->stride_w == b->stride_w && a->pad_h == b->pad_h &&
-         a->pad_w == b->pad_w && a->dil_h == b->dil_h && a->dil_w == b->dil_w && a->groups == b->groups && a->x == b->x &&
-         a->weight == b->weight;
+  return a->n == b->n && a->h == b->h && a->w == b->w && a->cin == b->cin && a->cout == b->cout && a->oh == b->oh &&
+         a->ow == b->ow && a->kh == b->kh && a->kw == b->kw && a->stride_h == b->stride_h &&
+         a->stride_w == b->stride_w && a->pad_h == b->pad_h && a->pad_w == b->pad_w && a->dil_h == b->dil_h &&
+         a->dil_w == b->dil_w && a->groups == b->groups && a->x == b->x && a->weight == b->weight;
 }
 
 void ms_conv_plans_clear(void) {
@@ -29,7 +29,8 @@ void ms_conv_plans_clear(void) {
 }
 
 /* out: borrowed, valid until the next call. */
-static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv_desc *desc, const char *op, ms_error *err) {
+static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv_desc *desc, const char *op,
+                           ms_error *err) {
   int oldest = 0;
   for (int i = 0; i < PLANS; i++) {
     if (plans[i].plan && plans[i].device == d && same_desc(&plans[i].desc, desc)) {
@@ -54,7 +55,8 @@ static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv
   return MS_OK;
 }
 
-static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *op, ms_error *err) {
+static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *op,
+                          ms_error *err) {
   ms_tensor *workspace = NULL;
   ms_status st = find_plan(&a->plan, d, desc, op, err);
   if (!st) {
@@ -98,7 +100,8 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
   ms_status st;
   if (!dout[0])
     return MS_OK;
-  if ((st = ms_saved_get(&x, n, 0, err)) || (st = ms_saved_get(&w, n, 1, err)) || (st = ms_dense(&g, dout[0], MS_F32, err)))
+  if ((st = ms_saved_get(&x, n, 0, err)) || (st = ms_saved_get(&w, n, 1, err)) ||
+      (st = ms_dense(&g, dout[0], MS_F32, err)))
     return st;
   ms_device *d = ms_tensor_device(g);
   if (ms_wants(n, 0)) {
@@ -138,8 +141,8 @@ done:
 static const ms_op op_conv2d = {"conv2d", conv_backward};
 static const ms_op op_linear = {"linear", conv_backward};
 
-static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_tensor *xd,
-                        ms_tensor *wd, ms_tensor *y, ms_error *err) {
+static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x, ms_tensor *weight, ms_tensor *bias,
+                        ms_tensor *xd, ms_tensor *wd, ms_tensor *y, ms_error *err) {
   ms_node *n;
   ms_tensor *in[3] = {x, weight, bias};
   ms_status st = ms_record(&n, op, 3, in, 1, &y, err);
@@ -154,17 +157,20 @@ static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x
   return st;
 }
 
-static ms_status forward(ms_tensor **out, const ms_op *op, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, const ms_conv_desc *desc,
-                         int ndim, const int64_t *size, ms_error *err) {
+static ms_status forward(ms_tensor **out, const ms_op *op, ms_tensor *x, ms_tensor *weight, ms_tensor *bias,
+                         const ms_conv_desc *desc, int ndim, const int64_t *size, ms_error *err) {
   ms_device *d = ms_tensor_device(x);
   ms_tensor *xd = NULL, *wd = NULL, *bd = NULL, *y = NULL;
   conv_params params = {.desc = *desc, .density = x->density, .ndim = x->ndim};
   memcpy(params.size, x->size, sizeof params.size);
   ms_status st;
-  if ((st = ms_dense(&xd, x, -1, err)) || (st = ms_dense(&wd, weight, -1, err)) || (bias && (st = ms_dense(&bd, bias, -1, err))) ||
-      (st = ms_tensor_new(&y, d, weight->dtype, ndim, size, err)))
+  if ((st = ms_dense(&xd, x, -1, err)) || (st = ms_dense(&wd, weight, -1, err)) ||
+      (bias && (st = ms_dense(&bd, bias, -1, err))) || (st = ms_tensor_new(&y, d, weight->dtype, ndim, size, err)))
     goto done;
-  ms_conv_args a = {.x = ms_dense_data(xd), .weight = ms_dense_data(wd), .y = ms_dense_data(y), .bias = ms_reals(bd),
+  ms_conv_args a = {.x = ms_dense_data(xd),
+                    .weight = ms_dense_data(wd),
+                    .y = ms_dense_data(y),
+                    .bias = ms_reals(bd),
                     .density = MS_R(x->density)};
   if ((st = run_pass(d, desc, MS_CONV_FORWARD, &a, op->name, err)) ||
       (st = record(op, &params, x, weight, bias, xd, wd, y, err)))
@@ -180,7 +186,8 @@ done:
 }
 
 /* ---- conv2d ---- */
-static ms_status check_operands(const char *op, const ms_tensor *x, const ms_tensor *weight, const ms_tensor *bias, ms_error *err) {
+static ms_status check_operands(const char *op, const ms_tensor *x, const ms_tensor *weight, const ms_tensor *bias,
+                                ms_error *err) {
   ms_status st = ms_expect_float(op, "x", x, err);
   if (!st && weight->dtype != MS_F32 && weight->dtype != MS_BF16)
     st = ms_fail(err, MS_ETYPE, "%s: weight: expected float32 or bfloat16, got %s", op, ms_dtype_name(weight->dtype));
@@ -191,34 +198,52 @@ static ms_status check_operands(const char *op, const ms_tensor *x, const ms_ten
   return st;
 }
 
-static ms_status conv2d_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_tensor *w, const ms_tensor *bias, ms_conv_opts o,
-                             ms_error *err) {
+static ms_status conv2d_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_tensor *w, const ms_tensor *bias,
+                             ms_conv_opts o, ms_error *err) {
   if (x->ndim != 4 && x->ndim != 5)
     return ms_fail(err, MS_ESHAPE, "conv2d: x: expected [N, C, H, W] or [T, N, C, H, W], got %s", ms_tensor_text(x).s);
   if (w->ndim != 4 || w->size[0] < 1 || w->size[2] < 1 || w->size[3] < 1)
-    return ms_fail(err, MS_ESHAPE, "conv2d: weight: expected [Cout, Cin / groups, kh, kw], got %s", ms_tensor_text(w).s);
+    return ms_fail(err, MS_ESHAPE, "conv2d: weight: expected [Cout, Cin / groups, kh, kw], got %s",
+                   ms_tensor_text(w).s);
   if (o.stride_h < 1 || o.stride_w < 1 || o.dil_h < 1 || o.dil_w < 1 || o.pad_h < 0 || o.pad_w < 0)
-    return ms_fail(err, MS_ERANGE, "conv2d: expected stride and dilation of at least 1 and padding of at least 0, got stride [%d, %d], "
-                   "dilation [%d, %d], padding [%d, %d]", o.stride_h, o.stride_w, o.dil_h, o.dil_w, o.pad_h, o.pad_w);
+    return ms_fail(err, MS_ERANGE,
+                   "conv2d: expected stride and dilation of at least 1 and padding of at least 0, got stride [%d, %d], "
+                   "dilation [%d, %d], padding [%d, %d]",
+                   o.stride_h, o.stride_w, o.dil_h, o.dil_w, o.pad_h, o.pad_w);
   if (w->size[2] > INT32_MAX || w->size[3] > INT32_MAX)
     return ms_fail(err, MS_ERANGE, "conv2d: weight: kernel too large, got %s", ms_tensor_text(w).s);
   int c = ms_channel_dim(x->ndim);
   int64_t cin = x->size[c], h = x->size[c + 1], width = x->size[c + 2];
   if (o.groups < 1 || cin % o.groups || w->size[0] % o.groups)
-    return ms_fail(err, MS_ESHAPE, "conv2d: groups: expected a divisor of the %lld input and %lld output channels, got %d", (long long)cin,
-                   (long long)w->size[0], o.groups);
+    return ms_fail(err, MS_ESHAPE,
+                   "conv2d: groups: expected a divisor of the %lld input and %lld output channels, got %d",
+                   (long long)cin, (long long)w->size[0], o.groups);
   if (cin < 1 || w->size[1] != cin / o.groups)
     return ms_fail(err, MS_ESHAPE, "conv2d: x: expected %lld channels (weight %s, groups %d), got %s",
-                   (long long)(w->size[1] * o.groups), ms_shape_text(w->ndim, w->size).s, o.groups, ms_tensor_text(x).s);
+                   (long long)(w->size[1] * o.groups), ms_shape_text(w->ndim, w->size).s, o.groups,
+                   ms_tensor_text(x).s);
   int64_t span_h = (w->size[2] - 1) * o.dil_h + 1, span_w = (w->size[3] - 1) * o.dil_w + 1;
   if (h + 2 * (int64_t)o.pad_h < span_h || width + 2 * (int64_t)o.pad_w < span_w)
-    return ms_fail(err, MS_ESHAPE, "conv2d: x: expected an image of at least %lldx%lld with its padding, got %s", (long long)span_h,
-                   (long long)span_w, ms_tensor_text(x).s);
-  *desc = (ms_conv_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0], .h = h, .w = width, .cin = cin, .cout = w->size[0],
+    return ms_fail(err, MS_ESHAPE, "conv2d: x: expected an image of at least %lldx%lld with its padding, got %s",
+                   (long long)span_h, (long long)span_w, ms_tensor_text(x).s);
+  *desc = (ms_conv_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0],
+                         .h = h,
+                         .w = width,
+                         .cin = cin,
+                         .cout = w->size[0],
                          .oh = (h + 2 * (int64_t)o.pad_h - span_h) / o.stride_h + 1,
-                         .ow = (width + 2 * (int64_t)o.pad_w - span_w) / o.stride_w + 1, .kh = (int)w->size[2], .kw = (int)w->size[3],
-                         .stride_h = o.stride_h, .stride_w = o.stride_w, .pad_h = o.pad_h, .pad_w = o.pad_w, .dil_h = o.dil_h,
-                         .dil_w = o.dil_w, .groups = o.groups, .x = x->dtype, .weight = w->dtype};
+                         .ow = (width + 2 * (int64_t)o.pad_w - span_w) / o.stride_w + 1,
+                         .kh = (int)w->size[2],
+                         .kw = (int)w->size[3],
+                         .stride_h = o.stride_h,
+                         .stride_w = o.stride_w,
+                         .pad_h = o.pad_h,
+                         .pad_w = o.pad_w,
+                         .dil_h = o.dil_h,
+                         .dil_w = o.dil_w,
+                         .groups = o.groups,
+                         .x = x->dtype,
+                         .weight = w->dtype};
   return check_operands("conv2d", x, w, bias, err);
 }
 
@@ -243,18 +268,34 @@ ms_status ms_conv2d(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 }
 
 /* ---- linear ---- */
-static ms_status linear_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_tensor *w, const ms_tensor *bias, ms_error *err) {
+static ms_status linear_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_tensor *w, const ms_tensor *bias,
+                             ms_error *err) {
   if (w->ndim != 2 || w->size[0] < 1 || w->size[1] < 1)
     return ms_fail(err, MS_ESHAPE, "linear: weight: expected [out, in], got %s", ms_tensor_text(w).s);
   if (x->ndim < 1 || x->size[x->ndim - 1] != w->size[1])
     return ms_fail(err, MS_ESHAPE, "linear: x: expected [..., %lld] (weight %s), got %s", (long long)w->size[1],
                    ms_shape_text(w->ndim, w->size).s, ms_tensor_text(x).s);
-  *desc = (ms_conv_desc){.n = ms_numel(x) / w->size[1], .h = 1, .w = 1, .cin = w->size[1], .cout = w->size[0], .oh = 1, .ow = 1, .kh = 1,
-                         .kw = 1, .stride_h = 1, .stride_w = 1, .dil_h = 1, .dil_w = 1, .groups = 1, .x = x->dtype, .weight = w->dtype};
+  *desc = (ms_conv_desc){.n = ms_numel(x) / w->size[1],
+                         .h = 1,
+                         .w = 1,
+                         .cin = w->size[1],
+                         .cout = w->size[0],
+                         .oh = 1,
+                         .ow = 1,
+                         .kh = 1,
+                         .kw = 1,
+                         .stride_h = 1,
+                         .stride_w = 1,
+                         .dil_h = 1,
+                         .dil_w = 1,
+                         .groups = 1,
+                         .x = x->dtype,
+                         .weight = w->dtype};
   return check_operands("linear", x, w, bias, err);
 }
 
-/* Four and more dimensions lie channels-last in memory, which is not what a linear layer contracts over: seen as [rows, in]. */
+/* Four and more dimensions lie channels-last in memory, which is not what a linear layer contracts over: seen as [rows,
+ * in]. */
 static ms_status linear_rows(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err) {
   int64_t size[MS_MAX_DIMS], flat[2] = {ms_numel(x) / weight->size[1], weight->size[1]};
   ms_tensor *rows = NULL, *y = NULL;

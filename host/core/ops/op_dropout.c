@@ -9,8 +9,8 @@ typedef struct dropout_params {
 static ms_status apply(ms_tensor **out, ms_tensor *x, const dropout_params *p, ms_error *err) {
   ms_tensor *mask;
   double keep = 1 - p->p;
-  ms_status st = ms_random(&mask, ms_tensor_device(x), MS_F32, x->ndim, x->size, MS_RANDOM_BERNOULLI, keep, keep > 0 ? 1 / keep : 0, p->key,
-                           err);
+  ms_status st = ms_random(&mask, ms_tensor_device(x), MS_F32, x->ndim, x->size, MS_RANDOM_BERNOULLI, keep,
+                           keep > 0 ? 1 / keep : 0, p->key, err);
   if (st)
     return st;
   st = ms_binary(out, MS_BINARY_mul, x, mask, err);

@@ -16,14 +16,17 @@ static const ms_op op_loss = {"classification_loss", loss_backward};
 static ms_status check(const ms_tensor *logits, const ms_tensor *labels, const ms_loss_opts *o, ms_error *err) {
   const char *op = "classification_loss";
   if (logits->ndim != 3 || ms_numel(logits) == 0)
-    return ms_fail(err, MS_ESHAPE, "%s: logits: expected a non-empty [T, N, classes], got %s", op, ms_tensor_text(logits).s);
+    return ms_fail(err, MS_ESHAPE, "%s: logits: expected a non-empty [T, N, classes], got %s", op,
+                   ms_tensor_text(logits).s);
   ms_status st = ms_expect_float(op, "logits", logits, err);
   if (st)
     return st;
   if (labels->dtype != MS_I64)
-    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1], ms_tensor_text(labels).s);
+    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1],
+                   ms_tensor_text(labels).s);
   if (labels->ndim != 1 || labels->size[0] != logits->size[1])
-    return ms_fail(err, MS_ESHAPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1], ms_tensor_text(labels).s);
+    return ms_fail(err, MS_ESHAPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1],
+                   ms_tensor_text(labels).s);
   if (!(o->smooth >= 0 && o->smooth <= 1))
     return ms_fail(err, MS_ERANGE, "%s: smooth: expected a number in [0, 1], got %g", op, o->smooth);
   return ms_expect_device(op, "labels", labels, ms_tensor_device(logits), err);
@@ -36,12 +39,14 @@ static ms_status check_labels(const ms_tensor *labels, const ms_tensor *correct,
     return MS_OK;
   for (int64_t i = 0; i < labels->size[0]; i++)
     if (y[i] < 0 || y[i] >= classes)
-      return ms_fail(err, MS_ERANGE, "classification_loss: labels: expected values in [0, %lld], got %lld at index %lld",
+      return ms_fail(err, MS_ERANGE,
+                     "classification_loss: labels: expected values in [0, %lld], got %lld at index %lld",
                      (long long)(classes - 1), (long long)y[i], (long long)i);
   return MS_OK;
 }
 
-ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tensor *labels, ms_loss_opts o, ms_error *err) {
+ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tensor *labels, ms_loss_opts o,
+                                 ms_error *err) {
   ms_status st = check(logits, labels, &o, err);
   if (st)
     return st;
@@ -52,17 +57,30 @@ ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tenso
   int64_t one = 1, three = 3, batch = logits->size[1], classes = logits->size[2];
   int was = ms_set_grad_enabled(0), grad = was && logits->requires_grad;
   if ((st = ms_dense(&x, logits, MS_F32, err)) || (st = ms_dense(&y, labels, -1, err)) ||
-      (st = ms_tensor_new(&parts.parts, d, MS_F32, 1, &three, err)) || (st = ms_tensor_new(&parts.correct, d, MS_I64, 1, &one, err)) ||
+      (st = ms_tensor_new(&parts.parts, d, MS_F32, 1, &three, err)) ||
+      (st = ms_tensor_new(&parts.correct, d, MS_I64, 1, &one, err)) ||
       (st = ms_scratch(&scratch, d, (size_t)(batch * (classes + 4)) * sizeof(ms_real), err)) ||
       (grad && (st = ms_tensor_new(&dlogits, d, MS_F32, 3, logits->size, err))))
     goto done;
-  ms_loss_args a = {.steps = logits->size[0], .batch = batch, .classes = classes, .over = o.over, .ce = MS_R(o.ce), .mse = MS_R(o.mse),
-                    .smooth = MS_R(o.smooth), .phi = MS_R(o.phi), .mse_onehot = o.mse_onehot, .logits = ms_dense_data(x),
-                    .logits_step = batch * classes, .labels = ms_ints(y), .value = ms_reals(parts.parts),
-                    .correct = ms_ints(parts.correct), .dlogits = ms_reals(dlogits), .scratch = ms_scratch_ptr(scratch)};
+  ms_loss_args a = {.steps = logits->size[0],
+                    .batch = batch,
+                    .classes = classes,
+                    .over = o.over,
+                    .ce = MS_R(o.ce),
+                    .mse = MS_R(o.mse),
+                    .smooth = MS_R(o.smooth),
+                    .phi = MS_R(o.phi),
+                    .mse_onehot = o.mse_onehot,
+                    .logits = ms_dense_data(x),
+                    .logits_step = batch * classes,
+                    .labels = ms_ints(y),
+                    .value = ms_reals(parts.parts),
+                    .correct = ms_ints(parts.correct),
+                    .dlogits = ms_reals(dlogits),
+                    .scratch = ms_scratch_ptr(scratch)};
   if ((st = ms_row(d, d->k->loss(d->stream, &a), "classification_loss", err)) ||
-      (st = check_labels(y, parts.correct, classes, err)) || (st = ms_tensor_alias(&scalar, parts.parts, 0, NULL, NULL, 0, err)) ||
-      (st = ms_clone(&parts.value, scalar, err)))
+      (st = check_labels(y, parts.correct, classes, err)) ||
+      (st = ms_tensor_alias(&scalar, parts.parts, 0, NULL, NULL, 0, err)) || (st = ms_clone(&parts.value, scalar, err)))
     goto done;
   ms_set_grad_enabled(was);
   if ((st = ms_record(&n, &op_loss, 1, &logits, 1, &parts.value, err)) || (n && (st = ms_save(n, 0, dlogits, err))))

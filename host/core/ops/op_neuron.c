@@ -1,4 +1,5 @@
-/* The spiking neuron. Where its input is a normalisation that nobody has read yet, one node takes in normalisation, residual
+/* The spiking neuron. Where its input is a normalisation that nobody has read yet, one node takes in normalisation,
+*residual
 ** and neuron: only the convolution's output is kept, membranes are computed again in backward. */
 #include "nn.h"
 
@@ -47,7 +48,8 @@ static ms_status check(const ms_tensor *x, const ms_tensor *v0, const ms_tensor 
     return ms_fail(err, MS_ESHAPE, "neuron: v0: expected float32 %s or what broadcasts to it, got %s",
                    ms_shape_text(x->ndim - 1, x->size + 1).s, ms_tensor_text(v0).s);
   if (!w != !p->plif)
-    return ms_fail(err, MS_EINVAL, "neuron: w: expected %s", p->plif ? "a tensor of one element for plif" : "nil without plif");
+    return ms_fail(err, MS_EINVAL, "neuron: w: expected %s",
+                   p->plif ? "a tensor of one element for plif" : "nil without plif");
   if (w && (w->dtype != MS_F32 || ms_numel(w) != 1))
     return ms_fail(err, MS_ESHAPE, "neuron: w: expected float32 of one element, got %s", ms_tensor_text(w).s);
   return MS_OK;
@@ -70,7 +72,8 @@ static ms_status spread_v0(ms_tensor **out, ms_tensor *v0, const ms_tensor *x, m
   return st;
 }
 
-/* A residual or an input that repeats one image lies in memory once: *step is 0 then, and *edge the tensor behind the view. */
+/* A residual or an input that repeats one image lies in memory once: *step is 0 then, and *edge the tensor behind the
+ * view. */
 static ms_status operand(ms_tensor **dense, ms_tensor **edge, int64_t *step, ms_tensor *t, int64_t n, ms_error *err) {
   int is_static = t->source && t->size[0] > 1;
   *edge = is_static ? t->source : t;
@@ -119,10 +122,18 @@ static ms_status prepare(layer *l, ms_tensor *x, ms_tensor *v0, ms_tensor *w, co
   return st;
 }
 
-static ms_neuron_args row_args(const neuron_params *p, const ms_tensor *y, const ms_tensor *a, const ms_tensor *b, const ms_tensor *r,
-                               const ms_tensor *v0, const ms_tensor *w) {
-  return (ms_neuron_args){.p = p->p, .steps = p->steps, .n = p->n, .c = p->c, .y = ms_dense_data(y), .y_step = p->y_step,
-                          .norm = {ms_reals(a), ms_reals(b)}, .r = ms_dense_data(r), .r_step = p->r_step, .w = ms_reals(w),
+static ms_neuron_args row_args(const neuron_params *p, const ms_tensor *y, const ms_tensor *a, const ms_tensor *b,
+                               const ms_tensor *r, const ms_tensor *v0, const ms_tensor *w) {
+  return (ms_neuron_args){.p = p->p,
+                          .steps = p->steps,
+                          .n = p->n,
+                          .c = p->c,
+                          .y = ms_dense_data(y),
+                          .y_step = p->y_step,
+                          .norm = {ms_reals(a), ms_reals(b)},
+                          .r = ms_dense_data(r),
+                          .r_step = p->r_step,
+                          .w = ms_reals(w),
                           .v0 = ms_reals(v0)};
 }
 
@@ -146,10 +157,12 @@ static ms_status new_membrane(ms_tensor **out, ms_device *d, const neuron_params
 
 /* ---- backward ---- */
 /* g(u) from the caller's function, with the membranes computed once more. */
-static ms_status call_surrogate(ms_tensor **out, const neuron_params *p, ms_neuron_args f, ms_device *d, ms_error *err) {
+static ms_status call_surrogate(ms_tensor **out, const neuron_params *p, ms_neuron_args f, ms_device *d,
+                                ms_error *err) {
   ms_tensor *h = NULL, *s = NULL, *u = NULL, *g = NULL;
   ms_status st;
-  if ((st = ms_tensor_new(&h, d, MS_F32, p->ndim, p->size, err)) || (st = ms_tensor_new(&s, d, MS_SPIKE, p->ndim, p->size, err)))
+  if ((st = ms_tensor_new(&h, d, MS_F32, p->ndim, p->size, err)) ||
+      (st = ms_tensor_new(&s, d, MS_SPIKE, p->ndim, p->size, err)))
     goto done;
   f.h = ms_reals(h);
   f.s = ms_dense_data(s);
@@ -176,7 +189,8 @@ typedef struct gradients {
 } gradients;
 
 /* dL/ds, kept as one step where the upstream gradient is the same for all (a mean over t). */
-static ms_status upstream(gradients *g, int64_t *gs_step, const neuron_params *p, ms_tensor *const *dout, ms_error *err) {
+static ms_status upstream(gradients *g, int64_t *gs_step, const neuron_params *p, ms_tensor *const *dout,
+                          ms_error *err) {
   ms_tensor *one = NULL, *all = dout[0];
   int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS];
   ms_status st = MS_OK;
@@ -262,7 +276,9 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
     return st;
   ms_device *d = ms_tensor_device(s[SAVED_Y]);
   ms_neuron_grad_args a = {.fwd = row_args(p, s[SAVED_Y], s[SAVED_A], s[SAVED_B], s[SAVED_R], s[SAVED_V0], s[SAVED_W]),
-                           .mean = ms_reals(s[SAVED_MEAN]), .invstd = ms_reals(s[SAVED_INVSTD]), .norm_gain = MS_R(p->norm_gain),
+                           .mean = ms_reals(s[SAVED_MEAN]),
+                           .invstd = ms_reals(s[SAVED_INVSTD]),
+                           .norm_gain = MS_R(p->norm_gain),
                            .norm_training = p->norm_training};
   if ((st = upstream(&g, &a.gs_step, p, dout, err)) || (st = allocate(&g, n, d, s[SAVED_A] != NULL, err)) ||
       (p->surrogate.call && (st = call_surrogate(&g.surrogate, p, a.fwd, d, err))))
@@ -310,10 +326,12 @@ static ms_status record(const layer *l, ms_tensor *s, ms_tensor *v, const ms_neu
     if (o->surrogate_retain)
       o->surrogate_retain(o->surrogate->ud);
   }
-  if (l->lazy && ((st = ms_save(n, SAVED_A, l->lazy->a, err)) || (st = ms_save(n, SAVED_B, l->lazy->b, err)) ||
-                  (st = ms_save(n, SAVED_MEAN, l->lazy->mean, err)) || (st = ms_save(n, SAVED_INVSTD, l->lazy->invstd, err))))
+  if (l->lazy &&
+      ((st = ms_save(n, SAVED_A, l->lazy->a, err)) || (st = ms_save(n, SAVED_B, l->lazy->b, err)) ||
+       (st = ms_save(n, SAVED_MEAN, l->lazy->mean, err)) || (st = ms_save(n, SAVED_INVSTD, l->lazy->invstd, err))))
     return st;
-  if ((st = ms_save(n, SAVED_Y, l->y, err)) || (st = ms_save(n, SAVED_R, l->r, err)) || (st = ms_save(n, SAVED_V0, l->v0, err)))
+  if ((st = ms_save(n, SAVED_Y, l->y, err)) || (st = ms_save(n, SAVED_R, l->r, err)) ||
+      (st = ms_save(n, SAVED_V0, l->v0, err)))
     return st;
   return ms_save(n, SAVED_W, l->w, err);
 }
@@ -333,12 +351,13 @@ static ms_neuron_report report_of(const layer *l, const ms_tensor *x) {
     return (ms_neuron_report){l->r ? 2 : 1, ""};
   int on = ms_set_fusion(1);
   ms_set_fusion(on);
-  return (ms_neuron_report){0, !on ? "fusion is switched off" : x->lazy ? "the normalised values were written in place"
-                                                                        : "the input is not a normalisation"};
+  return (ms_neuron_report){0, !on       ? "fusion is switched off"
+                               : x->lazy ? "the normalised values were written in place"
+                                         : "the input is not a normalisation"};
 }
 
-ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0, ms_tensor *w,
-                            const ms_neuron_opts *o, ms_neuron_report *report, ms_error *err) {
+ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0,
+                            ms_tensor *w, const ms_neuron_opts *o, ms_neuron_report *report, ms_error *err) {
   layer l;
   ms_status st = prepare(&l, x, v0, w, o, err);
   if (st)
@@ -351,8 +370,8 @@ ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **count
 #else
   ms_dtype spike = MS_SPIKE;
 #endif
-  if ((st = ms_tensor_new(&s, d, spike, x->ndim, x->size, err)) || (st = ms_tensor_new(&sums, d, MS_I64, 2, count_size, err)) ||
-      (v && (st = new_membrane(&last, d, &l.p, err))))
+  if ((st = ms_tensor_new(&s, d, spike, x->ndim, x->size, err)) ||
+      (st = ms_tensor_new(&sums, d, MS_I64, 2, count_size, err)) || (v && (st = new_membrane(&last, d, &l.p, err))))
     goto done;
   ms_neuron_args a = layer_args(&l);
   a.s = ms_dense_data(s);
@@ -382,7 +401,8 @@ done:
   return st;
 }
 
-ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o, ms_error *err) {
+ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o,
+                             ms_error *err) {
   layer l;
   ms_status st = prepare(&l, x, v0, w, o, err);
   if (st)

@@ -1,4 +1,5 @@
-/* Batch normalisation. Statistics are taken at once; the result stays lazy until something other than a neuron reads it. */
+/* Batch normalisation. Statistics are taken at once; the result stays lazy until something other than a neuron reads
+ * it. */
 #include "nn.h"
 
 static int fusion = 1;
@@ -41,8 +42,11 @@ ms_status ms_lazy_check(const ms_lazy *l, ms_error *err) {
   const ms_tensor *bad = version_of(l->y) != l->y_version ? l->y : version_of(l->r) != l->r_version ? l->r : NULL;
   if (!bad)
     return MS_OK;
-  return ms_fail(err, MS_EGRAPH, "batch_norm: %s was written in place by %s before the normalised values were read; read them first, or "
-                 "write to a clone", bad == l->y ? "its input" : "the residual added to its result", bad->storage->writer);
+  return ms_fail(
+      err, MS_EGRAPH,
+      "batch_norm: %s was written in place by %s before the normalised values were read; read them first, or "
+      "write to a clone",
+      bad == l->y ? "its input" : "the residual added to its result", bad->storage->writer);
 }
 
 /* A tensor of this shape without memory; takes l over on success. */
@@ -83,7 +87,8 @@ ms_status ms_lazy_materialise(ms_tensor *t, ms_error *err) {
     goto done;
   ms_affine f = {ms_reals(l->a), ms_reals(l->b)};
   int64_t steps = l->r ? l->repeat : 1;
-  st = d->k->norm_apply(d->stream, steps, rows, l->c, ms_dense_data(l->y), 0, f, ms_dense_data(r), step, ms_dense_data(y));
+  st = d->k->norm_apply(d->stream, steps, rows, l->c, ms_dense_data(l->y), 0, f, ms_dense_data(r), step,
+                        ms_dense_data(y));
   if ((st = ms_row(d, st, "batch_norm", err)))
     goto done;
   if (!t->storage) { /* an allocation may have run Lua finalizers, and those may have read t */
@@ -122,9 +127,19 @@ static ms_status norm_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
       (ms_wants(n, 1) && (st = ms_tensor_new(&dgamma, d, MS_F32, 1, &p->c, err))) ||
       (ms_wants(n, 2) && (st = ms_tensor_new(&dbeta, d, MS_F32, 1, &p->c, err))))
     goto done;
-  ms_norm_grad a = {.rows = p->rows, .c = p->c, .repeat = p->repeat, .x = ms_dense_data(y), .g = ms_dense_data(g),
-                    .dx = ms_dense_data(dx), .gamma = ms_reals(gamma), .mean = ms_reals(mean), .invstd = ms_reals(invstd),
-                    .gain = MS_R(p->gain), .training = p->training, .dgamma = ms_reals(dgamma), .dbeta = ms_reals(dbeta)};
+  ms_norm_grad a = {.rows = p->rows,
+                    .c = p->c,
+                    .repeat = p->repeat,
+                    .x = ms_dense_data(y),
+                    .g = ms_dense_data(g),
+                    .dx = ms_dense_data(dx),
+                    .gamma = ms_reals(gamma),
+                    .mean = ms_reals(mean),
+                    .invstd = ms_reals(invstd),
+                    .gain = MS_R(p->gain),
+                    .training = p->training,
+                    .dgamma = ms_reals(dgamma),
+                    .dbeta = ms_reals(dbeta)};
   if ((st = ms_row(d, d->k->norm_grad(d->stream, &a), "batch_norm", err)))
     goto done;
   din[0] = dx;
@@ -148,21 +163,22 @@ static ms_status record(ms_tensor *out, const ms_lazy *l, ms_tensor *gamma, int6
   if (st || !n)
     return st;
   norm_params p = {rows, l->c, l->repeat, l->gain, l->training};
-  if ((st = ms_keep(n, &p, sizeof p, err)) || (st = ms_save(n, SAVED_Y, l->y, err)) || (st = ms_save(n, SAVED_GAMMA, gamma, err)) ||
-      (st = ms_save(n, SAVED_MEAN, l->mean, err)))
+  if ((st = ms_keep(n, &p, sizeof p, err)) || (st = ms_save(n, SAVED_Y, l->y, err)) ||
+      (st = ms_save(n, SAVED_GAMMA, gamma, err)) || (st = ms_save(n, SAVED_MEAN, l->mean, err)))
     return st;
   return ms_save(n, SAVED_INVSTD, l->invstd, err);
 }
 
-static ms_status check(const ms_tensor *x, const ms_tensor *gamma, const ms_tensor *beta, const ms_tensor *rmean, const ms_tensor *rvar,
-                       const ms_norm_opts *o, ms_error *err) {
+static ms_status check(const ms_tensor *x, const ms_tensor *gamma, const ms_tensor *beta, const ms_tensor *rmean,
+                       const ms_tensor *rvar, const ms_norm_opts *o, ms_error *err) {
   if (x->ndim < 2 || x->ndim > 5)
     return ms_fail(err, MS_ESHAPE, "batch_norm: x: expected [N, C], [T, N, C], [N, C, H, W] or [T, N, C, H, W], got %s",
                    ms_tensor_text(x).s);
   const ms_device *d = ms_tensor_device(x);
   int64_t c = x->size[ms_channel_dim(x->ndim)], n = ms_numel(x);
   ms_status st;
-  if ((st = ms_expect_float("batch_norm", "x", x, err)) || (st = ms_expect_vector("batch_norm", "gamma", gamma, c, d, err)) ||
+  if ((st = ms_expect_float("batch_norm", "x", x, err)) ||
+      (st = ms_expect_vector("batch_norm", "gamma", gamma, c, d, err)) ||
       (st = ms_expect_vector("batch_norm", "beta", beta, c, d, err)) ||
       (st = ms_expect_vector("batch_norm", "running_mean", rmean, c, d, err)) ||
       (st = ms_expect_vector("batch_norm", "running_var", rvar, c, d, err)))
@@ -172,9 +188,11 @@ static ms_status check(const ms_tensor *x, const ms_tensor *gamma, const ms_tens
   if ((rmean && !ms_is_default(rmean)) || (rvar && !ms_is_default(rvar)))
     return ms_fail(err, MS_EINVAL, "batch_norm: running statistics: expected contiguous tensors");
   if (!(o->eps >= 0) || !(o->momentum >= 0 && o->momentum <= 1))
-    return ms_fail(err, MS_ERANGE, "batch_norm: expected eps >= 0 and momentum in [0, 1], got %g and %g", o->eps, o->momentum);
+    return ms_fail(err, MS_ERANGE, "batch_norm: expected eps >= 0 and momentum in [0, 1], got %g and %g", o->eps,
+                   o->momentum);
   if (o->training && n <= c)
-    return ms_fail(err, MS_ESHAPE, "batch_norm: x: expected more than 1 value per channel when training, got %s", ms_tensor_text(x).s);
+    return ms_fail(err, MS_ESHAPE, "batch_norm: x: expected more than 1 value per channel when training, got %s",
+                   ms_tensor_text(x).s);
   return MS_OK;
 }
 
@@ -188,21 +206,34 @@ static ms_status normalised_input(ms_tensor **out, ms_tensor *x, ms_error *err) 
   return st;
 }
 
-static ms_status statistics(ms_lazy *l, ms_tensor *gamma, ms_tensor *beta, ms_tensor *rmean, ms_tensor *rvar, int64_t rows,
-                            const ms_norm_opts *o, ms_error *err) {
+static ms_status statistics(ms_lazy *l, ms_tensor *gamma, ms_tensor *beta, ms_tensor *rmean, ms_tensor *rvar,
+                            int64_t rows, const ms_norm_opts *o, ms_error *err) {
   ms_device *d = ms_tensor_device(l->y);
   ms_status st;
-  if (o->training && rmean && ((st = ms_begin_write(rmean, "batch_norm", err)) || (st = ms_begin_write(rvar, "batch_norm", err))))
+  if (o->training && rmean &&
+      ((st = ms_begin_write(rmean, "batch_norm", err)) || (st = ms_begin_write(rvar, "batch_norm", err))))
     return st;
-  ms_norm a = {.rows = rows, .c = l->c, .repeat = l->repeat, .x = ms_dense_data(l->y), .gamma = ms_reals(gamma), .beta = ms_reals(beta),
-               .gain = MS_R(o->gain), .eps = MS_R(o->eps), .momentum = MS_R(o->momentum), .training = l->training,
-               .running_mean = ms_reals(rmean), .running_var = ms_reals(rvar), .mean = ms_reals(l->mean),
-               .invstd = ms_reals(l->invstd), .a = ms_reals(l->a), .b = ms_reals(l->b)};
+  ms_norm a = {.rows = rows,
+               .c = l->c,
+               .repeat = l->repeat,
+               .x = ms_dense_data(l->y),
+               .gamma = ms_reals(gamma),
+               .beta = ms_reals(beta),
+               .gain = MS_R(o->gain),
+               .eps = MS_R(o->eps),
+               .momentum = MS_R(o->momentum),
+               .training = l->training,
+               .running_mean = ms_reals(rmean),
+               .running_var = ms_reals(rvar),
+               .mean = ms_reals(l->mean),
+               .invstd = ms_reals(l->invstd),
+               .a = ms_reals(l->a),
+               .b = ms_reals(l->b)};
   return ms_row(d, d->k->norm_stats(d->stream, &a), "batch_norm", err);
 }
 
-ms_status ms_batch_norm(ms_tensor **out, ms_tensor *x, ms_tensor *gamma, ms_tensor *beta, ms_tensor *running_mean, ms_tensor *running_var,
-                        ms_norm_opts o, ms_error *err) {
+ms_status ms_batch_norm(ms_tensor **out, ms_tensor *x, ms_tensor *gamma, ms_tensor *beta, ms_tensor *running_mean,
+                        ms_tensor *running_var, ms_norm_opts o, ms_error *err) {
   ms_status st = check(x, gamma, beta, running_mean, running_var, &o, err);
   if (st)
     return st;
@@ -218,7 +249,8 @@ ms_status ms_batch_norm(ms_tensor **out, ms_tensor *x, ms_tensor *gamma, ms_tens
   ms_device *d = ms_tensor_device(x);
   if ((st = normalised_input(&l->y, x, err)) || (gamma && (st = ms_dense(&gd, gamma, -1, err))) ||
       (beta && (st = ms_dense(&bd, beta, -1, err))) || (st = ms_tensor_new(&l->a, d, MS_F32, 1, &l->c, err)) ||
-      (st = ms_tensor_new(&l->b, d, MS_F32, 1, &l->c, err)) || (st = ms_tensor_new(&l->mean, d, MS_F32, 1, &l->c, err)) ||
+      (st = ms_tensor_new(&l->b, d, MS_F32, 1, &l->c, err)) ||
+      (st = ms_tensor_new(&l->mean, d, MS_F32, 1, &l->c, err)) ||
       (st = ms_tensor_new(&l->invstd, d, MS_F32, 1, &l->c, err)))
     goto done;
   int64_t rows = l->c ? ms_numel(l->y) / l->c : 0;

@@ -24,25 +24,35 @@ static int64_t outputs(int64_t l, int k, int stride, int pad, int ceil_mode) {
   return o;
 }
 
-static ms_status window_params(pool_params *p, const char *op, const ms_tensor *x, const ms_pool_opts *o, ms_error *err) {
+static ms_status window_params(pool_params *p, const char *op, const ms_tensor *x, const ms_pool_opts *o,
+                               ms_error *err) {
   ms_status st = check_input(op, x, err);
   if (st)
     return st;
   int c = ms_channel_dim(x->ndim);
   int64_t h = x->size[c + 1], w = x->size[c + 2];
   if (o->kh < 1 || o->kw < 1 || o->stride_h < 1 || o->stride_w < 1)
-    return ms_fail(err, MS_ERANGE, "%s: expected kernel size and stride of at least 1, got kernel size [%d, %d], stride [%d, %d]", op,
+    return ms_fail(err, MS_ERANGE,
+                   "%s: expected kernel size and stride of at least 1, got kernel size [%d, %d], stride [%d, %d]", op,
                    o->kh, o->kw, o->stride_h, o->stride_w);
   if (o->pad_h < 0 || o->pad_w < 0 || o->pad_h > o->kh / 2 || o->pad_w > o->kw / 2)
-    return ms_fail(err, MS_ERANGE, "%s: padding: expected at most half of the kernel size [%d, %d], got [%d, %d]", op, o->kh, o->kw,
-                   o->pad_h, o->pad_w);
+    return ms_fail(err, MS_ERANGE, "%s: padding: expected at most half of the kernel size [%d, %d], got [%d, %d]", op,
+                   o->kh, o->kw, o->pad_h, o->pad_w);
   if (h + 2 * (int64_t)o->pad_h < o->kh || w + 2 * (int64_t)o->pad_w < o->kw)
-    return ms_fail(err, MS_ESHAPE, "%s: x: expected an image of at least %dx%d with its padding, got %s", op, o->kh, o->kw,
-                   ms_tensor_text(x).s);
-  p->desc = (ms_pool_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0], .h = h, .w = w, .c = x->size[c],
+    return ms_fail(err, MS_ESHAPE, "%s: x: expected an image of at least %dx%d with its padding, got %s", op, o->kh,
+                   o->kw, ms_tensor_text(x).s);
+  p->desc = (ms_pool_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0],
+                           .h = h,
+                           .w = w,
+                           .c = x->size[c],
                            .oh = outputs(h, o->kh, o->stride_h, o->pad_h, o->ceil_mode),
-                           .ow = outputs(w, o->kw, o->stride_w, o->pad_w, o->ceil_mode), .kh = o->kh, .kw = o->kw,
-                           .stride_h = o->stride_h, .stride_w = o->stride_w, .pad_h = o->pad_h, .pad_w = o->pad_w,
+                           .ow = outputs(w, o->kw, o->stride_w, o->pad_w, o->ceil_mode),
+                           .kh = o->kh,
+                           .kw = o->kw,
+                           .stride_h = o->stride_h,
+                           .stride_w = o->stride_w,
+                           .pad_h = o->pad_h,
+                           .pad_w = o->pad_w,
                            .count_pad = o->count_pad};
   p->ndim = x->ndim;
   memcpy(p->size, x->size, sizeof p->size);
@@ -58,10 +68,12 @@ static void output_size(int64_t *size, const pool_params *p) {
 
 /* Every window has all its kh * kw elements. */
 static int windows_full(const ms_pool_desc *d) {
-  return d->pad_h == 0 && d->pad_w == 0 && (d->oh - 1) * d->stride_h + d->kh <= d->h && (d->ow - 1) * d->stride_w + d->kw <= d->w;
+  return d->pad_h == 0 && d->pad_w == 0 && (d->oh - 1) * d->stride_h + d->kh <= d->h &&
+         (d->ow - 1) * d->stride_w + d->kw <= d->w;
 }
 
-static ms_status record(const ms_op *op, const pool_params *p, ms_tensor *x, ms_tensor *y, ms_tensor *index, ms_error *err) {
+static ms_status record(const ms_op *op, const pool_params *p, ms_tensor *x, ms_tensor *y, ms_tensor *index,
+                        ms_error *err) {
   ms_node *n;
   ms_status st = ms_record(&n, op, 1, &x, 1, &y, err);
   if (!st)
@@ -99,7 +111,8 @@ static const ms_op op_adaptive = {"adaptive_avg_pool2d", pool_backward};
 static const ms_op op_max_pool2d = {"max_pool2d", pool_backward};
 
 /* ---- average ---- */
-static ms_status average(ms_tensor **out, const ms_op *op, ms_tensor *x, const pool_params *p, int uniform, ms_error *err) {
+static ms_status average(ms_tensor **out, const ms_op *op, ms_tensor *x, const pool_params *p, int uniform,
+                         ms_error *err) {
   const ms_pool_desc *desc = &p->desc;
   int64_t size[MS_MAX_DIMS], area = (int64_t)desc->kh * desc->kw;
   int spikes = x->dtype == MS_SPIKE && uniform && area <= 255 && x->peak * area <= 255;
@@ -145,7 +158,8 @@ ms_status ms_adaptive_avg_pool2d(ms_tensor **out, ms_tensor *x, int64_t oh, int6
   if (st)
     return st;
   if (oh < 1 || ow < 1)
-    return ms_fail(err, MS_ERANGE, "adaptive_avg_pool2d: expected an output of at least 1x1, got %lldx%lld", (long long)oh, (long long)ow);
+    return ms_fail(err, MS_ERANGE, "adaptive_avg_pool2d: expected an output of at least 1x1, got %lldx%lld",
+                   (long long)oh, (long long)ow);
   if (x->source) {
     ms_tensor *y;
     if ((st = ms_adaptive_avg_pool2d(&y, x->source, oh, ow, err)))
@@ -155,12 +169,22 @@ ms_status ms_adaptive_avg_pool2d(ms_tensor **out, ms_tensor *x, int64_t oh, int6
   int c = ms_channel_dim(x->ndim);
   int64_t h = x->size[c + 1], w = x->size[c + 2];
   if (h < 1 || w < 1)
-    return ms_fail(err, MS_ESHAPE, "adaptive_avg_pool2d: x: expected an image of at least 1x1, got %s", ms_tensor_text(x).s);
+    return ms_fail(err, MS_ESHAPE, "adaptive_avg_pool2d: x: expected an image of at least 1x1, got %s",
+                   ms_tensor_text(x).s);
   int uniform = h % oh == 0 && w % ow == 0;
   pool_params p = {.ndim = x->ndim};
   memcpy(p.size, x->size, sizeof p.size);
-  p.desc = (ms_pool_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0], .h = h, .w = w, .c = x->size[c], .oh = oh, .ow = ow,
-                          .kh = 1, .kw = 1, .stride_h = 1, .stride_w = 1, .adaptive = 1};
+  p.desc = (ms_pool_desc){.n = x->ndim == 5 ? x->size[0] * x->size[1] : x->size[0],
+                          .h = h,
+                          .w = w,
+                          .c = x->size[c],
+                          .oh = oh,
+                          .ow = ow,
+                          .kh = 1,
+                          .kw = 1,
+                          .stride_h = 1,
+                          .stride_w = 1,
+                          .adaptive = 1};
   if (uniform) { /* an ordinary pooling, so that spikes stay spikes */
     p.desc.adaptive = 0;
     p.desc.kh = p.desc.stride_h = (int)(h / oh);

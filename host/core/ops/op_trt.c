@@ -1,9 +1,11 @@
-/* TRT's regulariser (arXiv 2506.19256, Eq. 13 and 14). One pass over the arenas gives the value. Backward leaves a pending term on
+/* TRT's regulariser (arXiv 2506.19256, Eq. 13 and 14). One pass over the arenas gives the value. Backward leaves a
+*pending term on
 ** each parameter, which the optimizer takes in; under ms_grad_of it computes the gradient itself. */
 #include "../params.h"
 #include "nn.h"
 
-#define PARAMS (MS_NODE_INPUTS - 1) /* of one node; input 0 is the node before, so that any number of parameters has an edge */
+#define PARAMS \
+  (MS_NODE_INPUTS - 1) /* of one node; input 0 is the node before, so that any number of parameters has an edge */
 
 static const char *const name = "trt";
 
@@ -76,8 +78,8 @@ static ms_status record(ms_tensor *value, int n, ms_tensor *const *params, const
 }
 
 /* Adds the sums of the parameters that share params[first]'s arena to *sums. */
-static ms_status add_arena(ms_tensor **sums, int n, ms_tensor *const *params, int first, char *counted, ms_range *ranges, const ms_trt *trt,
-                           ms_error *err) {
+static ms_status add_arena(ms_tensor **sums, int n, ms_tensor *const *params, int first, char *counted,
+                           ms_range *ranges, const ms_trt *trt, ms_error *err) {
   int64_t offset, size = 1 + trt->steps;
   ms_arena *arena = ms_arena_of(params[first], &offset);
   ms_tensor *part;
@@ -134,19 +136,20 @@ static ms_status settings(ms_trt *trt, int n, ms_tensor *const *params, const ms
   if (o->steps < 1 || o->steps > MS_TRT_STEPS)
     return ms_fail(err, MS_ERANGE, "%s: T: expected 1 to %d steps, got %d", name, MS_TRT_STEPS, o->steps);
   if (!(o->eps >= 0) || !isfinite(o->delta) || !isfinite(o->lambda))
-    return ms_fail(err, MS_ERANGE, "%s: expected finite lambda and delta and epsilon >= 0, got %g, %g, %g", name, o->lambda, o->delta,
-                   o->eps);
+    return ms_fail(err, MS_ERANGE, "%s: expected finite lambda and delta and epsilon >= 0, got %g, %g, %g", name,
+                   o->lambda, o->delta, o->eps);
   for (int i = 1; i < n; i++)
     if (ms_tensor_device(params[i]) != ms_tensor_device(params[0]))
-      return ms_fail(err, MS_EDEVICE, "%s: params: expected tensors of one device, got %s and %s", name, ms_tensor_device(params[0])->name,
-                     ms_tensor_device(params[i])->name);
+      return ms_fail(err, MS_EDEVICE, "%s: params: expected tensors of one device, got %s and %s", name,
+                     ms_tensor_device(params[0])->name, ms_tensor_device(params[i])->name);
   *trt = (ms_trt){.steps = o->steps, .lambda = MS_R(o->lambda), .eps = MS_R(o->eps)};
   for (int i = 0; i < o->steps; i++)
     trt->c[i] = MS_R(expm1(o->delta * (o->t0 + i)));
   return MS_OK;
 }
 
-ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tensor *const *params, ms_trt_opts o, ms_error *err) {
+ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tensor *const *params, ms_trt_opts o,
+                             ms_error *err) {
   ms_trt trt;
   ms_tensor *sums = NULL, *total = NULL, *result = NULL, *steps = NULL;
   int64_t size = o.steps, stride = 1;
