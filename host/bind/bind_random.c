@@ -32,7 +32,7 @@ static int random_key(lua_State *L) {
 
 static const ms_reg functions[] = {
     {"manual_seed", random_manual_seed, "manual_seed(n)\n\nSets the seed and starts the default stream anew."},
-    {"seed", random_seed, "seed() -> integer\n\nThe seed."},
+    {"seed", random_seed, "seed() -> integer\n\nThe seed of all random numbers."},
     {"state", random_state,
      "state() -> seed, draws\n\nThe seed and the number of draws that the default stream has made."},
     {"set_state", random_set_state, "set_state(seed, draws)\n\nPuts back what state gave."},
