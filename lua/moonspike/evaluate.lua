@@ -7,7 +7,7 @@ local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 
-local spec = { synops = o.boolean(true), progress = o.string(nil) }
+local spec = { synops = o.boolean(true) }
 
 -- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
 -- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value.
@@ -67,6 +67,10 @@ end
 
 local function evaluate(net, loader, opts)
   if not Module._is_module(net) then o.fail("evaluate: net: expected a module, got %s", o.show(net)) end
+  local mt = type(loader) == "table" and getmetatable(loader)
+  if type(loader) ~= "function" and not (mt and mt.__call) then
+    o.fail("evaluate: loader: expected a data set or an iterator function, got %s", o.show(loader))
+  end
   local opt = o.read("evaluate", opts, spec)
   local mode <close> = evaluation_mode(net)
   local grad <close> = autograd.guard(false)

@@ -97,6 +97,7 @@ end
 function TestModule:test_messages()
   s.raises("Net: forward is not defined", nn.Module "Net" ())
   s.raises("Net: 'step' is a method of every module", function() nn.Module "Net" ().step = nn.Identity() end)
+  s.raises("Net: layers: a plain table hides its modules", function() nn.Module "Net" ().layers = { nn.Identity() } end)
   s.raises("Parameter: value: expected a tensor, or sizes and an initialiser, got 3", nn.Parameter, 3)
   s.raises("Buffer: value: expected a tensor, got nil", nn.Buffer)
   s.raises("Module: name: expected a string, got nil", nn.Module)

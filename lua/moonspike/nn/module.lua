@@ -58,6 +58,10 @@ local function newindex(self, key, value)
     self._lazy[key] = kind == "lazy" and value or nil
     if kind == "lazy" then return end
   end
+  if type(value) == "table" and not getmetatable(value) and is_module(value[1]) then
+    o.fail("%s: %s: a plain table hides its modules from parameters(); use nn.Sequential { ... }, which can be indexed",
+      getmetatable(self).class.name, key)
+  end
   if kind == "module" and not rawget(value, "_parent") then rawset(value, "_parent", self) end
   rawset(self, key, value)
 end
@@ -215,16 +219,21 @@ end
 
 function Module:to(device)
   if type(device) ~= "string" then o.fail("to: device: expected a name like 'cpu', got %s", o.show(device)) end
-  settle(self)
+  local moved = {} -- shared tensors stay shared
   tensors(self, nil, function(_, value, module, key)
-    if value.device ~= device then
-      local moved = value:detach():to(device)
-      local grad = value.requires_grad
-      moved = parameter.kind(value) == "parameter" and parameter.Parameter(moved) or parameter.Buffer(moved)
-      if parameter.kind(moved) == "parameter" then moved:requires_grad_(grad) end
-      moved.name = value.name
-      rawset(module, key, moved)
+    if value.device == device then return end
+    local copy = moved[value]
+    if not copy then
+      copy = value:detach():to(device)
+      if parameter.kind(value) == "parameter" then
+        parameter.Parameter(copy):requires_grad_(value.requires_grad)
+      else
+        parameter.Buffer(copy)
+      end
+      copy.name = value.name
+      moved[value] = copy
     end
+    rawset(module, key, copy)
   end, true)
   return self
 end
