@@ -8,7 +8,8 @@ struct ms_conv_plan {
   ms_conv_desc d;
 };
 
-/* The one place where an engine is chosen: by shape, pass and, where the caller knows it, the share of non-zero inputs. */
+/* The one place where an engine is chosen: by shape, pass and, where the caller knows it, the share of non-zero inputs.
+ */
 static const ms_conv_engine *choose_engine(const ms_conv_desc *d, ms_conv_pass pass, ms_real density) {
   (void)pass;
   (void)density;
@@ -81,7 +82,7 @@ ms_status ms_cpu_conv_weight_grad(ms_stream *s, const ms_conv_args *a) {
 
 ms_chunks ms_cut_chunks(int64_t n, int64_t least, int64_t width) {
   int64_t fit = (4 << 20) / (ms_max64(width, 1) * (int64_t)sizeof(ms_real));
-  int64_t chunks = ms_max64(ms_min64(ms_min64(n / least, fit), 64), 1);
+  int64_t chunks = ms_max64(ms_min64(ms_min64(n / least, fit), 32), 1);
   int64_t size = ms_max64(ms_ceil_div(n, chunks), 1);
   return (ms_chunks){ms_max64(ms_ceil_div(n, size), 1), size};
 }
@@ -107,7 +108,7 @@ static MS_HOT void sum_rows(ms_real *restrict sum, ms_data y, int64_t row, int64
 ms_status ms_bias_grad(ms_real *bias, ms_data y, int64_t rows, int64_t cout, ms_real *partial) {
   ms_chunks cut = ms_cut_chunks(rows, 256, cout);
   ms_parallel_for(i, cut.chunks, cut.size * cout)
-    sum_rows(partial + i * cout, y, i * cut.size, ms_min64(cut.size, rows - i * cut.size), cout);
+      sum_rows(partial + i * cout, y, i * cut.size, ms_min64(cut.size, rows - i * cut.size), cout);
   sum_rows(bias, (ms_data){partial, MS_F32, 1}, 0, cut.chunks, cout);
   return MS_OK;
 }

@@ -21,7 +21,7 @@ typedef struct ms_chunks {
   int64_t chunks, size;
 } ms_chunks;
 
-/* At most 64 chunks of at least `least` of n positions whose partial results, of `width` reals, stay below 4 MiB. */
+/* At most 32 chunks of at least `least` of n positions whose partial results, of `width` reals, stay below 4 MiB. */
 ms_chunks ms_cut_chunks(int64_t n, int64_t least, int64_t width);
 
 /* bias[c] = sum over rows of y[row, c]; partial holds ms_cut_chunks(rows, 256, cout).chunks * cout reals. */

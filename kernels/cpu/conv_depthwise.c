@@ -80,15 +80,13 @@ static MS_HOT void input_grad_line(const ms_conv_desc *d, const ms_conv_args *a,
 
 static ms_status forward(const ms_conv_desc *d, const ms_conv_args *a) {
   spread_weights(d, a);
-  ms_parallel_for(line, d->n * d->oh, d->ow * d->cin * d->kh * d->kw)
-    forward_line(d, a, line);
+  ms_parallel_for(line, d->n * d->oh, d->ow * d->cin * d->kh * d->kw) forward_line(d, a, line);
   return MS_OK;
 }
 
 static ms_status input_grad(const ms_conv_desc *d, const ms_conv_args *a) {
   spread_weights(d, a);
-  ms_parallel_for(line, d->n * d->h, d->w * d->cin * d->kh * d->kw)
-    input_grad_line(d, a, line);
+  ms_parallel_for(line, d->n * d->h, d->w * d->cin * d->kh * d->kw) input_grad_line(d, a, line);
   return MS_OK;
 }
 
@@ -115,7 +113,7 @@ static ms_status weight_grad(const ms_conv_desc *d, const ms_conv_args *a) {
   int64_t lines = d->n * d->oh, taps = d->kh * d->kw, size = taps * d->cin;
   ms_real *partial = a->workspace;
   ms_parallel_for(i, cut.chunks, cut.size * d->ow * size)
-    weight_grad_chunk(d, a, partial + i * size, i * cut.size, ms_min64((i + 1) * cut.size, lines));
+      weight_grad_chunk(d, a, partial + i * size, i * cut.size, ms_min64((i + 1) * cut.size, lines));
   for (int64_t c = 0; c < d->cin; c++)
     for (int64_t t = 0; t < taps; t++) {
       ms_real sum = 0;

@@ -26,7 +26,8 @@ MS_HD int64_t clamp64(int64_t x, int64_t lo, int64_t hi) {
   return x < lo ? lo : x > hi ? hi : x;
 }
 
-/* Columns [lo, hi) of kernel line ty for one row; `at` is the element of the source line's pixel 0, negative outside. */
+/* Columns [lo, hi) of kernel line ty for one row; `at` is the element of the source line's pixel 0, negative outside.
+ */
 MS_HD void pack_line(const patches *s, ms_panels to, int64_t r, int64_t c, int64_t at, int64_t ix, int64_t lo,
                      int64_t hi) {
   int64_t line = s->x.taps * s->cg;
@@ -80,10 +81,8 @@ static MS_HOT void gather(const patches *s, int64_t group, ms_panels to, int64_t
                           int64_t cols) {
   if (to.width == MS_NR)
     pack_patches(s, group, (ms_panels){to.p, MS_NR, to.pitch}, row, rows, col, cols);
-  else if (to.width == MS_MR)
-    pack_patches(s, group, (ms_panels){to.p, MS_MR, to.pitch}, row, rows, col, cols);
   else
-    pack_patches(s, group, (ms_panels){to.p, MS_KPITCH, to.pitch}, row, rows, col, cols);
+    pack_patches(s, group, (ms_panels){to.p, MS_APITCH, to.pitch}, row, rows, col, cols);
 }
 
 /* ---- common to the passes ---- */
@@ -300,8 +299,7 @@ static ms_status weight_grad(const ms_conv_desc *d, const ms_conv_args *a) {
                                                   .store = store_partial,
                                                   .data = &j});
   if (status == MS_OK && needs_partial(&j)) {
-    ms_parallel_for(co, d->cout, k * j.cut.chunks)
-      sum_chunks(&j, co, k);
+    ms_parallel_for(co, d->cout, k * j.cut.chunks) sum_chunks(&j, co, k);
   }
   if (status == MS_OK && a->bias)
     status = ms_bias_grad(a->bias, a->y, j.p.rows, d->cout, a->workspace);

@@ -38,18 +38,18 @@
       int r = 0;                                                                                                  \
       if (transposed) {                                                                                           \
         for (; rows - r >= most; r += most)                                                                       \
-          micro_##isa(most, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                 \
+          micro_##isa(most, k, a + r, 1, MS_APITCH, b + j, c + r * MS_NR + j, fresh);                             \
         for (; rows - r >= 4; r += 4)                                                                             \
-          micro_##isa(4, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                    \
+          micro_##isa(4, k, a + r, 1, MS_APITCH, b + j, c + r * MS_NR + j, fresh);                                \
         for (; r < rows; r++)                                                                                     \
-          micro_##isa(1, k, a + r, 1, MS_MR, b + j, c + r * MS_NR + j, fresh);                                    \
+          micro_##isa(1, k, a + r, 1, MS_APITCH, b + j, c + r * MS_NR + j, fresh);                                \
       } else {                                                                                                    \
         for (; rows - r >= most; r += most)                                                                       \
-          micro_##isa(most, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                 \
+          micro_##isa(most, k, a + r * MS_APITCH, MS_APITCH, 1, b + j, c + r * MS_NR + j, fresh);                 \
         for (; rows - r >= 4; r += 4)                                                                             \
-          micro_##isa(4, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
+          micro_##isa(4, k, a + r * MS_APITCH, MS_APITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
         for (; r < rows; r++)                                                                                     \
-          micro_##isa(1, k, a + r * MS_KPITCH, MS_KPITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
+          micro_##isa(1, k, a + r * MS_APITCH, MS_APITCH, 1, b + j, c + r * MS_NR + j, fresh);                    \
       }                                                                                                           \
     }                                                                                                             \
   }
@@ -58,7 +58,7 @@ typedef void (*tile_fn)(int transposed, int rows, int cols, int64_t k, const ms_
                         int fresh);
 
 MS_MICRO(base, , 16, 6)
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(MS_NO_CLONES)
 MS_MICRO(avx2, __attribute__((target("avx2,fma"))), 32, 6)
 MS_MICRO(avx512, __attribute__((target("avx512f,fma"))), 64, 12)
 
@@ -75,7 +75,7 @@ static tile_fn best_tile(void) {
 
 /* ---- blocks ---- */
 
-enum { MC = 192, MC_STREAMED = 384, NC = 8 * MS_NR, KEPT_B = 640 * 1024 / (int)sizeof(ms_real) };
+enum { MC = 48, MC_STREAMED = 384, LEAST_STRIP = 96, NC = 12 * MS_NR, KEPT_B = 640 * 1024 / (int)sizeof(ms_real) };
 
 /* How one product is cut. A strip is some rows by nc columns, worked on by one thread; where the strip's part of B is
 ** small it is packed once for all its row blocks. */
@@ -96,14 +96,14 @@ static ms_cut cut_product(const ms_product *p) {
   int64_t want = ms_ceil_div(4 * ms_cpu_threads(), p->batch);
   c.kc = ms_ceil_div(p->k, ms_max64(ms_ceil_div(p->k, MS_KC), 1));
   c.nc = round_up(ms_ceil_div(p->n, ms_ceil_div(p->n, NC)), MS_NR);
-  c.strip = ms_max64(round_up(ms_ceil_div(p->m, ms_ceil_div(want, ms_ceil_div(p->n, c.nc))), MS_MR), MC / 2);
+  c.strip = ms_max64(round_up(ms_ceil_div(p->m, ms_ceil_div(want, ms_ceil_div(p->n, c.nc))), MS_MR), LEAST_STRIP);
   c.nstrips = ms_ceil_div(p->m, c.strip);
   int64_t narrow = round_up(ms_ceil_div(p->n, ms_ceil_div(want, c.nstrips)), MS_NR);
   c.nc = ms_min64(c.nc, ms_max64(narrow, 2 * MS_NR));
   c.nn = ms_ceil_div(p->n, c.nc);
   c.keep_b = p->k * c.nc <= KEPT_B;
-  int64_t most = c.keep_b ? MC : MC_STREAMED;
-  c.mc = round_up(ms_ceil_div(ms_min64(c.strip, p->m), ms_ceil_div(ms_min64(c.strip, p->m), most)), MS_MR);
+  int64_t rows = ms_min64(c.strip, p->m), most = p->a_transposed ? MS_KC / MS_MR * MS_MR : c.keep_b ? MC : MC_STREAMED;
+  c.mc = round_up(ms_ceil_div(rows, ms_ceil_div(rows, most)), MS_MR);
   return c;
 }
 
@@ -112,7 +112,7 @@ typedef struct ms_room {
 } ms_room;
 
 static int take_room(const ms_product *p, const ms_cut *cut, ms_room *room) {
-  int64_t a = p->a_transposed ? cut->mc * cut->kc : cut->mc * MS_KPITCH;
+  int64_t a = (p->a_transposed ? cut->kc : cut->mc) * MS_APITCH;
   int64_t b = (cut->keep_b ? p->k : cut->kc) * cut->nc;
   int64_t c = p->k > cut->kc ? cut->mc * cut->nc : MS_MR * MS_NR;
   a = round_up(a, MS_NR);
@@ -137,10 +137,11 @@ static void pack_b(const ms_product *p, int64_t batch, ms_real *to, int64_t k0, 
 }
 
 static void pack_a(const ms_product *p, int64_t batch, ms_real *to, int64_t i, int64_t rows, int64_t k0, int64_t kn) {
+  ms_panels panel = {to, MS_APITCH, 0};
   if (p->a_transposed)
-    p->pack_a(p, batch, (ms_panels){to, MS_MR, kn * MS_MR}, k0, kn, i, rows);
+    p->pack_a(p, batch, panel, k0, kn, i, rows);
   else
-    p->pack_a(p, batch, (ms_panels){to, MS_KPITCH, 0}, i, rows, k0, kn);
+    p->pack_a(p, batch, panel, i, rows, k0, kn);
 }
 
 /* One block of rows: all of k, then every tile is stored while it is still near. */
@@ -159,7 +160,7 @@ static void run_block(const ms_product *p, const ms_cut *cut, const ms_room *roo
       for (int64_t ii = 0; ii < rows; ii += MS_MR) {
         int r = (int)ms_min64(MS_MR, rows - ii), n = (int)ms_min64(MS_NR, cols - jj);
         ms_real *c = first && last ? room->c : room->c + jj * cut->mc + ii * MS_NR;
-        cut->tile(p->a_transposed, r, n, kn, room->a + ii * (p->a_transposed ? kn : MS_KPITCH), b + jj * kn, c, first);
+        cut->tile(p->a_transposed, r, n, kn, room->a + ii * (p->a_transposed ? 1 : MS_APITCH), b + jj * kn, c, first);
         if (last)
           p->store(p, batch, c, i + ii, r, j + jj, n);
       }
@@ -198,18 +199,17 @@ ms_status ms_product_run(const ms_product *p) {
 
 /* ---- packing and storing ---- */
 
-typedef ms_real quad __attribute__((vector_size(4 * sizeof(ms_real)), aligned(sizeof(ms_real)), may_alias));
-
 /* to[k * MS_NR + q] = from[q][k]: four columns side by side. */
 MS_HD void transpose_quads(ms_real *restrict to, ms_real (*restrict from)[64], int64_t n) {
   for (int64_t k = 0; k < n; k += 4) {
-    quad a = *(quad *)(from[0] + k), b = *(quad *)(from[1] + k), c = *(quad *)(from[2] + k), d = *(quad *)(from[3] + k);
-    quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-    quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-    quad out[4] = {__builtin_shufflevector(ab0, cd0, 0, 1, 4, 5), __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7),
-                   __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5), __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7)};
+    ms_quad a = *(ms_quad *)(from[0] + k), b = *(ms_quad *)(from[1] + k), c = *(ms_quad *)(from[2] + k),
+            d = *(ms_quad *)(from[3] + k);
+    ms_quad ab0 = __builtin_shufflevector(a, b, 0, 4, 1, 5), ab1 = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+    ms_quad cd0 = __builtin_shufflevector(c, d, 0, 4, 1, 5), cd1 = __builtin_shufflevector(c, d, 2, 6, 3, 7);
+    ms_quad out[4] = {__builtin_shufflevector(ab0, cd0, 0, 1, 4, 5), __builtin_shufflevector(ab0, cd0, 2, 3, 6, 7),
+                      __builtin_shufflevector(ab1, cd1, 0, 1, 4, 5), __builtin_shufflevector(ab1, cd1, 2, 3, 6, 7)};
     for (int64_t q = 0; q < ms_min64(4, n - k); q++)
-      *(quad *)(to + (k + q) * MS_NR) = out[q];
+      *(ms_quad *)(to + (k + q) * MS_NR) = out[q];
   }
 }
 
@@ -247,7 +247,7 @@ MS_HOT void ms_store_tile(ms_data c, int64_t at, int64_t ldc, const ms_real *til
         row[j] += bias[j];
     }
     if (c.dtype == MS_F32)
-      memcpy((ms_real *)c.p + at, row, (size_t)cols * sizeof *row);
+      ms_copy_run((ms_real *)c.p + at, row, cols);
     else
       for (int64_t j = 0; j < cols; j++)
         ((ms_bf16 *)c.p)[at + j] = ms_bf16_from((float)row[j]);
@@ -265,10 +265,8 @@ MS_HD void pack_rows(ms_panels to, ms_data x, int64_t at, int64_t pitch, int64_t
 static MS_HOT void gemm_pack_rows(ms_panels to, ms_data x, int64_t at, int64_t pitch, int64_t rows, int64_t cols) {
   if (to.width == MS_NR)
     pack_rows((ms_panels){to.p, MS_NR, to.pitch}, x, at, pitch, rows, cols);
-  else if (to.width == MS_MR)
-    pack_rows((ms_panels){to.p, MS_MR, to.pitch}, x, at, pitch, rows, cols);
   else
-    pack_rows((ms_panels){to.p, MS_KPITCH, to.pitch}, x, at, pitch, rows, cols);
+    pack_rows((ms_panels){to.p, MS_APITCH, to.pitch}, x, at, pitch, rows, cols);
 }
 
 static void gemm_pack_a(const ms_product *p, int64_t batch, ms_panels to, int64_t r, int64_t rows, int64_t c,

@@ -15,7 +15,7 @@ enum {
   MS_MR = 12,                              /* rows of a micro tile */
   MS_NR = 128 / (int)sizeof(ms_real),      /* its columns: two 64-byte vectors */
   MS_KC = 1024 / (int)sizeof(ms_real),     /* longest block of k: a panel of B is half of a 64 KiB cache */
-  MS_KPITCH = MS_KC + 64 / sizeof(ms_real) /* row pitch of packed A; off the power of two, which would hit few sets */
+  MS_APITCH = MS_KC + 64 / sizeof(ms_real) /* row pitch of packed A; off the power of two, which would hit few sets */
 };
 
 /* Where a packed block goes: its columns lie in panels of `width`, element (r, c) at
@@ -34,7 +34,7 @@ typedef void (*ms_pack_fn)(const ms_product *p, int64_t batch, ms_panels to, int
 struct ms_product {
   int64_t batch, m, n, k;
   int a_transposed;  /* pack_a delivers A' (rows k, columns m), else A (rows m, columns k) */
-  ms_pack_fn pack_a; /* width MS_MR when transposed, else MS_KPITCH, one panel */
+  ms_pack_fn pack_a; /* one panel of width MS_APITCH */
   ms_pack_fn pack_b; /* rows k, columns n, width MS_NR */
   /* Takes one finished tile, row pitch MS_NR: rows [i, i + rows), columns [j, j + cols) of C. */
   void (*store)(const ms_product *p, int64_t batch, const ms_real *tile, int64_t i, int64_t rows, int64_t j,
@@ -52,15 +52,42 @@ void ms_pack_columns(ms_panels to, ms_data x, int64_t at, int64_t pitch, int64_t
 void ms_store_tile(ms_data c, int64_t at, int64_t ldc, const ms_real *tile, int64_t rows, int64_t cols, ms_real alpha,
                    ms_real beta, const ms_real *bias);
 
+typedef ms_real ms_run __attribute__((vector_size(64), aligned(sizeof(ms_real)), may_alias));
+typedef ms_real ms_quad __attribute__((vector_size(4 * sizeof(ms_real)), aligned(sizeof(ms_real)), may_alias));
+
+/* Runs are short and of any length: a call of memcpy, or the string instruction that gcc makes of a loop, would cost
+*more
+** than the move. So they are moved by vectors, of which the last may overlap the one before. */
+#define MS_BY_VECTORS(type, lanes, n, value)                                                      \
+  if (n >= lanes) {                                                                               \
+    int64_t i = 0;                                                                                \
+    for (; *(type *)(to + i) = value(type, i), i < n - lanes; i = ms_min64(i + lanes, n - lanes)) \
+      ;                                                                                           \
+    return;                                                                                       \
+  }
+#define MS_RUN_VALUE(type, i) (*(const type *)(from + (i)))
+#define MS_RUN_ZERO(type, i) ((type){0})
+
+MS_HD void ms_copy_run(ms_real *restrict to, const ms_real *restrict from, int64_t n) {
+  enum { RUN = 64 / (int)sizeof(ms_real) };
+  MS_BY_VECTORS(ms_run, RUN, n, MS_RUN_VALUE)
+  MS_BY_VECTORS(ms_quad, 4, n, MS_RUN_VALUE)
+  for (; n > 0; n--)
+    to[n - 1] = from[n - 1];
+}
+
+MS_HD void ms_zero_run(ms_real *to, int64_t n) {
+  enum { RUN = 64 / (int)sizeof(ms_real) };
+  MS_BY_VECTORS(ms_run, RUN, n, MS_RUN_ZERO)
+  MS_BY_VECTORS(ms_quad, 4, n, MS_RUN_ZERO)
+  for (; n > 0; n--)
+    to[n - 1] = 0;
+}
+
 /* to[i] = value of x[at + i], any type but int64. */
 MS_HD void ms_unpack(ms_real *restrict to, ms_data x, int64_t at, int64_t n) {
   if (x.dtype == MS_F32) {
-    const ms_real *from = (const ms_real *)x.p + at;
-    if (n >= 16 || __builtin_constant_p(n))
-      memcpy(to, from, (size_t)n * sizeof *to);
-    else
-      for (int64_t i = 0; i < n; i++)
-        to[i] = from[i];
+    ms_copy_run(to, (const ms_real *)x.p + at, n);
   } else if (x.dtype == MS_BF16) {
     const ms_bf16 *from = (const ms_bf16 *)x.p + at;
     MS_SIMD
@@ -81,8 +108,7 @@ MS_HD void ms_pack_run(ms_panels to, int64_t r, int64_t c, ms_data x, int64_t at
     int64_t in = c % to.width, len = ms_min64(n, to.width - in);
     ms_real *p = to.p + c / to.width * to.pitch + r * to.width + in;
     if (at < 0) {
-      for (int64_t i = 0; i < len; i++)
-        p[i] = 0;
+      ms_zero_run(p, len);
     } else {
       if (len == to.width && len <= MS_NR) /* a whole row of a panel: its length is a constant */
         ms_unpack(p, x, at, to.width);

@@ -122,8 +122,7 @@ static MS_HOT void avg_grad_line(const ms_pool_desc *d, ms_data g, ms_data dx, i
 
 ms_status ms_cpu_avg_pool_grad(ms_stream *s, const ms_pool_desc *d, ms_data g, ms_data dx) {
   (void)s;
-  ms_parallel_for(line, d->n * d->h, d->w * d->c)
-    avg_grad_line(d, g, dx, line);
+  ms_parallel_for(line, d->n * d->h, d->w * d->c) avg_grad_line(d, g, dx, line);
   return MS_OK;
 }
 
@@ -169,8 +168,7 @@ static MS_HOT void max_line(const ms_pool_desc *d, ms_data x, ms_data y, int32_t
 
 ms_status ms_cpu_max_pool(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y, int32_t *index) {
   (void)s;
-  ms_parallel_for(line, d->n * d->oh, line_cost(d))
-    max_line(d, x, y, index, line);
+  ms_parallel_for(line, d->n * d->oh, line_cost(d)) max_line(d, x, y, index, line);
   return MS_OK;
 }
 
@@ -198,7 +196,6 @@ static MS_HOT void max_grad_line(const ms_pool_desc *d, ms_data g, const int32_t
 
 ms_status ms_cpu_max_pool_grad(ms_stream *s, const ms_pool_desc *d, ms_data g, const int32_t *index, ms_data dx) {
   (void)s;
-  ms_parallel_for(line, d->n * d->h, d->w * d->c)
-    max_grad_line(d, g, index, dx, line);
+  ms_parallel_for(line, d->n * d->h, d->w * d->c) max_grad_line(d, g, index, dx, line);
   return MS_OK;
 }

@@ -7,17 +7,17 @@ typedef struct shape {
 } shape;
 
 static const shape list[] = {
-    {2, 5, 5, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1},    {1, 9, 7, 7, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1},
-    {3, 8, 8, 33, 7, 3, 3, 1, 1, 0, 0, 1, 1, 1},   {2, 9, 11, 5, 6, 3, 3, 2, 2, 1, 1, 1, 1, 1},
-    {2, 10, 9, 4, 6, 3, 2, 3, 2, 2, 1, 1, 1, 1},   {1, 12, 12, 3, 5, 3, 3, 1, 1, 2, 2, 2, 2, 1},
-    {1, 13, 12, 4, 4, 3, 3, 2, 3, 2, 3, 3, 2, 1},  {2, 7, 7, 6, 9, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-    {2, 7, 8, 6, 9, 1, 1, 2, 2, 0, 0, 1, 1, 1},    {1, 9, 9, 2, 3, 7, 7, 1, 1, 3, 3, 1, 1, 1},
-    {1, 11, 9, 2, 3, 7, 7, 2, 2, 3, 3, 1, 1, 1},   {2, 6, 6, 12, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},
-    {2, 7, 6, 6, 12, 3, 3, 2, 1, 1, 1, 1, 2, 2},   {2, 7, 7, 40, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40},
-    {2, 8, 7, 5, 5, 3, 3, 2, 2, 1, 1, 1, 2, 5},    {1, 6, 6, 4, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},
+    {2, 5, 5, 1, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1},     {1, 9, 7, 7, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    {3, 8, 8, 33, 7, 3, 3, 1, 1, 0, 0, 1, 1, 1},    {2, 9, 11, 5, 6, 3, 3, 2, 2, 1, 1, 1, 1, 1},
+    {2, 10, 9, 4, 6, 3, 2, 3, 2, 2, 1, 1, 1, 1},    {1, 12, 12, 3, 5, 3, 3, 1, 1, 2, 2, 2, 2, 1},
+    {1, 13, 12, 4, 4, 3, 3, 2, 3, 2, 3, 3, 2, 1},   {2, 7, 7, 6, 9, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+    {2, 7, 8, 6, 9, 1, 1, 2, 2, 0, 0, 1, 1, 1},     {1, 9, 9, 2, 3, 7, 7, 1, 1, 3, 3, 1, 1, 1},
+    {1, 11, 9, 2, 3, 7, 7, 2, 2, 3, 3, 1, 1, 1},    {2, 6, 6, 12, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},
+    {2, 7, 6, 6, 12, 3, 3, 2, 1, 1, 1, 1, 2, 2},    {2, 7, 7, 40, 40, 3, 3, 1, 1, 1, 1, 1, 1, 40},
+    {2, 8, 7, 5, 5, 3, 3, 2, 2, 1, 1, 1, 2, 5},     {1, 6, 6, 4, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},
     {100, 1, 1, 70, 10, 1, 1, 1, 1, 0, 0, 1, 1, 1}, {1, 1, 1, 300, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1},
-    {0, 5, 5, 3, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},    {3, 20, 19, 32, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1},
-    {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1, 1},    {1, 24, 24, 1, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1}};
+    {0, 5, 5, 3, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},     {3, 20, 19, 32, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1, 1},     {1, 24, 24, 1, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1}};
 
 enum { SHAPES = sizeof list / sizeof *list };
 
@@ -28,12 +28,24 @@ typedef struct fixture {
 } fixture;
 
 static ms_conv_desc describe(const shape *s, ms_dtype x, ms_dtype w) {
-  return (ms_conv_desc){.n = s->n, .h = s->h, .w = s->w, .cin = s->cin, .cout = s->cout,
+  return (ms_conv_desc){.n = s->n,
+                        .h = s->h,
+                        .w = s->w,
+                        .cin = s->cin,
+                        .cout = s->cout,
                         .oh = (s->h + 2 * s->pad_h - s->dil_h * (s->kh - 1) - 1) / s->stride_h + 1,
                         .ow = (s->w + 2 * s->pad_w - s->dil_w * (s->kw - 1) - 1) / s->stride_w + 1,
-                        .kh = s->kh, .kw = s->kw, .stride_h = s->stride_h, .stride_w = s->stride_w,
-                        .pad_h = s->pad_h, .pad_w = s->pad_w, .dil_h = s->dil_h, .dil_w = s->dil_w,
-                        .groups = s->groups, .x = x, .weight = w};
+                        .kh = s->kh,
+                        .kw = s->kw,
+                        .stride_h = s->stride_h,
+                        .stride_w = s->stride_w,
+                        .pad_h = s->pad_h,
+                        .pad_w = s->pad_w,
+                        .dil_h = s->dil_h,
+                        .dil_w = s->dil_w,
+                        .groups = s->groups,
+                        .x = x,
+                        .weight = w};
 }
 
 static fixture make(const shape *s, ms_dtype x, ms_dtype w, ms_dtype y) {
@@ -65,12 +77,13 @@ static void visit(const ms_conv_desc *d, visit_fn *f, void *ud) {
         for (int64_t co = 0; co < d->cout; co++)
           for (int64_t ky = 0; ky < d->kh; ky++)
             for (int64_t kx = 0; kx < d->kw; kx++) {
-              int64_t iy = oy * d->stride_h - d->pad_h + ky * d->dil_h, ix = ox * d->stride_w - d->pad_w + kx * d->dil_w;
+              int64_t iy = oy * d->stride_h - d->pad_h + ky * d->dil_h,
+                      ix = ox * d->stride_w - d->pad_w + kx * d->dil_w;
               if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
                 continue;
               for (int64_t c = 0; c < cig; c++)
-                f(ud, ((n * d->h + iy) * d->w + ix) * d->cin + co / cog * cig + c, ((co * d->kh + ky) * d->kw + kx) * cig + c,
-                  ((n * d->oh + oy) * d->ow + ox) * d->cout + co);
+                f(ud, ((n * d->h + iy) * d->w + ix) * d->cin + co / cog * cig + c,
+                  ((co * d->kh + ky) * d->kw + kx) * cig + c, ((n * d->oh + oy) * d->ow + ox) * d->cout + co);
             }
 }
 
@@ -107,7 +120,8 @@ static void run(const fixture *f, ms_conv_pass pass, ms_data out, int64_t n, ms_
   assert_true(room <= (16u << 20));
   void *workspace = malloc(room + 1), *first = malloc(bytes + 1);
   for (int threads = 1; threads <= 5; threads += threads == 1 ? 1 : 3) {
-    ms_conv_args a = {.plan = plan, .x = f->x, .weight = f->w, .y = f->g, .bias = bias, .density = -1, .workspace = workspace};
+    ms_conv_args a = {
+        .plan = plan, .x = f->x, .weight = f->w, .y = f->g, .bias = bias, .density = -1, .workspace = workspace};
     memset(out.p, 0xff, bytes);
     memset(workspace, 0xff, room);
     ms_cpu_set_threads(threads);
@@ -137,7 +151,8 @@ static void check_all(const shape *s, ms_dtype xt, ms_dtype wt, ms_dtype yt) {
   sums r = {&f, zeros(f.ny), zeros(f.ny), zeros(f.nx), zeros(f.nx), zeros(f.nw), zeros(f.nw), 0};
   visit(&f.d, add_product, &r);
 
-  ms_data y = row_output(yt, f.ny), dx = row_output(yt, f.nx), dw = row_output(MS_F32, f.nw), db = row_output(MS_F32, s->cout);
+  ms_data y = row_output(yt, f.ny), dx = row_output(yt, f.nx), dw = row_output(MS_F32, f.nw),
+          db = row_output(MS_F32, s->cout);
   run(&f, MS_CONV_FORWARD, y, f.ny, f.b.p);
   for (int64_t i = 0; i < f.ny; i++)
     row_check("y", y, i, r.y[i] + row_get(f.b, i % s->cout), r.ysize[i] + 1);
@@ -235,7 +250,8 @@ static void test_workspace(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_real), cmocka_unit_test(test_spike), cmocka_unit_test(test_other_types),
-                                     cmocka_unit_test(test_adjoint), cmocka_unit_test(test_workspace)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_real), cmocka_unit_test(test_spike),
+                                     cmocka_unit_test(test_other_types), cmocka_unit_test(test_adjoint),
+                                     cmocka_unit_test(test_workspace)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,9 +6,9 @@ typedef struct sizes {
 } sizes;
 
 /* Around every tile and block border: 12 rows, 16 or 32 columns, blocks of 128 or 256 of k, strips of 96 rows. */
-static const sizes list[] = {
-    {1, 1, 1, 1},    {1, 1, 33, 7},    {1, 7, 1, 33},   {2, 12, 32, 64},  {1, 13, 31, 65},   {3, 5, 17, 3},    {1, 33, 7, 257},
-    {1, 100, 65, 9}, {1, 97, 40, 300}, {1, 3, 300, 20}, {1, 400, 64, 70}, {1, 30, 290, 600}, {2, 203, 129, 1}, {1, 64, 10, 1000}};
+static const sizes list[] = {{1, 1, 1, 1},     {1, 1, 33, 7},     {1, 7, 1, 33},    {2, 12, 32, 64},  {1, 13, 31, 65},
+                             {3, 5, 17, 3},    {1, 33, 7, 257},   {1, 100, 65, 9},  {1, 97, 40, 300}, {1, 3, 300, 20},
+                             {1, 400, 64, 70}, {1, 30, 290, 600}, {2, 203, 129, 1}, {1, 64, 10, 1000}};
 
 static int64_t operand_size(const sizes *s, int64_t rows, int64_t cols) {
   return s->batch * rows * cols;
@@ -97,8 +97,19 @@ static void test_alpha_beta(void **state) {
 static void test_edges(void **state) {
   (void)state;
   ms_real a[4] = {1, 2, 3, 4}, c[4] = {NAN, NAN, NAN, NAN};
-  ms_gemm g = {.batch = 1, .m = 2, .n = 2, .k = 2, .a = {a, MS_F32, 1}, .b = {a, MS_F32, 1}, .c = {c, MS_F32, 1},
-               .a_row = 2, .a_col = 1, .b_row = 2, .b_col = 1, .ldc = 2, .alpha = 1};
+  ms_gemm g = {.batch = 1,
+               .m = 2,
+               .n = 2,
+               .k = 2,
+               .a = {a, MS_F32, 1},
+               .b = {a, MS_F32, 1},
+               .c = {c, MS_F32, 1},
+               .a_row = 2,
+               .a_col = 1,
+               .b_row = 2,
+               .b_col = 1,
+               .ldc = 2,
+               .alpha = 1};
   assert_int_equal(ms_cpu_gemm(NULL, &g), MS_OK);
   assert_true(c[0] == 7 && c[1] == 10 && c[2] == 15 && c[3] == 22);
   g.k = 0;
