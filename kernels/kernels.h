@@ -189,7 +189,7 @@ typedef struct ms_neuron_args {
   ms_data s;       /* [T, n], spike (real in the smooth test build) */
   ms_real *v;      /* [n] membrane after the last step */
   ms_real *h;      /* [T, n] membrane before reset */
-  int64_t *counts; /* [T, c] spikes of each step and channel */
+  int64_t *counts; /* [T, c] spikes of each step and channel; needs s */
 } ms_neuron_args;
 
 /* Backward of the same layer; membranes are recomputed from y. Formulas: math/neuron.h.
@@ -350,7 +350,7 @@ typedef struct ms_backend {
   ms_status (*hyper_advance)(ms_stream *s, ms_hyper *hyper, const ms_range *ranges, int nranges); /* ms_hyper_step on hyper[r.hyper] of each range */
   ms_status (*sgd)(ms_stream *s, const ms_optim_args *a);
   ms_status (*adam)(ms_stream *s, const ms_optim_args *a); /* AdamW where hyper.decoupled */
-  ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt, ms_real *out); /* [1 + T]: sum over t and each r(t), not divided by T */
+  ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt, ms_real *out); /* [1 + T]: sum over t and each r(t), over all ranges, not divided by T */
   ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a); /* grad += reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
 } ms_backend;
 

@@ -82,7 +82,7 @@ MS_HD ms_real ms_sgd(ms_real w, ms_real g, ms_real *buf, const ms_sgd_step *k) {
 }
 
 /* Kingma & Ba 2015, Algorithm 1, in PyTorch's order of operations: w - lr / c1 * m / (sqrt(v) / sqrt(c2) + eps);
-** decoupled: Loshchilov & Hutter 2019 (AdamW). 1 - beta2 is taken in double: in float it would be off by 5e-5. */
+** decoupled: Loshchilov & Hutter 2019 (AdamW). 1 - beta2 is taken in double: in float it would be off by 1e-5. */
 typedef struct ms_adam_step {
   ms_real beta1, take1, beta2, take2;
   ms_real decay, shrink;   /* coupled and decoupled weight decay: at most one acts */

@@ -212,15 +212,15 @@ static net net_of(int on, int surrogate, int64_t steps, int64_t rows, int64_t c)
 #endif
   if (on & RESIDUAL) {
     f.r = f32(k.r);
-    f.r_step = n;
+    f.r_step = on & STATIC ? 0 : n;
   }
   ms_neuron_grad_args g = {.gs = f32(random_reals(total, -1, 1)),
                            .gs_step = n,
                            .gv = random_reals(n, -1, 1),
-                           .dy = reals(ny),
-                           .dr = on & RESIDUAL ? reals(total) : NULL,
-                           .dv0 = reals(n),
-                           .dw = on & PLIF ? reals(1) : NULL};
+                           .dy = random_reals(ny, 5, 6),
+                           .dr = on & RESIDUAL ? random_reals(ny, 5, 6) : NULL,
+                           .dv0 = random_reals(n, 5, 6),
+                           .dw = on & PLIF ? random_reals(1, 5, 6) : NULL};
   if (on & NORM) {
     f.norm.a = norm.a;
     f.norm.b = norm.b;
@@ -228,8 +228,8 @@ static net net_of(int on, int surrogate, int64_t steps, int64_t rows, int64_t c)
     g.invstd = norm.invstd;
     g.norm_gain = norm.gain;
     g.norm_training = norm.training;
-    g.dgamma = reals(c);
-    g.dbeta = reals(c);
+    g.dgamma = random_reals(c, 5, 6);
+    g.dbeta = random_reals(c, 5, 6);
     g.g = reals(total);
   }
   g.fwd = f;
@@ -253,7 +253,7 @@ static void reference(const net *k, int64_t i, double *g, double *dv0, double *d
   double x[16], h[16], before[16], s[16], v = f->v0 ? f->v0[i] : f->p.v_init, th = f->p.threshold, vr = f->p.v_reset;
   for (int64_t t = 0; t < steps; t++) {
     x[t] = f->y_step ? k->y[t * f->n + i] : k->y[i];
-    x[t] = (f->norm.a ? f->norm.a[ch] * x[t] + f->norm.b[ch] : x[t]) + (f->r.p ? k->r[t * f->n + i] : 0);
+    x[t] = (f->norm.a ? f->norm.a[ch] * x[t] + f->norm.b[ch] : x[t]) + (f->r.p ? k->r[t * f->r_step + i] : 0);
     before[t] = v;
     if (!f->w)
       h[t] = f->p.leak * v + f->p.gain * x[t] + f->p.bias;
@@ -302,10 +302,12 @@ static void check_switches(int on, int surrogate) {
       double y = on & STATIC ? k.y[i] : k.y[t * n + i];
       sum_g[i % c] += g[t];
       sum_gx[i % c] += g[t] * (y - k.n.mean[i % c]) * k.n.invstd[i % c];
-      if (k.g.dr)
+      if (k.g.dr && k.f.r_step)
         CLOSE_TO(k.g.dr[t * n + i], g[t], tol);
     }
   }
+  for (int64_t i = 0; k.g.dr && !k.f.r_step && i < n; i++)
+    CLOSE_TO(k.g.dr[i], all[i] + all[n + i] + all[2 * n + i] + all[3 * n + i], tol);
   if (on & PLIF)
     CLOSE_TO(*k.g.dw, dw, tol);
   for (int64_t i = 0; i < (on & STATIC ? n : steps * n); i++) {
@@ -362,7 +364,7 @@ static void test_differences(void **state) {
       loss(&k);
       assert_int_equal(ms_cpu_neuron_grad(NULL, &k.g), MS_OK);
       check_differences(&k, k.y, k.g.dy, on & STATIC ? n : steps * n);
-      check_differences(&k, k.r, k.g.dr, steps * n);
+      check_differences(&k, k.r, k.g.dr, on & STATIC ? n : steps * n);
       check_differences(&k, k.v0, on & V0 ? k.g.dv0 : NULL, n);
       check_differences(&k, k.w, k.g.dw, 1);
       check_differences(&k, k.gamma, k.g.dgamma, c);
