@@ -1,6 +1,6 @@
 /* Layers, losses and their gradients through the tape: golden values, fused against unfused, static against repeated
-*input, finite
-** differences (in the double-precision build with smooth spikes), allocation failures. */
+ *input, finite
+ ** differences (in the double-precision build with smooth spikes), allocation failures. */
 #include "mininet.h"
 
 static double wave(int64_t i) {
@@ -370,72 +370,6 @@ static void steps_can_be_taken_one_by_one(void **state) {
     ms_release(all[i]);
 }
 
-/* ---- linear, dropout, synaptic operations, errors ---- */
-static void linear_takes_any_shape(void **state) {
-  (void)state;
-  ms_tensor *x = leaf(wave, SIZE(2, 3, 2, 5)), *flat, *w = make(net_linear, SIZE(4, 5)), *b = make(net_bias, SIZE(4)),
-            *y, *z, *m;
-  OK(ms_linear(&y, x, w, b, &test_err));
-  OK(ms_reshape(&flat, x, SIZE(12, 5), &test_err));
-  OK(ms_transpose(&m, w, 0, 1, &test_err));
-  OK(ms_matmul(&z, flat, m, &test_err));
-  ms_release(m);
-  OK(ms_binary(&m, MS_BINARY_add, z, b, &test_err));
-  ms_release(flat);
-  OK(ms_reshape(&flat, m, SIZE(2, 3, 2, 4), &test_err));
-  all_close(y, flat, TOLERANCE, "y");
-  int64_t ops[2];
-  OK(ms_linear_synops(ops, x, w, &test_err));
-  assert_int_equal(ops[0], 60);
-  assert_int_equal(ops[1], 240);
-  ms_tensor *held[] = {x, flat, w, b, y, z, m};
-  for (size_t i = 0; i < sizeof held / sizeof *held; i++)
-    ms_release(held[i]);
-}
-
-static void dropout_draws_the_same_mask_twice(void **state) {
-  (void)state;
-  ms_tensor *x = leaf(ones, SIZE(2, 3, 4, 5, 5)), *y, *sum;
-  OK(ms_dropout(&y, x, 0.25, (ms_philox_key){42, 7}, &test_err));
-  OK(ms_reduce(&sum, MS_REDUCE_sum, y, 0, 0, &test_err));
-  OK(ms_backward(sum, NULL, 0, &test_err));
-  same_bits(grad_of(x), y);
-  assert_true(fabs(item(sum) / 600 - 1) < 0.15);
-  ms_release(x);
-  ms_release(y);
-  ms_release(sum);
-}
-
-static void misuse_is_an_error(void **state) {
-  (void)state;
-  ms_live before = ms_live_counts();
-  ms_error *e = &test_err;
-  ms_tensor *x = make(wave, SIZE(2, 3, 4, 4)), *w = make(wave, SIZE(4, 2, 3, 3)), *one = make(wave, SIZE(1, 3)), *out,
-            *logits;
-  ms_tensor *bad = labels_of(2, (int64_t[]){1, 9}), *bf;
-  ms_conv_opts o = {1, 1, 0, 0, 1, 1, 1};
-  ms_loss_parts parts;
-  FAILS(ms_conv2d(&out, x, w, NULL, o, e), MS_ESHAPE,
-        "conv2d: x: expected 2 channels (weight [4, 2, 3, 3], groups 1), got");
-  FAILS(ms_linear(&out, x, one, NULL, e), MS_ESHAPE, "linear: x: expected [..., 3]");
-  FAILS(ms_avg_pool2d(&out, x, (ms_pool_opts){5, 5, 1, 1, 0, 0, 0, 0}, e), MS_ESHAPE,
-        "avg_pool2d: x: expected an image of at least 5x5");
-  FAILS(ms_batch_norm(&out, one, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1}, e), MS_ESHAPE,
-        "expected more than 1 value per channel when training, got float32 [1, 3]");
-  logits = make(wave, SIZE(3, 2, 4));
-  FAILS(ms_classification_loss(&parts, logits, bad, net_loss_opts, e), MS_ERANGE,
-        "expected values in [0, 3], got 9 at index 1");
-  FAILS(ms_dropout(&out, x, 1.5, (ms_philox_key){0, 0}, e), MS_ERANGE, "dropout: p: expected");
-  OK(ms_to(&bf, one, NULL, MS_BF16, e));
-  FAILS(ms_trt_regulariser(&out, NULL, 1, &bf, net_trt, e), MS_ETYPE, "expected float32");
-  FAILS(ms_trt_regulariser(&out, NULL, 1, &one, (ms_trt_opts){1, 1, 1, 0, 999}, e), MS_ERANGE,
-        "trt: T: expected 1 to 128 steps, got 999");
-  ms_tensor *held[] = {x, w, one, bad, logits, bf};
-  for (size_t i = 0; i < sizeof held / sizeof *held; i++)
-    ms_release(held[i]);
-  no_leaks(before);
-}
-
 /* ---- finite differences ---- */
 #ifdef MS_SMOOTH
 static double net_value(mininet *n) {
@@ -452,6 +386,63 @@ static void shift(ms_tensor *t, ms_tensor *direction, double by) {
   int was = ms_set_grad_enabled(0);
   OK(ms_axpy_(t, 1, by, direction, &test_err));
   ms_set_grad_enabled(was);
+}
+
+/* sum(k * s) + sum(v) of PLIF(BN(x) + r, v0), with p = {x, r, gamma, beta, v0, w} */
+static ms_tensor *plif_block(ms_tensor **p) {
+  ms_tensor *b, *z, *s, *v, *k = make(net_conv, SIZE(3, 2, 4, 2, 2)), *a, *sums[2], *sum;
+  ms_neuron_opts o = {.p = lif()};
+  ms_neuron_report report;
+  o.p.plif = o.p.plif_input = 1;
+  o.p.v_reset = 0.1;
+  o.p.surrogate = MS_SURROGATE_ATAN;
+  OK(ms_batch_norm(&b, p[0], p[2], p[3], NULL, NULL, (ms_norm_opts){1e-5, 0.1, 0.7, 1}, &test_err));
+  OK(ms_binary(&z, MS_BINARY_add, b, p[1], &test_err));
+  OK(ms_neuron_forward(&s, &v, NULL, z, p[4], p[5], &o, &report, &test_err));
+  assert_int_equal(report.fused, 2);
+  OK(ms_binary(&a, MS_BINARY_mul, s, k, &test_err));
+  OK(ms_reduce(&sums[0], MS_REDUCE_sum, a, 0, 0, &test_err));
+  OK(ms_reduce(&sums[1], MS_REDUCE_sum, v, 0, 0, &test_err));
+  OK(ms_binary(&sum, MS_BINARY_add, sums[0], sums[1], &test_err));
+  ms_tensor *held[] = {b, z, s, v, k, a, sums[0], sums[1]};
+  for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+    ms_release(held[i]);
+  return sum;
+}
+
+static double plif_value(ms_tensor **p) {
+  int was = ms_set_grad_enabled(0);
+  ms_tensor *l = plif_block(p);
+  double value = item(l);
+  ms_set_grad_enabled(was);
+  ms_release(l);
+  return value;
+}
+
+static void fused_gradient_is_the_slope(void **state) {
+  (void)state;
+  const double h = 1e-5;
+  ms_tensor *p[] = {leaf(wave, SIZE(3, 2, 4, 2, 2)), leaf(wave2, SIZE(3, 2, 4, 2, 2)), leaf(net_gamma, SIZE(4)),
+                    leaf(net_beta, SIZE(4)),         leaf(wave2, SIZE(1, 4, 2, 2)),    leaf(wave, SIZE(1))};
+  ms_tensor *l = plif_block(p);
+  OK(ms_backward(l, NULL, 0, &test_err));
+  ms_release(l);
+  for (int i = 0; i < 6; i++) {
+    ms_tensor *d = make(wave, p[i]->ndim, p[i]->size), *a, *dot;
+    OK(ms_binary(&a, MS_BINARY_mul, d, grad_of(p[i]), &test_err));
+    OK(ms_reduce(&dot, MS_REDUCE_sum, a, 0, 0, &test_err));
+    shift(p[i], d, h);
+    double up = plif_value(p);
+    shift(p[i], d, -2 * h);
+    double down = plif_value(p);
+    shift(p[i], d, h);
+    close_to(item(dot), (up - down) / (2 * h), 1e-7, "slope", i);
+    ms_release(d);
+    ms_release(a);
+    ms_release(dot);
+  }
+  for (int i = 0; i < 6; i++)
+    ms_release(p[i]);
 }
 
 static void gradient_is_the_slope(void **state) {
@@ -495,16 +486,13 @@ int main(void) {
       cmocka_unit_test(density_is_counted),
       cmocka_unit_test(pooled_spikes_stay_spikes),
 #else
-      cmocka_unit_test(gradient_is_the_slope),
+      cmocka_unit_test(gradient_is_the_slope),         cmocka_unit_test(fused_gradient_is_the_slope),
 #endif
       cmocka_unit_test(static_input_equals_repeated),
       cmocka_unit_test(lazy_result_with_two_readers),
       cmocka_unit_test(lazy_result_is_never_stale),
       cmocka_unit_test(surrogate_of_the_caller),
       cmocka_unit_test(steps_can_be_taken_one_by_one),
-      cmocka_unit_test(linear_takes_any_shape),
-      cmocka_unit_test(dropout_draws_the_same_mask_twice),
-      cmocka_unit_test(misuse_is_an_error),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

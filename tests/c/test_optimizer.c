@@ -399,6 +399,27 @@ static void views_and_other_types_are_refused(void **state) {
   ms_release(part);
 }
 
+static void values_are_clipped(void **state) {
+  (void)state;
+  ms_tensor *p = leaf(wave, SIZE(3, 4)), *unused = leaf(wave, SIZE(2)), *params[3] = {p, unused, p};
+  double norm;
+  OK(ms_clip_grad_norm(&norm, 3, params, 1, &test_err));
+  assert_true(norm == 0);
+  backward(data_loss(p, two));
+  OK(ms_clip_grad_norm(&norm, 3, params, 1, &test_err)); /* p counts once */
+  close_to(norm, sqrt(48), 1e-6, "norm", 0);
+  ms_real *v = values_of(grad_of(p));
+  close_to((double)v[0], 2 / (sqrt(48) + 1e-6), 1e-6, "clipped", 0);
+  free(v);
+  OK(ms_clip_grad_value(3, params, 0.125, &test_err));
+  v = values_of(grad_of(p));
+  close_to((double)v[11], 0.125, 0, "clipped", 11);
+  free(v);
+  assert_null(unused->grad);
+  ms_release(p);
+  ms_release(unused);
+}
+
 /* ---- checkpoints, interrupts ---- */
 static void state_goes_out_and_in(void **state) {
   (void)state;
@@ -513,6 +534,7 @@ int main(void) {
       cmocka_unit_test(freezing_loading_and_late_layers),
       cmocka_unit_test(shared_weights_count_once),
       cmocka_unit_test(views_and_other_types_are_refused),
+      cmocka_unit_test(values_are_clipped),
       cmocka_unit_test(state_goes_out_and_in),
       cmocka_unit_test(an_interrupted_step_did_nothing),
       cmocka_unit_test(any_allocation_may_fail),

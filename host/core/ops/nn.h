@@ -24,7 +24,7 @@ static inline ms_data ms_dense_data(const ms_tensor *t) {
 }
 
 static inline int ms_on_cpu(const ms_device *d) {
-  return d->k == ms_backend_cpu();
+  return d == ms_device_cpu();
 }
 
 /* Where channels lie in the logical order of an activation; they are fastest in memory. */
@@ -67,6 +67,12 @@ static inline ms_status ms_scratch(ms_tensor **out, ms_device *d, size_t bytes, 
 
 static inline void *ms_scratch_ptr(const ms_tensor *t) {
   return t ? t->storage->data : NULL;
+}
+
+/* A float32 result summed over `terms` items: rows write nothing where there are none. */
+static inline ms_status ms_new_sum(ms_tensor **out, ms_device *d, int ndim, const int64_t *size, int64_t terms,
+                                   ms_error *err) {
+  return terms ? ms_tensor_new(out, d, MS_F32, ndim, size, err) : ms_full(out, d, MS_F32, ndim, size, 0, err);
 }
 
 /* The static view that repeats y [1, ...] `steps` times; takes y over, also when it fails. */

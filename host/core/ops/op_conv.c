@@ -58,6 +58,8 @@ static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv
 static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *op,
                           ms_error *err) {
   ms_tensor *workspace = NULL;
+  if (desc->n == 0)
+    return MS_OK;
   ms_status st = find_plan(&a->plan, d, desc, op, err);
   if (!st) {
     size_t bytes = d->k->conv_workspace(a->plan, pass);
@@ -115,9 +117,9 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
   if (ms_wants(n, 1) || ms_wants(n, 2)) {
     ms_conv_args a = {.x = ms_dense_data(x), .y = ms_dense_data(g), .density = MS_R(p->density)};
     int64_t wsize[4] = {p->desc.cout, p->desc.cin / p->desc.groups, p->desc.kh, p->desc.kw};
-    if ((st = ms_tensor_new(&dw, d, MS_F32, p->ndim >= 4 ? 4 : 2, wsize, err)))
+    if ((st = ms_new_sum(&dw, d, p->ndim >= 4 ? 4 : 2, wsize, p->desc.n, err)))
       goto done;
-    if (ms_wants(n, 2) && (st = ms_tensor_new(&db, d, MS_F32, 1, &p->desc.cout, err)))
+    if (ms_wants(n, 2) && (st = ms_new_sum(&db, d, 1, &p->desc.cout, p->desc.n, err)))
       goto done;
     a.weight = ms_dense_data(dw);
     a.bias = ms_reals(db);

@@ -1,6 +1,6 @@
 /* The spiking neuron. Where its input is a normalisation that nobody has read yet, one node takes in normalisation,
-*residual
-** and neuron: only the convolution's output is kept, membranes are computed again in backward. */
+ *residual
+ ** and neuron: only the convolution's output is kept, membranes are computed again in backward. */
 #include "nn.h"
 
 #include <string.h>
@@ -236,9 +236,9 @@ static ms_status allocate(gradients *g, ms_node *n, ms_device *d, int normalised
   if ((ms_wants(n, IN_X) && (st = new_gradient(&g->dy, d, p, p->y_step, err))) ||
       (ms_wants(n, IN_R) && (st = new_gradient(&g->dr, d, p, p->r_step, err))) ||
       (ms_wants(n, IN_V0) && (st = new_membrane(&g->dv0, d, p, err))) ||
-      (ms_wants(n, IN_W) && (st = ms_tensor_new(&g->dw, d, MS_F32, 1, &one, err))) ||
-      (ms_wants(n, IN_GAMMA) && (st = ms_tensor_new(&g->dgamma, d, MS_F32, 1, &p->c, err))) ||
-      (ms_wants(n, IN_BETA) && (st = ms_tensor_new(&g->dbeta, d, MS_F32, 1, &p->c, err))))
+      (ms_wants(n, IN_W) && (st = ms_new_sum(&g->dw, d, 1, &one, p->n, err))) ||
+      (ms_wants(n, IN_GAMMA) && (st = ms_new_sum(&g->dgamma, d, 1, &p->c, p->n, err))) ||
+      (ms_wants(n, IN_BETA) && (st = ms_new_sum(&g->dbeta, d, 1, &p->c, p->n, err))))
     return st;
   return normalised && !(g->dy && p->y_step) ? new_gradient(&g->scratch, d, p, p->n, err) : MS_OK;
 }
@@ -377,7 +377,7 @@ ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **count
   a.s = ms_dense_data(s);
   a.v = ms_reals(last);
   a.counts = ms_ints(sums);
-  if ((st = ms_row(d, d->k->neuron(d->stream, &a), "neuron", err)))
+  if ((st = ms_row(d, d->k->neuron(d->stream, &a), "neuron", err)) || (!l.p.n && (st = ms_fill_(sums, 0, err))))
     goto done;
   if (spike == MS_SPIKE) {
     s->peak = 1;

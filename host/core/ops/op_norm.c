@@ -124,8 +124,8 @@ static ms_status norm_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
     return st;
   ms_device *d = ms_tensor_device(y);
   if ((ms_wants(n, 0) && (st = ms_tensor_new(&dx, d, MS_F32, y->ndim, y->size, err))) ||
-      (ms_wants(n, 1) && (st = ms_tensor_new(&dgamma, d, MS_F32, 1, &p->c, err))) ||
-      (ms_wants(n, 2) && (st = ms_tensor_new(&dbeta, d, MS_F32, 1, &p->c, err))))
+      (ms_wants(n, 1) && (st = ms_new_sum(&dgamma, d, 1, &p->c, p->rows, err))) ||
+      (ms_wants(n, 2) && (st = ms_new_sum(&dbeta, d, 1, &p->c, p->rows, err))))
     goto done;
   ms_norm_grad a = {.rows = p->rows,
                     .c = p->c,
