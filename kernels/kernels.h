@@ -273,6 +273,7 @@ typedef struct ms_backend {
   ms_status (*open)(char why[MS_WHY]); /* finds the devices; on failure why says in one sentence what is missing */
   int (*device_count)(void);
   ms_status (*properties)(int device, ms_device_props *out);
+  int (*threads)(int n); /* (optional) host threads that rows use; n > 0 sets them, 0 asks. No result depends on them */
   ms_status (*stream_create)(int device, ms_stream **out);
   void (*stream_destroy)(ms_stream *s);
   ms_status (*synchronize)(ms_stream *s);

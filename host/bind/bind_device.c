@@ -1,6 +1,5 @@
 /* core.device: devices, memory, threads, versions. */
 #include "bind_private.h"
-#include "../../kernels/cpu/parallel.h"
 
 #include <string.h>
 #include <zlib.h>
@@ -102,9 +101,9 @@ static int device_threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
     int64_t n = ms_check_integer(L, 1, "n");
     luaL_argcheck(L, n >= 1 && n <= 4096, 1, "n: expected 1 to 4096");
-    ms_cpu_set_threads((int)n);
+    ms_threads((int)n);
   }
-  lua_pushinteger(L, ms_cpu_threads());
+  lua_pushinteger(L, ms_threads(0));
   return 1;
 }
 

@@ -205,3 +205,7 @@ ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err) 
 ms_status ms_device_synchronize(ms_device *d, ms_error *err) {
   return ms_row(d, d->k->synchronize(d->stream), "synchronize", err);
 }
+
+int ms_threads(int n) {
+  return ms_device_cpu()->k->threads(n);
+}

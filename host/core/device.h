@@ -24,5 +24,7 @@ const char *ms_device_why(const char *name);
 /* Turns the status of a row into an error that names the op; MS_OK passes, and MS_EINTR is raised when an interrupt waits. */
 ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err);
 ms_status ms_device_synchronize(ms_device *d, ms_error *err);
+/* CPU threads in use; n > 0 sets them. */
+int ms_threads(int n);
 
 #endif

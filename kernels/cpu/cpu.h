@@ -9,6 +9,7 @@
 ms_status ms_cpu_open(char why[MS_WHY]);
 int ms_cpu_device_count(void);
 ms_status ms_cpu_properties(int device, ms_device_props *out);
+int ms_cpu_threads_service(int n);
 ms_status ms_cpu_stream_create(int device, ms_stream **out);
 void ms_cpu_stream_destroy(ms_stream *s);
 ms_status ms_cpu_synchronize(ms_stream *s);

@@ -46,6 +46,12 @@ static int64_t memory_available(void) {
   return n > 0 ? (int64_t)n * 1024 : (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
 }
 
+int ms_cpu_threads_service(int n) {
+  if (n > 0)
+    ms_cpu_set_threads(n);
+  return ms_cpu_threads();
+}
+
 ms_status ms_cpu_properties(int device, ms_device_props *out) {
   (void)device;
   *out = (ms_device_props){0};

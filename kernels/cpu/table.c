@@ -9,6 +9,7 @@ const ms_backend *ms_backend_cpu(void) {
       .open = ms_cpu_open,
       .device_count = ms_cpu_device_count,
       .properties = ms_cpu_properties,
+      .threads = ms_cpu_threads_service,
       .stream_create = ms_cpu_stream_create,
       .stream_destroy = ms_cpu_stream_destroy,
       .synchronize = ms_cpu_synchronize,
