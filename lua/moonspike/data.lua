@@ -195,8 +195,8 @@ local function find(list, name)
       end
     end
   end
-  o.fail("FashionMNIST: %s not found, plain or as .gz, in\n  %s\nOn Debian and Ubuntu: apt-get install dataset-fashion-mnist; or name the folder with " ..
-    "root = \"...\" or the variable MOONSPIKE_DATA", name, table.concat(list, "\n  "))
+  o.fail("FashionMNIST: %s not found, plain or as .gz, in\n  %s\nOn Debian and Ubuntu: apt-get install dataset-fashion-mnist; " ..
+    "or name the folder with root = \"...\" or the variable MOONSPIKE_DATA", name, table.concat(list, "\n  "))
 end
 
 local function read(path, dims, what)

@@ -129,7 +129,7 @@ doc.set(plot.learning_curves, [[
     loss is the full loss with its regulariser, test loss the cross entropy: not the same quantity.]])
 
 return doc.set(setmetatable(plot, { __call = function(_, opts) return draw(opts) end }), [[
-    ms.plot{ file = "a.png", title = "", panels = { { title =, xlabel =, ylabel =, legend =, whole_x =, series = { { name =, x = {...}, y = {...} } } } } }
-      -> file, or nil, message
+    ms.plot{ file = "a.png", title = "", width = 1000, height = 420, panels = { panel, ... } } -> file, or nil, message
+    panel = { title =, xlabel =, ylabel =, legend =, whole_x =, series = { { name =, x = {...}, y = {...} }, ... } }
 
     Line charts side by side through gnuplot; the numbers go to a .csv beside the picture.]])
