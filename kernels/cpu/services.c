@@ -1,4 +1,5 @@
 #include "cpu.h"
+#include "parallel.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

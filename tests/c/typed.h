@@ -27,7 +27,8 @@ MAYBE size_t width_of(ms_dtype t) {
   return t == MS_F32 ? sizeof(ms_real) : t == MS_BF16 ? 2 : t == MS_I64 ? 8 : 1;
 }
 
-MAYBE double read_at(ms_data d, int64_t i) {
+/* Not inlined: beside an allocation of known size gcc warns about the types that it is not. */
+__attribute__((noinline)) MAYBE double read_at(ms_data d, int64_t i) {
   switch (d.dtype) {
   case MS_F32:
     return ((ms_real *)d.p)[i];
@@ -42,7 +43,7 @@ MAYBE double read_at(ms_data d, int64_t i) {
   }
 }
 
-MAYBE void write_at(ms_data d, int64_t i, double x) {
+__attribute__((noinline)) MAYBE void write_at(ms_data d, int64_t i, double x) {
   switch (d.dtype) {
   case MS_F32:
     ((ms_real *)d.p)[i] = MS_R(x);
