@@ -252,25 +252,32 @@ static void store_partial(const ms_product *p, int64_t batch, const ms_real *til
   ms_store_tile(job->partial, (batch * p->m + i) * p->n + j, p->n, tile, rows, cols, 1, 0, NULL);
 }
 
-/* Weights of one output channel: the chunks added in order. */
-static MS_HOT void sum_chunks(const conv_job *j, int64_t co, int64_t k) {
-  int64_t group = co / j->cog, o = co % j->cog, inc = j->swapped ? j->cog : 1;
-  const ms_real *first = (ms_real *)j->partial.p + group * j->cog * k + (j->swapped ? o : o * k);
-  for (int64_t k0 = 0; k0 < k; k0 += MS_NR) {
-    ms_real sum[MS_NR] = {0};
-    int64_t n = ms_min64(MS_NR, k - k0);
-    for (int64_t chunk = 0; chunk < j->cut.chunks; chunk++) {
-      const ms_real *from = first + chunk * j->d->cout * k + k0 * inc;
-      for (int64_t i = 0; i < n; i++)
-        sum[i] += from[i * inc];
-    }
-    ms_store_tile(j->a->weight, co * k + k0, k, sum, 1, n, 1, 0, NULL);
+/* Adds elements [at, at + n) of all chunks in order, into the first. */
+static MS_HOT void sum_chunks(ms_real *restrict first, int64_t size, int64_t chunks, int64_t at, int64_t n) {
+  for (int64_t chunk = 1; chunk < chunks; chunk++) {
+    const ms_real *restrict from = first + chunk * size;
+    MS_SIMD
+    for (int64_t i = at; i < at + n; i++)
+      first[i] += from[i];
   }
 }
 
-/* Lanes that a product of m rows and n columns keeps busy, as a cost: the smaller, the better. */
+/* Writes the weights of one output channel from the sum of the chunks. */
+static MS_HOT void store_weights(const conv_job *j, int64_t co, int64_t k) {
+  int64_t group = co / j->cog, o = co % j->cog, inc = j->swapped ? j->cog : 1;
+  const ms_real *from = (const ms_real *)j->partial.p + group * j->cog * k + (j->swapped ? o : o * k);
+  for (int64_t k0 = 0; k0 < k; k0 += MS_NR) {
+    ms_real row[MS_NR];
+    int64_t n = ms_min64(MS_NR, k - k0);
+    for (int64_t i = 0; i < n; i++)
+      row[i] = from[(k0 + i) * inc];
+    ms_store_tile(j->a->weight, co * k + k0, k, row, 1, n, 1, 0, NULL);
+  }
+}
+
+/* What a product of m rows and n columns costs in full tiles. */
 static int64_t padded(int64_t m, int64_t n) {
-  return ms_ceil_div(m, 4) * 4 * ms_ceil_div(n, MS_NR) * MS_NR;
+  return ms_ceil_div(m, MS_MR) * ms_ceil_div(n, MS_NR);
 }
 
 static void cut_weight_grad(const ms_conv_desc *d, conv_job *j) {
@@ -299,7 +306,10 @@ static ms_status weight_grad(const ms_conv_desc *d, const ms_conv_args *a) {
                                                   .store = store_partial,
                                                   .data = &j});
   if (status == MS_OK && needs_partial(&j)) {
-    ms_parallel_for(co, d->cout, k * j.cut.chunks) sum_chunks(&j, co, k);
+    int64_t size = d->cout * k, piece = 1024;
+    ms_parallel_for(i, ms_ceil_div(size, piece), piece * j.cut.chunks)
+        sum_chunks(j.partial.p, size, j.cut.chunks, i * piece, ms_min64(piece, size - i * piece));
+    ms_parallel_for(co, d->cout, k) store_weights(&j, co, k);
   }
   if (status == MS_OK && a->bias)
     status = ms_bias_grad(a->bias, a->y, j.p.rows, d->cout, a->workspace);

@@ -5,6 +5,7 @@
 /* ---- micro kernel ---- */
 
 /* rows x two vectors of C stay in registers while k runs; a value of A is broadcast, a pair of vectors of B loaded.
+** A transposed A is walked with a pitch that the hardware does not foresee, hence the prefetch.
 ** Unlike the rest of the backend this is contracted to fused multiply-adds where the machine has them. */
 #define MS_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
 
@@ -20,6 +21,8 @@
       acc[r][1] = fresh ? (vec_##isa){0} : *(vec_##isa *)(c + r * MS_NR + lanes_##isa);                           \
     }                                                                                                             \
     for (int64_t p = 0; p < k; p++) {                                                                             \
+      if (a_row == 1)                                                                                             \
+        __builtin_prefetch(a + (p + 8) * a_col);                                                                  \
       vec_##isa b0 = *(const vec_##isa *)(b + p * MS_NR), b1 = *(const vec_##isa *)(b + p * MS_NR + lanes_##isa); \
       _Pragma("GCC unroll 12") for (int r = 0; r < rows; r++) {                                                   \
         ms_real x = a[p * a_col + r * a_row];                                                                     \
