@@ -285,8 +285,10 @@ static void open_libraries(lua_State *L) {
 }
 
 static int interactive_without_script(lua_State *L) {
-  if (!isatty(STDIN_FILENO))
-    return run_loaded(L, luaL_loadfile(L, NULL)) == LUA_OK;
+  if (!isatty(STDIN_FILENO)) {
+    run_loaded(L, luaL_loadfile(L, NULL)); /* lua(1) ends with 0 here, whatever happened */
+    return 1;
+  }
   print_version();
   ms_repl(L);
   return 1;

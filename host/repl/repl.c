@@ -183,9 +183,10 @@ static int push_line(lua_State *L, int first, int edited) {
   lua_settop(L, top);
   if (!line)
     return 0;
-  lua_pushstring(L, first && line[0] == '=' ? lua_pushfstring(L, "return %s", line + 1) : line);
-  lua_replace(L, top + 1);
-  lua_settop(L, top + 1);
+  if (first && line[0] == '=') /* as older versions of Lua wrote it */
+    lua_pushfstring(L, "return %s", line + 1);
+  else
+    lua_pushstring(L, line);
   free(line);
   return 1;
 }
@@ -264,7 +265,7 @@ static void print_results(lua_State *L) {
 
 /* At a terminal the library is there from the start: global ms, help, and readable tables. */
 static void load_library(lua_State *L) {
-  luaL_loadstring(L, "local repl = require 'moonspike.repl'\nreturn repl.start()");
+  luaL_loadstring(L, "return require 'moonspike'.repl.start()");
   if (ms_report(L, ms_call(L, 0, 1)) == LUA_OK)
     lua_setfield(L, LUA_REGISTRYINDEX, "moonspike.repl.print");
 }

@@ -19,6 +19,7 @@ ms.optim = require "moonspike.optim"
 ms.data = require "moonspike.data"
 ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
+ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
 ms.plot = require "moonspike.plot"
 ms.json, ms.system = core.json, core.system

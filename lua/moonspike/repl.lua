@@ -66,7 +66,7 @@ end
 
 --- Called once by the host before the first prompt; returns what prints results.
 function repl.start()
-  local ms = require "moonspike"
+  local ms = package.loaded.moonspike
   _G.ms, _G.help = ms, ms.help
   return show
 end
