@@ -28,7 +28,7 @@ MAYBE size_t width_of(ms_dtype t) {
 }
 
 /* Not inlined: beside an allocation of known size gcc warns about the types that it is not. */
-__attribute__((noinline)) MAYBE double read_at(ms_data d, int64_t i) {
+__attribute__((noinline, unused)) static double read_at(ms_data d, int64_t i) {
   switch (d.dtype) {
   case MS_F32:
     return ((ms_real *)d.p)[i];
@@ -43,7 +43,7 @@ __attribute__((noinline)) MAYBE double read_at(ms_data d, int64_t i) {
   }
 }
 
-__attribute__((noinline)) MAYBE void write_at(ms_data d, int64_t i, double x) {
+__attribute__((noinline, unused)) static void write_at(ms_data d, int64_t i, double x) {
   switch (d.dtype) {
   case MS_F32:
     ((ms_real *)d.p)[i] = MS_R(x);
