@@ -304,6 +304,8 @@ int ms_open_tensor(lua_State *L) {
   luaL_newmetatable(L, MS_TENSOR_TYPE);
   luaL_setfuncs(L, metamethods, 0);
   ms_push_methods(L);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -3, "__dir"); /* for completion at the prompt */
   lua_pushcclosure(L, tensor_index, 1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

@@ -1,5 +1,6 @@
 /* Tab completion of globals, fields and methods: "ms.nn.Conv", "net:par". Names are looked up without running code:
-** raw fields, then __index tables, then the __dir list of names that a metatable may carry. */
+** raw fields, then __index tables, then __dir, a list of names or a table by name, that a
+** metatable may carry. */
 #include "repl.h"
 
 #include <ctype.h>
@@ -87,8 +88,12 @@ static int collect(lua_State *L) {
   }
   size_t n = strlen(rest), head = (size_t)(rest - text);
   for (int depth = 0; depth < DEPTH; depth++) {
-    if (luaL_getmetafield(L, -1, "__dir") == LUA_TTABLE)
+    if (luaL_getmetafield(L, -1, "__dir") == LUA_TTABLE) {
+      lua_pushvalue(L, -1);
       add_list(L, found, rest, n, text, head);
+      add_keys(L, found, rest, n, text, head, methods);
+      lua_pop(L, 1);
+    }
     if (lua_istable(L, -1))
       add_keys(L, found, rest, n, text, head, methods);
     if (luaL_getmetafield(L, -1, "__index") != LUA_TTABLE)

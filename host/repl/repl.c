@@ -70,13 +70,21 @@ static char **complete_or_file(const char *text, int start, int end) {
   return inside_string() ? rl_completion_matches(text, rl_filename_completion_function) : complete_line(text, start, end);
 }
 
-static int on_signal_event(void) {
-  if (cancelled) {
-    rl_replace_line("", 0);
-    rl_crlf();
-    rl_done = 1;
+/* Reads a key; Ctrl-C becomes the end of an empty line, at once and not with the next key. */
+static int read_key(FILE *in) {
+  unsigned char c;
+  for (;;) {
+    ssize_t n = read(fileno(in), &c, 1);
+    if (n == 1)
+      return c;
+    if (n == 0 || errno != EINTR)
+      return EOF;
+    if (cancelled || rl_pending_signal() == SIGINT) {
+      cancelled = 1;
+      rl_replace_line("", 0);
+      return '\n';
+    }
   }
-  return 0;
 }
 
 static char *history_path(void) {
@@ -104,7 +112,7 @@ static void start_editing(const char *history) {
   rl_readline_name = "moonspike";
   rl_basic_word_break_characters = " \t\n\"\\'><=;+-*/%^~#{}()[],&|";
   rl_attempted_completion_function = complete_or_file;
-  rl_signal_event_hook = on_signal_event;
+  rl_getc_function = read_key;
   using_history();
   stifle_history(HISTORY_LINES);
   if (history)
