@@ -88,12 +88,12 @@ static int collect(lua_State *L) {
   }
   size_t n = strlen(rest), head = (size_t)(rest - text);
   for (int depth = 0; depth < DEPTH; depth++) {
+    int value = lua_gettop(L);
     if (luaL_getmetafield(L, -1, "__dir") == LUA_TTABLE) {
-      lua_pushvalue(L, -1);
       add_list(L, found, rest, n, text, head);
       add_keys(L, found, rest, n, text, head, methods);
-      lua_pop(L, 1);
     }
+    lua_settop(L, value);
     if (lua_istable(L, -1))
       add_keys(L, found, rest, n, text, head, methods);
     if (luaL_getmetafield(L, -1, "__index") != LUA_TTABLE)
