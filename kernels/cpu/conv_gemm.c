@@ -283,7 +283,9 @@ static int64_t padded(int64_t m, int64_t n) {
 static void cut_weight_grad(const ms_conv_desc *d, conv_job *j) {
   int64_t k = d->kh * d->kw * j->cig;
   j->cut = ms_cut_chunks(d->n * d->oh * d->ow, 512, d->cout * k);
-  j->swapped = padded(k, j->cog) < padded(j->cog, k);
+  /* One chunk goes straight into the weights, unless most of every tile would be empty. */
+  int64_t direct = padded(j->cog, k), swapped = padded(k, j->cog);
+  j->swapped = (j->cut.chunks > 1 ? swapped : 2 * swapped) < direct;
 }
 
 static int needs_partial(const conv_job *j) {
