@@ -16,7 +16,7 @@ void ms_push_help(lua_State *L);                   /* the help registry: value -
 /* ---- bind_host.c: tensors as host memory, n elements of the dtype (spike: reals) ---- */
 size_t ms_host_width(ms_dtype dtype);
 void *ms_push_host(lua_State *L, ms_tensor *t);                                /* reads t into a fresh userdata */
-void ms_push_element(lua_State *L, const void *host, ms_dtype dtype, int64_t i); /* an integer for integer types */
+void ms_push_element(lua_State *L, const void *host, ms_dtype dtype, int64_t i); /* integers for integer types */
 double ms_element(const void *host, ms_dtype dtype, int64_t i);
 /* The number at `index` as element i; what = "value[2][3]" in messages. */
 void ms_store_element(lua_State *L, int index, void *host, ms_dtype dtype, int64_t i, const char *op, const char *what);
@@ -25,7 +25,8 @@ void *ms_push_nested(lua_State *L, int index, const char *op, ms_dtype dtype, in
 
 /* ---- bind_create.c ---- */
 ms_dtype ms_dtype_of(lua_State *L, const char *op, const char *arg, const char *name); /* raises on an unknown name */
-/* The optional random key at `index`: a name (keyed by the seed), an integer from random.key, or nil: the default stream. */
+/* The optional random key at `index`: a name (keyed by the seed), an integer of random.key, or nil: the default
+** stream. */
 ms_philox_key ms_check_key(lua_State *L, int index, const char *arg);
 int ms_open_create(lua_State *L);
 

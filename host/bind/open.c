@@ -9,8 +9,7 @@
 /* ---- memory hook ---- */
 
 /* The collector sees few bytes where tensors hold many. Not while it is stopped: by the user, by a recording, or
-*because
-** a finalizer runs. */
+** because a finalizer runs. */
 static void collect(void *ud) {
   lua_State *L = ud;
   if (lua_gc(L, LUA_GCISRUNNING))

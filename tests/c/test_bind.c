@@ -179,6 +179,19 @@ static void test_hook_from_a_coroutine(void **state) {
   assert_nothing_lives(0);
 }
 
+static void test_interrupt(void **state) {
+  (void)state;
+  lua_State *L = open_state();
+  assert_runs(L, "x = require 'moonspike.core'.tensor.ones(3)");
+  ms_interrupt_request();
+  assert_true(luaL_dostring(L, "return x + x"));
+  assert_non_null(strstr(lua_tostring(L, -1), ":1: interrupted!"));
+  assert_false(ms_interrupt_pending());
+  assert_runs(L, "assert((x + x):sum():item() == 6)");
+  lua_close(L);
+  assert_nothing_lives(0);
+}
+
 static void test_opened_once(void **state) {
   (void)state;
   lua_State *L = open_state();
@@ -194,6 +207,7 @@ int main(void) {
       cmocka_unit_test(test_every_core_allocation_fails_once),
       cmocka_unit_test(test_two_states),
       cmocka_unit_test(test_hook_from_a_coroutine),
+      cmocka_unit_test(test_interrupt),
       cmocka_unit_test(test_opened_once),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -26,6 +26,14 @@ function TestArguments:test_position()
   lu.assertStrMatches(text, ".*test_errors.lua:%d+: add: .*")
 end
 
+-- An op called by one of the library's own modules blames the line that called the module.
+function TestArguments:test_position_outside_the_library()
+  local inside = load("return function(f, ...) local r = f(...) return r end", "@moonspike/fake.lua")()
+  local line = debug.getinfo(1, "l").currentline + 1
+  local _, text = pcall(function() local r = inside(O.add, x23, x45); return r end)
+  lu.assertStrContains(text, ("test_errors.lua:%d: add: "):format(line))
+end
+
 function TestArguments:test_tensors()
   fails("bad argument #2 to 'matmul' (b: tensor expected, got nil)", function() O.matmul(x23, nil) end)
   fails("bad argument #1 to 'matmul' (b: tensor expected, got no value)", function() x23:matmul() end)
