@@ -1,5 +1,6 @@
-/* t[i], t[{ {1, 2}, {}, 3 }] and assignment to them. A number selects a position of its dimension, a table {first, last}
-** keeps a range, {i} one position, {} all; dimensions that are not named stay whole. 1-based, negative from the end. */
+/* t[i], t[{ {1, 2}, {}, 3 }] and assignment to them. A number selects a position of its dimension, a table {first,
+** last} keeps a range, {i} one position, {} all; dimensions that are not named stay whole. 1-based, negative from the
+** end. */
 #include "bind_private.h"
 
 typedef struct part {

@@ -15,7 +15,7 @@ void ms_push_help(lua_State *L);                   /* the help registry: value -
 
 /* ---- bind_host.c: tensors as host memory, n elements of the dtype (spike: reals) ---- */
 size_t ms_host_width(ms_dtype dtype);
-void *ms_push_host(lua_State *L, ms_tensor *t);                                /* reads t into a fresh userdata */
+void *ms_push_host(lua_State *L, ms_tensor *t);                                  /* reads t into a fresh userdata */
 void ms_push_element(lua_State *L, const void *host, ms_dtype dtype, int64_t i); /* integers for integer types */
 double ms_element(const void *host, ms_dtype dtype, int64_t i);
 /* The number at `index` as element i; what = "value[2][3]" in messages. */
@@ -35,13 +35,13 @@ void ms_push_shape(lua_State *L, const ms_tensor *t);
 void ms_push_methods(lua_State *L); /* the table of methods of class Tensor */
 
 /* ---- functions that are also methods, and metamethods, by file ---- */
-extern const ms_reg ms_math_functions[];     /* bind_math.c */
-extern const ms_reg ms_reduce_functions[];   /* bind_reduce.c */
-extern const ms_reg ms_view_functions[];     /* bind_view.c */
-extern const ms_reg ms_inplace_functions[];  /* bind_inplace.c */
-extern const ms_reg ms_tensor_functions[];   /* bind_tensor.c */
-extern const ms_reg ms_neuron_functions[];  /* bind_neuron.c, in core.nn */
-int ms_tensor_tostring(lua_State *L);        /* bind_print.c */
+extern const ms_reg ms_math_functions[];          /* bind_math.c */
+extern const ms_reg ms_reduce_functions[];        /* bind_reduce.c */
+extern const ms_reg ms_view_functions[];          /* bind_view.c */
+extern const ms_reg ms_inplace_functions[];       /* bind_inplace.c */
+extern const ms_reg ms_tensor_functions[];        /* bind_tensor.c */
+extern const ms_reg ms_neuron_functions[];        /* bind_neuron.c, in core.nn */
+int ms_tensor_tostring(lua_State *L);             /* bind_print.c */
 int ms_tensor_select(lua_State *L, ms_tensor *t); /* bind_index.c: t[key], key at 2 */
 int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, value at 3 */
 
