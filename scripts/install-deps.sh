@@ -2,7 +2,7 @@
 # Installs what the build (and with "test" or "demo" what those) need, on Debian and Ubuntu. Does nothing where all is there.
 set -euo pipefail
 
-packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev libcjson-dev libgomp1)
+packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev libjansson-dev libgomp1)
 case "${1:-build}" in
 build) ;;
 demo) packages+=(gnuplot-nox dataset-fashion-mnist) ;;

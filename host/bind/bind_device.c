@@ -1,6 +1,7 @@
 /* core.device: devices, memory, threads, versions. */
 #include "bind_private.h"
 
+#include <jansson.h>
 #include <string.h>
 #include <zlib.h>
 
@@ -124,7 +125,8 @@ static int device_versions(lua_State *L) {
               {"Lua", LUA_RELEASE + 4},
               {"compiler", COMPILER},
               {"OpenMP", openmp},
-              {"zlib", zlibVersion()}};
+              {"zlib", zlibVersion()},
+              {"jansson", jansson_version_str()}};
   lua_newtable(L);
   for (int i = 0; i < (int)(sizeof list / sizeof list[0]); i++) {
     lua_createtable(L, 2, 0);

@@ -1,13 +1,14 @@
 /* JSON for reports, configurations and checkpoint metadata: sorted keys, so that equal values give equal text. */
-#include "../core/json.h"
 #include "bind_private.h"
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define READER_TYPE "ms.JsonReader"
+#define TREE_TYPE "ms.JsonTree"
 #define ARRAY_TYPE "ms.JsonArray"
+#define MAX_DEPTH (JSON_PARSER_MAX_DEPTH - 1) /* of tables, so that decode reads all that encode writes */
 
 /* ---- encode: pieces of text are collected in the table at index PIECES, since a luaL_Buffer wants the stack's top
  * ---- */
@@ -39,10 +40,13 @@ static void put_text(lua_State *L, encoder *e, const char *text) {
 
 static void put_string(lua_State *L, encoder *e, const char *s, size_t n) {
   luaL_Buffer b;
-  if (!ms_utf8_valid(s, n))
+  char *out = luaL_buffinitsize(L, &b, 6 * n + 2); /* first, since it can raise */
+  json_t *string = json_stringn(s, n);
+  size_t length = string ? json_dumpb(string, out, 6 * n + 2, JSON_ENCODE_ANY) : 0;
+  json_decref(string);
+  if (length == 0)
     luaL_error(L, "encode: value: a string that is not valid UTF-8");
-  char *out = luaL_buffinitsize(L, &b, 6 * n + 2);
-  luaL_pushresultsize(&b, ms_json_quote(out, s, n));
+  luaL_pushresultsize(&b, length);
   put(L, e);
 }
 
@@ -82,6 +86,8 @@ static void put_object(lua_State *L, encoder *e, size_t n) {
       luaL_error(L, "encode: value: a table with both kinds of keys, or a list with holes (a key is a %s)",
                  luaL_typename(L, -2));
     keys[i].text = lua_tolstring(L, -2, &keys[i].length); /* stays alive as a key of the table */
+    if (strlen(keys[i].text) != keys[i].length)
+      luaL_error(L, "encode: value: a key with a NUL byte");
     i++;
   }
   qsort(keys, n, sizeof *keys, compare_key);
@@ -114,8 +120,8 @@ static void put_array(lua_State *L, encoder *e, lua_Integer n) {
 
 static void put_table(lua_State *L, encoder *e) {
   lua_Integer length = (lua_Integer)lua_rawlen(L, -1), n = 0;
-  if (++e->depth > MS_JSON_DEPTH)
-    luaL_error(L, "encode: value: nested deeper than %d (a cycle?)", MS_JSON_DEPTH);
+  if (++e->depth > MAX_DEPTH)
+    luaL_error(L, "encode: value: nested deeper than %d (a cycle?)", MAX_DEPTH);
   luaL_checkstack(L, 8, "encode");
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
     n++;
@@ -187,78 +193,85 @@ static int json_encode(lua_State *L) {
 
 /* ---- decode ---- */
 
-static int reader_gc(lua_State *L) {
-  ms_json_free(luaL_checkudata(L, 1, READER_TYPE));
+/* Holds the tree while Lua values are made of it, which can raise. */
+typedef struct tree {
+  json_t *root;
+} tree;
+
+static int tree_gc(lua_State *L) {
+  tree *t = luaL_checkudata(L, 1, TREE_TYPE);
+  json_decref(t->root);
+  t->root = NULL;
   return 0;
 }
 
-/* Pushes the value that begins with `event`; 0 (and nothing pushed) when the text is wrong. */
-static int decode_value(lua_State *L, ms_json *r, ms_json_event event) {
+static void push_value(lua_State *L, json_t *v) {
+  size_t i;
+  const char *name;
+  json_t *item;
   luaL_checkstack(L, 8, "decode");
-  switch (event) {
-  case MS_JSON_NULL:
+  switch (json_typeof(v)) {
+  case JSON_NULL:
     lua_pushlightuserdata(L, NULL);
-    return 1;
-  case MS_JSON_FALSE:
-  case MS_JSON_TRUE:
-    lua_pushboolean(L, event == MS_JSON_TRUE);
-    return 1;
-  case MS_JSON_INTEGER:
-    lua_pushinteger(L, r->integer);
-    return 1;
-  case MS_JSON_REAL:
-    lua_pushnumber(L, r->real);
-    return 1;
-  case MS_JSON_STRING:
-    lua_pushlstring(L, r->string, r->string_length);
-    return 1;
-  case MS_JSON_ARRAY:
+    break;
+  case JSON_FALSE:
+  case JSON_TRUE:
+    lua_pushboolean(L, json_is_true(v));
+    break;
+  case JSON_INTEGER:
+    lua_pushinteger(L, json_integer_value(v));
+    break;
+  case JSON_REAL:
+    lua_pushnumber(L, json_real_value(v));
+    break;
+  case JSON_STRING:
+    lua_pushlstring(L, json_string_value(v), json_string_length(v));
+    break;
+  case JSON_ARRAY:
     lua_newtable(L);
-    for (lua_Integer i = 1; (event = ms_json_next(r)) != MS_JSON_ARRAY_END; i++) {
-      if (!decode_value(L, r, event))
-        return 0;
-      lua_rawseti(L, -2, i);
+    json_array_foreach(v, i, item) {
+      push_value(L, item);
+      lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    if (lua_rawlen(L, -1) == 0)
+    if (json_array_size(v) == 0)
       luaL_setmetatable(L, ARRAY_TYPE);
-    return 1;
-  case MS_JSON_OBJECT:
+    break;
+  case JSON_OBJECT:
     lua_newtable(L);
-    while ((event = ms_json_next(r)) == MS_JSON_KEY) {
-      lua_pushlstring(L, r->string, r->string_length);
-      lua_pushvalue(L, -1);
-      if (lua_rawget(L, -3) != LUA_TNIL) {
-        r->error = "duplicate key";
-        return 0;
-      }
-      lua_pop(L, 1);
-      if (!decode_value(L, r, ms_json_next(r)))
-        return 0;
+    json_object_foreach(v, name, item) {
+      lua_pushstring(L, name);
+      push_value(L, item);
       lua_rawset(L, -3);
     }
-    return event == MS_JSON_OBJECT_END;
-  default:
-    return 0;
+    break;
   }
 }
 
 static int json_decode(lua_State *L) {
   size_t n;
   ms_error err;
+  json_error_t at = {0};
   const char *text = luaL_checklstring(L, 1, &n);
-  ms_json *r = lua_newuserdatauv(L, sizeof *r, 0);
-  ms_json_init(r, text, n);
-  luaL_setmetatable(L, READER_TYPE);
-  if (decode_value(L, r, ms_json_next(r)) && ms_json_next(r) == MS_JSON_END) {
-    ms_json_free(r);
-    return 1;
-  }
-  ms_status status = ms_fail(&err, MS_EFORMAT, "decode: text: byte %llu: %s", (unsigned long long)r->at + 1, r->error);
-  ms_json_free(r);
-  return ms_finish_env(L, status, &err, 0);
+  tree *t = lua_newuserdatauv(L, sizeof *t, 0);
+  t->root = NULL;
+  luaL_setmetatable(L, TREE_TYPE);
+  const char *nul = memchr(text, 0, n); /* Jansson 2.14 passes over one behind a number */
+  if (nul)
+    return ms_finish_env(L, ms_fail(&err, MS_EFORMAT, "decode: text: byte %d: a NUL byte", (int)(nul - text) + 1), &err,
+                         0);
+  t->root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+  if (!t->root && at.text[0])
+    return ms_finish_env(
+        L, ms_fail(&err, MS_EFORMAT, "decode: text: line %d, column %d: %s", at.line, at.column, at.text), &err, 0);
+  if (!t->root)
+    return ms_finish_env(L, ms_fail(&err, MS_EMEM, "decode: text: out of memory"), &err, 0);
+  push_value(L, t->root);
+  json_decref(t->root);
+  t->root = NULL;
+  return 1;
 }
 
-static int json_array(lua_State *L) {
+static int mark_array(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   luaL_setmetatable(L, ARRAY_TYPE);
@@ -272,16 +285,17 @@ static const ms_reg functions[] = {
      "1..n are arrays; an empty table is an object unless made by json.array. Integers are exact, floats have 17 "
      "digits."},
     {"decode", json_decode,
-     "decode(text) -> value, or nil, message\n\nStrict: one value, valid UTF-8, no duplicate keys. null becomes "
+     "decode(text) -> value, or nil, message\n\nStrict: one value, valid UTF-8, no duplicate keys, integers of 64 "
+     "bits. null becomes "
      "json.null; "
      "integers stay integers."},
-    {"array", json_array, "array(t) -> t\n\nMarks t as an array, so that it is written as [] when empty."},
+    {"array", mark_array, "array(t) -> t\n\nMarks t as an array, so that it is written as [] when empty."},
     {NULL, NULL, NULL}};
 
 int ms_open_json(lua_State *L) {
   luaL_newmetatable(L, ARRAY_TYPE);
-  if (luaL_newmetatable(L, READER_TYPE)) {
-    lua_pushcfunction(L, reader_gc);
+  if (luaL_newmetatable(L, TREE_TYPE)) {
+    lua_pushcfunction(L, tree_gc);
     lua_setfield(L, -2, "__gc");
   }
   lua_pop(L, 2);

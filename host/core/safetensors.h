@@ -13,6 +13,8 @@ typedef struct ms_st_entry {
   int64_t begin, end; /* bytes in the data section */
 } ms_st_entry;
 
+#define MS_ST_MAX_HEADER 100000000 /* bytes */
+
 /* ---- reading ---- */
 typedef struct ms_st_file ms_st_file;
 ms_status ms_st_open(ms_st_file **out, const char *path, ms_error *err); /* validates everything: sizes, overlaps, holes, duplicates, UTF-8 of names */

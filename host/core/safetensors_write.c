@@ -1,7 +1,7 @@
 /* Writing safetensors: in the reference writer's order (type descending, then name), through a temporary file. */
 #include "file.h"
-#include "json.h"
 #include "safetensors.h"
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,18 +13,15 @@ enum {
 };
 
 typedef struct item {
-  char *name, *value; /* value: metadata only */
-  ms_tensor *tensor;  /* retained */
+  char *name;
+  ms_tensor *tensor; /* retained */
 } item;
-
-typedef struct list {
-  item *items;
-  int count, room;
-} list;
 
 struct ms_st_writer {
   char *path;
-  list tensors, metadata;
+  item *items;
+  int count, room;
+  json_t *metadata;
 };
 
 #ifdef MS_REAL64 /* the double-precision test build keeps its wider values */
@@ -52,47 +49,15 @@ static char *copy_text(const char *s) {
   return copy;
 }
 
-static void list_free(list *l) {
-  for (int i = 0; i < l->count; i++) {
-    ms_free(l->items[i].name);
-    ms_free(l->items[i].value);
-    ms_release(l->items[i].tensor);
-  }
-  ms_free(l->items);
-}
-
-static int list_add(list *l, const char *name, const char *value, ms_tensor *t) {
-  if (l->count == l->room) {
-    int room = l->room ? l->room * 2 : 64;
-    item *wider = ms_alloc((size_t)room * sizeof *wider);
-    if (!wider)
-      return 0;
-    if (l->count)
-      memcpy(wider, l->items, (size_t)l->count * sizeof *wider);
-    ms_free(l->items);
-    l->items = wider;
-    l->room = room;
-  }
-  item *at = &l->items[l->count];
-  *at = (item){.name = copy_text(name), .value = value ? copy_text(value) : NULL};
-  if (!at->name || (value && !at->value)) {
-    ms_free(at->name);
-    ms_free(at->value);
-    return 0;
-  }
-  if (t)
-    at->tensor = ms_retain(t);
-  l->count++;
-  return 1;
-}
-
 ms_status ms_st_writer_new(ms_st_writer **out, const char *path, ms_error *err) {
   ms_st_writer *w = ms_alloc(sizeof *w);
   *out = NULL;
-  if (w)
+  if (w) {
     w->path = copy_text(path);
-  if (!w || !w->path) {
-    ms_free(w);
+    w->metadata = json_object();
+  }
+  if (!w || !w->path || !w->metadata) {
+    ms_st_writer_free(w);
     return ms_fail(err, MS_EMEM, "save: %.200s: out of memory", path);
   }
   *out = w;
@@ -102,89 +67,102 @@ ms_status ms_st_writer_new(ms_st_writer **out, const char *path, ms_error *err) 
 void ms_st_writer_free(ms_st_writer *w) {
   if (!w)
     return;
-  list_free(&w->tensors);
-  list_free(&w->metadata);
+  for (int i = 0; i < w->count; i++) {
+    ms_free(w->items[i].name);
+    ms_release(w->items[i].tensor);
+  }
+  ms_free(w->items);
   ms_free(w->path);
+  json_decref(w->metadata);
   ms_free(w);
 }
 
-static ms_status add(list *l, const char *name, const char *value, ms_tensor *t, ms_error *err) {
-  if (!ms_utf8_valid(name, strlen(name)) || (value && !ms_utf8_valid(value, strlen(value))))
-    return ms_fail(err, MS_EINVAL, "save: '%.80s': expected valid UTF-8", name);
-  for (int i = 0; i < l->count; i++)
-    if (strcmp(l->items[i].name, name) == 0)
-      return ms_fail(err, MS_EINVAL, "save: '%.80s': given twice", name);
-  if (!list_add(l, name, value, t))
-    return ms_fail(err, MS_EMEM, "save: '%.80s': out of memory", name);
+ms_status ms_st_writer_metadata(ms_st_writer *w, const char *key, const char *value, ms_error *err) {
+  if (json_object_get(w->metadata, key))
+    return ms_fail(err, MS_EINVAL, "save: '%.80s': given twice", key);
+  if (json_object_set_new(w->metadata, key, json_string(value)))
+    return ms_fail(err, MS_EINVAL, "save: '%.80s': expected valid UTF-8", key);
   return MS_OK;
 }
 
-ms_status ms_st_writer_metadata(ms_st_writer *w, const char *key, const char *value, ms_error *err) {
-  return add(&w->metadata, key, value, NULL, err);
-}
-
 ms_status ms_st_writer_add(ms_st_writer *w, const char *name, ms_tensor *t, ms_error *err) {
+  json_t *text = json_string(name);
+  int valid = text != NULL;
+  json_decref(text);
+  if (!valid)
+    return ms_fail(err, MS_EINVAL, "save: '%.80s': expected valid UTF-8", name);
   if (strcmp(name, "__metadata__") == 0)
     return ms_fail(err, MS_EINVAL, "save: '__metadata__': reserved name");
-  return add(&w->tensors, name, NULL, t, err);
+  for (int i = 0; i < w->count; i++)
+    if (strcmp(w->items[i].name, name) == 0)
+      return ms_fail(err, MS_EINVAL, "save: '%.80s': given twice", name);
+  if (w->count == w->room) {
+    int room = w->room ? w->room * 2 : 64;
+    item *wider = ms_alloc((size_t)room * sizeof *wider);
+    if (!wider)
+      return ms_fail(err, MS_EMEM, "save: '%.80s': out of memory", name);
+    if (w->count)
+      memcpy(wider, w->items, (size_t)w->count * sizeof *wider);
+    ms_free(w->items);
+    w->items = wider;
+    w->room = room;
+  }
+  char *copy = copy_text(name);
+  if (!copy)
+    return ms_fail(err, MS_EMEM, "save: '%.80s': out of memory", name);
+  w->items[w->count++] = (item){copy, ms_retain(t)};
+  return MS_OK;
 }
 
 static int compare_item(const void *a, const void *b) {
   const item *x = a, *y = b;
-  int order = x->tensor ? stored[y->tensor->dtype].order - stored[x->tensor->dtype].order : 0;
+  int order = stored[y->tensor->dtype].order - stored[x->tensor->dtype].order;
   return order ? order : strcmp(x->name, y->name);
-}
-
-static void sort(list *l) {
-  if (l->count)
-    qsort(l->items, (size_t)l->count, sizeof *l->items, compare_item);
 }
 
 static size_t element_bytes(const ms_tensor *t) {
   return t->dtype == MS_SPIKE ? sizeof(ms_real) : ms_dtype_size(t->dtype);
 }
 
-/* Upper bound of the header's length. */
-static size_t header_room(const ms_st_writer *w) {
-  size_t n = 64;
-  for (int i = 0; i < w->metadata.count; i++)
-    n += 8 + 6 * (strlen(w->metadata.items[i].name) + strlen(w->metadata.items[i].value));
-  for (int i = 0; i < w->tensors.count; i++)
-    n += 128 + 6 * strlen(w->tensors.items[i].name) + 21 * MS_MAX_DIMS;
-  return n;
+static json_t *describe(const ms_tensor *t, int64_t begin, int64_t end) {
+  json_t *shape = json_array();
+  for (int d = 0; d < t->ndim; d++)
+    if (json_array_append_new(shape, json_integer(t->size[d])))
+      return json_decref(shape), NULL;
+  return json_pack("{s:s, s:o, s:[I, I]}", "dtype", stored[t->dtype].name, "shape", shape, "data_offsets",
+                   (json_int_t)begin, (json_int_t)end);
 }
 
-/* Returns the length, a multiple of 8. */
-static size_t write_header(const ms_st_writer *w, char *out) {
-  char *o = out;
-  int64_t at = 0;
-  *o++ = '{';
-  for (int i = 0; i < w->metadata.count; i++) {
-    const item *m = &w->metadata.items[i];
-    o += sprintf(o, "%s", i ? "," : "\"__metadata__\":{");
-    o += ms_json_quote(o, m->name, strlen(m->name));
-    *o++ = ':';
-    o += ms_json_quote(o, m->value, strlen(m->value));
+/* *out: the length of the header, a multiple of 8 bytes, and the header; ms_free. */
+static ms_status new_header(char **out, uint64_t *length, const ms_st_writer *w, ms_error *err) {
+  json_t *entries = json_object();
+  int64_t at = 0, end;
+  int bad = !entries, metadata = json_object_size(w->metadata) > 0;
+  for (int i = 0; i < w->count && !bad; i++, at = end) {
+    const ms_tensor *t = w->items[i].tensor;
+    end = at + ms_numel(t) * (int64_t)element_bytes(t);
+    bad = json_object_set_new(entries, w->items[i].name, describe(t, at, end));
   }
-  if (w->metadata.count)
-    o += sprintf(o, "}%s", w->tensors.count ? "," : "");
-  for (int i = 0; i < w->tensors.count; i++) {
-    const item *e = &w->tensors.items[i];
-    const ms_tensor *t = e->tensor;
-    int64_t end = at + ms_numel(t) * (int64_t)element_bytes(t);
-    if (i)
-      *o++ = ',';
-    o += ms_json_quote(o, e->name, strlen(e->name));
-    o += sprintf(o, ":{\"dtype\":\"%s\",\"shape\":[", stored[t->dtype].name);
-    for (int d = 0; d < t->ndim; d++)
-      o += sprintf(o, d ? ",%lld" : "%lld", (long long)t->size[d]);
-    o += sprintf(o, "],\"data_offsets\":[%lld,%lld]}", (long long)at, (long long)end);
-    at = end;
+  char *first = json_dumps(w->metadata, JSON_COMPACT | JSON_SORT_KEYS);
+  char *rest = json_dumps(entries, JSON_COMPACT | JSON_EMBED);
+  size_t room = first && rest ? 32 + strlen(first) + strlen(rest) : 0;
+  ms_status status = MS_OK;
+  *out = NULL;
+  if (room > MS_ST_MAX_HEADER)
+    status = ms_fail(err, MS_EINVAL, "save: %.200s: a header of %zu bytes (limit %d)", w->path, room, MS_ST_MAX_HEADER);
+  else if (bad || !room || !(*out = ms_alloc(8 + room)))
+    status = ms_fail(err, MS_EMEM, "save: %.200s: out of memory for the header", w->path);
+  else {
+    *length = (uint64_t)sprintf(*out + 8, "{%s%s%s%s}", metadata ? "\"__metadata__\":" : "", metadata ? first : "",
+                                metadata && w->count ? "," : "", rest);
+    while (*length % 8)
+      (*out)[8 + (*length)++] = ' ';
+    memcpy(*out, length, 8);
   }
-  *o++ = '}';
-  while ((o - out) % 8)
-    *o++ = ' ';
-  return (size_t)(o - out);
+  free(first);
+  free(rest);
+  json_decref(entries);
+  return status;
 }
 
 static ms_status write_tensor(ms_file *f, ms_tensor *t, ms_error *err) {
@@ -206,23 +184,15 @@ ms_status ms_st_writer_finish(ms_st_writer *w, ms_error *err) {
   ms_status status = ms_file_begin(&f, "save", w->path, err);
   if (status)
     return status;
-  sort(&w->tensors);
-  sort(&w->metadata);
-  char *header = ms_alloc(8 + header_room(w));
-  if (!header) {
-    status = ms_fail(err, MS_EMEM, "save: %.200s: out of memory for the header", w->path);
+  uint64_t n = 0;
+  char *header;
+  if (w->count)
+    qsort(w->items, (size_t)w->count, sizeof *w->items, compare_item);
+  if ((status = new_header(&header, &n, w, err)))
     goto done;
-  }
-  uint64_t n = write_header(w, header + 8);
-  memcpy(header, &n, 8);
-  if (n > 100000000) {
-    status = ms_fail(err, MS_EINVAL, "save: %.200s: a header of %llu bytes (limit 100000000)", w->path,
-                     (unsigned long long)n);
-    goto done;
-  }
   status = ms_file_append(&f, header, 8 + n, err);
-  for (int i = 0; i < w->tensors.count && !status; i++)
-    status = write_tensor(&f, w->tensors.items[i].tensor, err);
+  for (int i = 0; i < w->count && !status; i++)
+    status = write_tensor(&f, w->items[i].tensor, err);
   if (!status)
     status = ms_file_commit(&f, err);
 done:

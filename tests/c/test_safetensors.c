@@ -181,8 +181,8 @@ static void test_lengths(void **state) {
 
 static void test_damaged(void **state) {
   (void)state;
-  refused("{" U8("a", "2", "0", "2") "," U8("a", "2", "2", "4") "}", 4, "duplicate name 'a'");
-  refused("{" U8("a", "2", "0", "2") "," U8("\\u0061", "2", "2", "4") "}", 4, "duplicate name 'a'");
+  refused("{" U8("a", "2", "0", "2") "," U8("a", "2", "2", "4") "}", 4, "duplicate object key");
+  refused("{" U8("a", "2", "0", "2") "," U8("\\u0061", "2", "2", "4") "}", 4, "duplicate object key");
   refused("{" U8("a", "2", "0", "2") "," U8("b", "2", "3", "5") "}", 5, "'b': a hole at byte 2");
   refused("{" U8("a", "2", "0", "2") "," U8("b", "2", "1", "3") "}", 3, "'b': an overlap at byte 1");
   refused("{" U8("a", "2", "1", "3") "}", 3, "a hole at byte 0");
@@ -192,29 +192,72 @@ static void test_damaged(void **state) {
   refused("{" U8("a", "2", "2", "0") "}", 2, "a hole");
   refused("{" U8("a", "-1", "0", "2") "}", 2, "expected integers in [0, 2^53)");
   refused("{" U8("a", "2.0", "0", "2") "}", 2, "expected integers in [0, 2^53)");
-  refused("{" U8("a", "02", "0", "2") "}", 2, "leading zero");
+  refused("{" U8("a", "02", "0", "2") "}", 2, "invalid token");
   refused("{" U8("a", "2", "0", "9007199254740992") "}", 2, "expected integers in [0, 2^53)");
-  refused("{" U8("a", "2", "0", "18446744073709551618") "}", 2, "expected integers in [0, 2^53)");
-  refused("{" U8("a", "2", "0", "2,2") "}", 2, "more than 2 numbers");
-  refused("{" U8("a", "1,1,1,1,1,1,1,1,2", "0", "2") "}", 2, "more than 8 numbers");
+  refused("{" U8("a", "2", "0", "18446744073709551618") "}", 2, "too big integer");
+  refused("{" U8("a", "2", "0", "2,2") "}", 2, "1 array item(s) left unpacked");
+  refused("{" U8("a", "1,1,1,1,1,1,1,1,2", "0", "2") "}", 2, "at most 8 numbers");
   refused("{" U8("a", "4294967296,4294967296", "0", "0") "}", 0, "do not hold");
-  refused("{" U8("a", "2", "0", "2") "} x", 2, "more text");
-  refused("{" U8("a", "2", "0", "2") "", 2, "ends too early");
-  refused("{" U8("a\\u0000b", "2", "0", "2") "}", 2, "a NUL");
-  refused("{" U8("a\xff", "2", "0", "2") "}", 2, "invalid UTF-8");
-  refused("{" U8("\xed\xa0\x80", "2", "0", "2") "}", 2, "invalid UTF-8");
-  refused("{" U8("\\ud800", "2", "0", "2") "}", 2, "invalid escape");
+  refused("{" U8("a", "2", "0", "2") "} x", 2, "end of file expected");
+  refused("{" U8("a", "2", "0", "2") "", 2, "near end of file");
+  refused("{" U8("a\\u0000b", "2", "0", "2") "}", 2, "NUL byte in object key");
+  refused("{" U8("a\xff", "2", "0", "2") "}", 2, "unable to decode byte 0xff");
+  refused("{" U8("\xed\xa0\x80", "2", "0", "2") "}", 2, "unable to decode byte 0xed");
+  refused("{" U8("\\ud800", "2", "0", "2") "}", 2, "invalid Unicode");
   refused("{\"a\":{\"dtype\":\"U9\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2, "unknown dtype 'U9'");
-  refused("{\"a\":{\"dtype\":\"U8\\u0000\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2, "unknown dtype");
+  refused("{\"a\":{\"dtype\":\"U8\\u0000\",\"shape\":[2],\"data_offsets\":[0,2]}}", 2, "\\u0000 is not allowed");
   refused("{\"a\":{\"dtype\":\"F4\",\"shape\":[3],\"data_offsets\":[0,2]}}", 2, "do not hold F4");
-  refused("{\"a\":{\"shape\":[2],\"data_offsets\":[0,2]}}", 2, "no dtype");
-  refused("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\"}}", 2, "duplicate key 'dtype'");
-  refused("{\"a\":{\"type\":\"U8\"}}", 2, "unknown key 'type'");
-  refused("{\"a\":[[[[]]]]}", 0, "expected an object");
+  refused("{\"a\":{\"shape\":[2],\"data_offsets\":[0,2]}}", 2, "not found: dtype");
+  refused("{\"a\":{\"dtype\":\"U8\",\"dtype\":\"U8\"}}", 2, "duplicate object key");
+  refused("{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2],\"type\":\"U8\"}}", 2, "left unpacked: type");
+  refused("{\"a\":{\"type\":\"U8\"}}", 2, "not found: dtype");
+  refused("{\"a\":[[[[]]]]}", 0, "Expected object, got array");
   refused("{\"__metadata__\":{\"k\":1}}", 0, "expected a string");
-  refused("{\"__metadata__\":{\"k\":\"a\",\"k\":\"b\"}}", 0, "duplicate key 'k'");
-  refused("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate key '__metadata__'");
+  refused("{\"__metadata__\":{\"k\":\"a\",\"k\":\"b\"}}", 0, "duplicate object key");
+  refused("{\"__metadata__\":{},\"__metadata__\":{}}", 0, "duplicate object key");
   refused(" {}", 0, "begin with '{'");
+}
+
+static void test_hostile(void **state) {
+  (void)state;
+  static unsigned char bytes[1 << 20];
+  static char header[sizeof bytes - 8];
+  const struct {
+    const char *piece, *why;
+  } cases[] = {{"[", "brackets"},
+               {"{},", "brackets"},
+               {"\"[\\\"[\":{\"a\":", "brackets"},
+               {"[                         ", "maximum parsing depth"},
+               {"{\"                         \":", "maximum parsing depth"}};
+  ms_st_file *f;
+  ms_error err;
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    size_t end = (size_t)sprintf(header, "{\"a\":");
+    while (end < sizeof header - 64)
+      end += (size_t)sprintf(header + end, "%s", cases[i].piece);
+    assert_int_equal(open_bytes(&f, bytes, compose(bytes, header, 0), &err), MS_EFORMAT);
+    assert_non_null(strstr(err.text, cases[i].why));
+  }
+  /* brackets in text are no brackets */
+  size_t at = (size_t)sprintf(header, "{\"__metadata__\":{\"\\\\\":\"\\\"");
+  memset(header + at, '[', 1000);
+  strcpy(header + at + 1000, "\\\\\"}}");
+  size_t n = compose(bytes, header, 0);
+  assert_int_equal(open_bytes(&f, bytes, n, &err), MS_OK);
+  const char *key, *value;
+  ms_st_metadata_at(f, 0, &key, &value);
+  assert_string_equal(key, "\\");
+  assert_int_equal(strlen(value), 1002);
+  ms_st_close(f);
+  /* one NUL anywhere */
+  n = compose(bytes, "{" U8("a", "2", "0", "2") "}  ", 2);
+  for (size_t i = 9; i < n - 2; i++) {
+    unsigned char was = bytes[i];
+    bytes[i] = 0;
+    assert_int_equal(open_bytes(&f, bytes, n, &err), MS_EFORMAT);
+    assert_non_null(strstr(err.text, "a NUL"));
+    bytes[i] = was;
+  }
 }
 
 static void test_legal(void **state) {
@@ -453,8 +496,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_read_golden), cmocka_unit_test(test_write_golden), cmocka_unit_test(test_truncated),
       cmocka_unit_test(test_flipped),     cmocka_unit_test(test_lengths),      cmocka_unit_test(test_damaged),
-      cmocka_unit_test(test_legal),       cmocka_unit_test(test_types),        cmocka_unit_test(test_round_trip),
-      cmocka_unit_test(test_full_disk),   cmocka_unit_test(test_links),        cmocka_unit_test(test_memory),
-      cmocka_unit_test(test_missing)};
+      cmocka_unit_test(test_legal),       cmocka_unit_test(test_hostile),      cmocka_unit_test(test_types),
+      cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_full_disk),    cmocka_unit_test(test_links),
+      cmocka_unit_test(test_memory),      cmocka_unit_test(test_missing)};
   return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -28,6 +28,7 @@ function TestJson:test_encode_refuses()
     s.raises(text, json.encode, value)
   end
   s.raises("not valid UTF-8", json.encode, { ["\xc0\x80"] = 1 })
+  s.raises("a key with a NUL", json.encode, { ["a\0b"] = 1 })
   s.raises("unknown option 'nan'", json.encode, 1, { nan = true })
   lu.assertEquals(json.encode({ 1 / 0, -1 / 0, 0 / 0, 1 }, { nonfinite = "null" }), "[null,null,null,1]")
 end
@@ -38,7 +39,7 @@ function TestJson:test_decode()
   lu.assertIs(json.decode "null", json.null)
   lu.assertEquals(math.type(json.decode "9223372036854775807"), "integer")
   lu.assertEquals(json.decode "9223372036854775807", math.maxinteger)
-  lu.assertEquals(math.type(json.decode "9223372036854775808"), "float")
+  lu.assertEquals(math.type(json.decode "9223372036854775808.0"), "float")
   lu.assertEquals(math.type(json.decode "1.0"), "float")
   lu.assertEquals(json.decode '"a\\u0000b"', "a\0b")
   lu.assertEquals(json.encode(json.decode "[[],{}]"), "[[],{}]")
@@ -46,18 +47,32 @@ end
 
 function TestJson:test_decode_refuses()
   for text, why in pairs {
-    [""] = "ends too early", ["[1,]"] = "invalid value", ["[1 2]"] = "expected ','", ['{"a":1,}'] = "expected a key", ["{a:1}"] = "expected a key",
-    ['{"a" 1}'] = "expected ':'", ["01"] = "leading zero", ["1."] = "digit", [".5"] = "invalid value", ["+1"] = "invalid value", ["1e"] = "digit",
-    ["1e999"] = "out of range", ["NaN"] = "invalid value", ["nul"] = "invalid value", ["1 1"] = "more text", ['"a'] = "without an end",
-    ['"\n"'] = "control character", ['"\\x"'] = "invalid escape", ['"\\ud800"'] = "invalid escape", ['"\\udc00"'] = "invalid escape",
-    ['"\\ud800\\u0041"'] = "invalid escape", ['"\\u12g4"'] = "invalid escape", ['"\xc0\x80"'] = "UTF-8", ['"\xed\xa0\x80"'] = "UTF-8",
-    ['"\xf4\x90\x80\x80"'] = "UTF-8", ['"\xe2\x82"'] = "UTF-8", ['{"a":1,"a":2}'] = "duplicate key", ["[1}"] = "expected ','",
-    [("["):rep(200)] = "nested too deep", ["\xef\xbb\xbf1"] = "invalid value", ["1\0"] = "more text",
+    [""] = "end of file", ["[1,]"] = "unexpected token near ']'", ["[1 2]"] = "']' expected", ['{"a":1,}'] = "string or '}' expected", ["{a:1}"] = "string or '}' expected",
+    ['{"a" 1}'] = "':' expected", ["01"] = "invalid token", ["1."] = "invalid token", [".5"] = "invalid token", ["+1"] = "invalid token", ["1e"] = "invalid token",
+    ["1e999"] = "overflow", ["NaN"] = "invalid token", ["nul"] = "invalid token", ["1 1"] = "end of file expected", ['"a'] = "premature end",
+    ['"\n"'] = "unexpected newline", ['"\1"'] = "control character", ['"\\x"'] = "invalid escape", ['"\\ud800"'] = "invalid Unicode", ['"\\udc00"'] = "invalid Unicode",
+    ['"\\ud800\\u0041"'] = "invalid Unicode", ['"\\u12g4"'] = "invalid escape", ['"\xc0\x80"'] = "unable to decode byte 0xc0", ['"\xed\xa0\x80"'] = "unable to decode byte 0xed",
+    ['"\xf4\x90\x80\x80"'] = "unable to decode byte 0xf4", ['"\xe2\x82"'] = "unable to decode byte 0xe2", ['{"a":1,"a":2}'] = "duplicate object key", ["[1}"] = "']' expected",
+    [("["):rep(200)] = "end of file", [("["):rep(3000)] = "maximum parsing depth", [("["):rep(3000) .. ("]"):rep(3000)] = "maximum parsing depth",
+    [('{"a":'):rep(1000000)] = "maximum parsing depth", ["\xef\xbb\xbf1"] = "invalid token", ["1\0"] = "byte 2: a NUL", ["[1\0,2]"] = "byte 3: a NUL",
+    ["9223372036854775808"] = "too big integer", ['{"a\\u0000b":1}'] = "NUL byte in object key", ["[1,\n x]"] = "line 2, column 2: invalid token",
   } do
     local value, message = json.decode(text)
     lu.assertNil(value, text)
     lu.assertStrContains(message, why)
   end
+end
+
+-- What encode writes decode reads, up to the depth that both refuse.
+function TestJson:test_depth()
+  local function nested(n)
+    local v = json.array {}
+    for i = 2, n do v = i % 2 == 0 and { v } or { a = v } end
+    return v
+  end
+  local text = json.encode(nested(2047))
+  lu.assertEquals(json.encode(json.decode(text)), text)
+  s.raises("nested deeper than 2047", json.encode, nested(2048))
 end
 
 -- Random values come back equal, and their text is a fixed point.
