@@ -123,8 +123,8 @@ static ms_status read_entry(ms_st_file *f, const char *name, json_t *object, ms_
   return MS_OK;
 }
 
-/* Refuses, before the tree is built, what would make it far larger than its text: an entry has 3 brackets and at least
-** 50 bytes. And NUL bytes, which Jansson 2.14 passes over behind a number. */
+/* Refuses, before the tree is built, what would make it far larger than its text ('{},' takes 75 times as much): an
+** entry has 3 brackets and at least 50 bytes. And NUL bytes, which Jansson 2.14 passes over behind a number. */
 static ms_status check_text(const ms_st_file *f, const char *text, size_t n, ms_error *err) {
   size_t brackets = 0;
   int quoted = 0;
