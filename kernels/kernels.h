@@ -238,7 +238,7 @@ typedef struct ms_range {
   int64_t offset, n;
   int hyper;         /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
   int regularised;   /* the TRT term below is added to this range's gradient, in memory too: who reads it later sees all of it */
-  ms_real reg_scale; /* what backward multiplied the regulariser with */
+  const ms_real *reg_scale; /* device: dL/d(value of the regulariser), NULL: 1; valid until the row has run in its stream */
   int no_grad;       /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
 } ms_range;
 
@@ -352,7 +352,7 @@ typedef struct ms_backend {
   ms_status (*sgd)(ms_stream *s, const ms_optim_args *a);
   ms_status (*adam)(ms_stream *s, const ms_optim_args *a); /* AdamW where hyper.decoupled */
   ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt, ms_real *out); /* [1 + T]: sum over t and each r(t), over all ranges, not divided by T */
-  ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a); /* grad += reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
+  ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a); /* grad += *reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
 } ms_backend;
 
 /* The CPU table, complete; the reference. */

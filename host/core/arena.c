@@ -4,6 +4,7 @@
 *all else. */
 #include "params.h"
 #include "internal.h"
+#include "ops.h"
 
 #include <string.h>
 
@@ -254,20 +255,39 @@ int ms_trt_same(const ms_trt *a, const ms_trt *b) {
          !memcmp(a->c, b->c, (size_t)a->steps * sizeof *a->c);
 }
 
-ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_error *err) {
+const ms_real *ms_pending_scale(const ms_tensor *leaf) {
+  const ms_tensor *t = leaf->pending->scale;
+  return (const ms_real *)t->storage->data + t->offset;
+}
+
+/* The leaf's scale becomes its sum with `scale`, on the device. */
+static ms_status add_scale(ms_pending *p, ms_tensor *scale, ms_scale_total *same, ms_error *err) {
+  if (same->before != p->scale) {
+    ms_tensor *total;
+    ms_status st = ms_binary(&total, MS_BINARY_add, p->scale, scale, err);
+    if (st)
+      return st;
+    ms_release(same->before);
+    ms_release(same->total);
+    *same = (ms_scale_total){ms_retain(p->scale), total};
+  }
+  ms_release(p->scale);
+  p->scale = ms_retain(same->total);
+  return MS_OK;
+}
+
+ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_tensor *scale, ms_scale_total *same, ms_error *err) {
   piece *p = piece_of(leaf->storage);
   ms_status st = MS_OK;
   if (!p)
     return ms_fail(err, MS_EGRAPH, "trt: '%s' no longer lies with the parameters", leaf->name);
-  if (leaf->pending && leaf->pending->set && ms_trt_same(&leaf->pending->trt, trt)) {
-    leaf->pending->scale += scale;
-    return MS_OK;
-  }
+  if (leaf->pending && leaf->pending->set && ms_trt_same(&leaf->pending->trt, trt))
+    return add_scale(leaf->pending, scale, same, err);
   if (p->owes && (st = ms_pending_flush(p->owes, err)))
     return st;
   if (!leaf->pending && !(leaf->pending = ms_alloc(sizeof *leaf->pending)))
     return ms_fail(err, MS_EMEM, "trt: out of memory");
-  *leaf->pending = (ms_pending){.set = 1, .scale = scale, .trt = *trt};
+  *leaf->pending = (ms_pending){.set = 1, .scale = ms_retain(scale), .trt = *trt};
   p->owes = leaf;
   return MS_OK;
 }
@@ -275,7 +295,7 @@ ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_real scale, ms_e
 /* grad += term, or = where grad holds nothing yet; both of the leaf's strides. */
 static ms_status add_term(ms_tensor *leaf, ms_tensor *grad, int fresh, ms_error *err) {
   ms_device *d = ms_tensor_device(leaf);
-  ms_range range = {.n = ms_numel(leaf), .regularised = 1, .reg_scale = leaf->pending->scale, .no_grad = fresh};
+  ms_range range = {.n = ms_numel(leaf), .regularised = 1, .reg_scale = ms_pending_scale(leaf), .no_grad = fresh};
   ms_optim_args a = {.param = (ms_real *)leaf->storage->data + leaf->offset,
                      .grad = (ms_real *)grad->storage->data + grad->offset,
                      .ranges = &range,
@@ -317,6 +337,7 @@ void ms_pending_drop(ms_tensor *leaf) {
   piece *p = piece_of(leaf->storage);
   if (p && p->owes == leaf)
     p->owes = NULL;
+  ms_release(leaf->pending->scale);
   ms_free(leaf->pending);
   leaf->pending = NULL;
 }

@@ -337,7 +337,7 @@ static ms_status plan_member(plan *p, ms_optim *o, int i, ms_error *err) {
   if (owes(t)) {
     *trt = &t->pending->trt;
     r.regularised = 1;
-    r.reg_scale = t->pending->scale;
+    r.reg_scale = ms_pending_scale(t);
   }
   if (!t->grad && (st = ms_arena_grad_alias(&p->fresh[p->nranges], t, err)))
     return st;

@@ -30,7 +30,7 @@ typedef struct ms_storage {
 /* What a leaf owes its gradient: the TRT term that backward left for the optimizer to fuse (decision 14). */
 typedef struct ms_pending {
   int set;
-  ms_real scale;
+  ms_tensor *scale; /* dL/d(value): one float32 on the leaf's device, which nobody writes any more (retained) */
   ms_trt trt;
 } ms_pending;
 

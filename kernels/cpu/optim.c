@@ -57,7 +57,7 @@ MS_HD void gradient_strip(const ms_optim_args *a, const ms_range *r, int64_t at,
     memcpy(g, a->grad + at, (size_t)n * sizeof *g);
   if (!r->regularised)
     return;
-  ms_real sum[STRIP] = {0}, scale = r->reg_scale, lambda = a->trt.lambda, eps = a->trt.eps;
+  ms_real sum[STRIP] = {0}, scale = r->reg_scale ? *r->reg_scale : 1, lambda = a->trt.lambda, eps = a->trt.eps;
   for (int t = 0; t < a->trt.steps; t++) {
     ms_real c = a->trt.c[t];
     MS_SIMD for (int64_t j = 0; j < n; j++) sum[j] += ms_trt_grad_term(MS_FN(fabs)(w[j]), c, eps);

@@ -1,7 +1,6 @@
 /* Per-element arithmetic of the optimizers and of TRT's regulariser.
 **
-** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta t)
-*- 1.
+** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta t) - 1.
 ** Closed form of the sum over t, with a_t = 1 + c_t * eps and q_t = 1 / (a_t + c_t |w|):
 **   R = lambda * w^2 * sum_t q_t,   dR/dw = lambda * w * sum_t q_t * (1 + a_t * q_t)
 ** which is 2 * lambda * w at c_t = 0 and 0 at w = 0. */
@@ -14,7 +13,7 @@
 
 typedef struct ms_trt {
   int steps;
-  ms_real lambda, eps;
+  ms_real lambda, eps; /* a value that is a mean over t has 1/T in the lambda of its gradient */
   ms_real c[MS_TRT_STEPS]; /* e^(delta t) - 1 */
 } ms_trt;
 

@@ -1,6 +1,8 @@
 /* Optimizer and regulariser rows. References: closed forms, and the published algorithms written anew in double. */
 #include "rows.h"
 
+static const ms_real third = MS_R(1.0 / 3), half = MS_R(.5), quarter = MS_R(.25), one = 1, twice = 2;
+
 static ms_trt trt_of(int steps, double lambda, double delta, double eps) {
   ms_trt r = {.steps = steps, .lambda = MS_R(lambda), .eps = MS_R(eps)};
   for (int t = 0; t < steps; t++)
@@ -18,7 +20,7 @@ static void check_trt(double lambda, double delta, int t, double r, const double
   ms_real w[4], g[4] = {0}, value[2];
   memcpy(w, weights, sizeof w);
   trt.c[0] = MS_R(expm1(delta * t));
-  ms_range range = {.n = 4, .regularised = 1, .reg_scale = 1};
+  ms_range range = {.n = 4, .regularised = 1};
   ms_optim_args a = {.param = w, .grad = g, .ranges = &range, .nranges = 1, .trt = trt};
   assert_int_equal(ms_cpu_trt_value(NULL, w, &range, 1, trt, value), MS_OK);
   CLOSE(value[0] / r, 1);
@@ -44,7 +46,7 @@ static void test_trt_golden(void **state) {
   ms_real w[4], g[4] = {9, 9, 9, 9}, value[4];
   const double mean[] = {0.00692069837624, -0.00399136244367, 0.0115920673978, 0};
   memcpy(w, weights, sizeof w);
-  ms_range range = {.n = 4, .regularised = 1, .reg_scale = MS_R(1.0 / 3), .no_grad = 1};
+  ms_range range = {.n = 4, .regularised = 1, .reg_scale = &third, .no_grad = 1};
   ms_optim_args a = {.param = w, .grad = g, .ranges = &range, .nranges = 1, .trt = trt_of(3, 1e-2, 0.5, 1e-5)};
   ms_cpu_trt_value(NULL, w, &range, 1, a.trt, value);
   CLOSE(value[0], r[0] + r[1] + r[2]);
@@ -60,10 +62,10 @@ static void test_trt_ranges(void **state) {
   (void)state;
   const int64_t n = 50000;
   ms_real *w = random_reals(n, -1, 1), value[6], *g = random_reals(n, -1, 1), *was = copy_of(g, n);
-  ms_range ranges[] = {{.offset = 3, .n = 33, .regularised = 1, .reg_scale = 1},
-                       {.offset = 40, .n = 0, .regularised = 1, .reg_scale = 1},
-                       {.offset = 40, .n = 1, .regularised = 0, .reg_scale = 1},
-                       {.offset = 100, .n = 49000, .regularised = 1, .reg_scale = MS_R(.5)}};
+  ms_range ranges[] = {{.offset = 3, .n = 33, .regularised = 1, .reg_scale = &one},
+                       {.offset = 40, .n = 0, .regularised = 1, .reg_scale = &one},
+                       {.offset = 40, .n = 1, .regularised = 0, .reg_scale = &one},
+                       {.offset = 100, .n = 49000, .regularised = 1, .reg_scale = &half}};
   ms_trt trt = trt_of(5, 1e-3, .3, 1e-5);
   double want[5] = {0};
   ms_cpu_trt_value(NULL, w, ranges, 4, trt, value);
@@ -136,8 +138,8 @@ static void test_adam_golden(void **state) {
 #define ARENA 10000
 static const ms_range layout[] = {
     {.offset = 0, .n = 7, .hyper = 0},
-    {.offset = 16, .n = 1300, .hyper = 1, .regularised = 1, .reg_scale = MS_R(.25), .no_grad = 1},
-    {.offset = 1328, .n = 8500, .hyper = 2, .regularised = 1, .reg_scale = 2}};
+    {.offset = 16, .n = 1300, .hyper = 1, .regularised = 1, .reg_scale = &quarter, .no_grad = 1},
+    {.offset = 1328, .n = 8500, .hyper = 2, .regularised = 1, .reg_scale = &twice}};
 
 typedef struct arena {
   ms_optim_args a;
@@ -167,7 +169,7 @@ static double gradient(const arena *k, const ms_range *r, int64_t i) {
   double g = r->no_grad ? 0 : k->a.grad[i];
   for (int t = 0; r->regularised && t < k->a.trt.steps; t++) {
     double w = k->w[i], c = expm1(.5 * t), d = 1 + c * (fabs(w) + 1e-5);
-    g += r->reg_scale * 1e-2 * w * (2 + c * (fabs(w) + 2e-5)) / (d * d);
+    g += *r->reg_scale * 1e-2 * w * (2 + c * (fabs(w) + 2e-5)) / (d * d);
   }
   return g;
 }
@@ -254,7 +256,7 @@ static void test_threads(void **state) {
     seed = 5;
     ms_cpu_set_threads(threads);
     ms_hyper h = {.lr = 1e-2, .beta1 = .9, .beta2 = .99, .eps = 1e-6};
-    ms_range range = {.n = n, .regularised = 1, .reg_scale = 1};
+    ms_range range = {.n = n, .regularised = 1};
     ms_real *w = random_reals(n + 7, -1, 1);
     ms_optim_args a = {.param = w,
                        .grad = random_reals(n, -1, 1),

@@ -175,7 +175,7 @@ static ms_tensor *whole_loss(int plain, int n, ms_tensor *const *p, ms_trt_opts 
 
 static outcome play(int scenario, int plain, ms_optim_kind kind) {
   outcome r;
-  int n = scenario == MANY ? TENSORS : 4;
+  int n = scenario == MANY || scenario == TWICE ? TENSORS : 4;
   ms_trt_opts o = {0.05, 0.5, 1e-3, 0, 4}, other = {0.03, 0.25, 1e-3, 1, 6};
   double norm;
   for (int i = 0; i < TENSORS; i++)
@@ -254,6 +254,21 @@ static void reading_changes_no_bit(void **state) {
   same_bits(p[0], p[1]);
   ms_release(p[0]);
   ms_release(p[1]);
+}
+
+/* Who gave the gradient of the loss may write to it again before the step. */
+static void the_scale_is_kept(void **state) {
+  (void)state;
+  ms_tensor *p = leaf(wave, SIZE(5)), *seed = make(two, 0, NULL), *value, *plain, *expected;
+  OK(ms_trt_regulariser(&value, NULL, 1, &p, net_trt, &test_err));
+  OK(ms_backward(value, seed, 0, &test_err));
+  OK(ms_fill_(seed, 100, &test_err));
+  plain = scaled(plain_trt(1, &p, net_trt), 2);
+  OK(ms_grad_of(&expected, plain, NULL, 1, &p, 0, &test_err));
+  all_close(grad_of(p), expected, TOLERANCE, "gradient");
+  ms_tensor *held[] = {p, seed, value, plain, expected};
+  for (size_t i = 0; i < sizeof held / sizeof *held; i++)
+    ms_release(held[i]);
 }
 
 /* ---- arenas ---- */
@@ -529,6 +544,7 @@ int main(void) {
       cmocka_unit_test(golden_adam),
       cmocka_unit_test(pending_equals_written_out),
       cmocka_unit_test(reading_changes_no_bit),
+      cmocka_unit_test(the_scale_is_kept),
       cmocka_unit_test(handles_taken_before_stay_the_parameter),
       cmocka_unit_test(a_gradient_that_is_held_keeps_its_values),
       cmocka_unit_test(freezing_loading_and_late_layers),

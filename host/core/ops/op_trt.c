@@ -1,59 +1,72 @@
 /* TRT's regulariser (arXiv 2506.19256, Eq. 13 and 14). One pass over the arenas gives the value. Backward leaves a
-*pending term on
-** each parameter, which the optimizer takes in; under ms_grad_of it computes the gradient itself. */
+** pending term on each parameter, which the optimizer takes in; under ms_grad_of it computes the gradient itself. */
 #include "../params.h"
 #include "nn.h"
 
-#define PARAMS \
-  (MS_NODE_INPUTS - 1) /* of one node; input 0 is the node before, so that any number of parameters has an edge */
+/* Parameters of one node; input 0 is the node before, so that any number of parameters has an edge. */
+#define PARAMS (MS_NODE_INPUTS - 1)
 
 static const char *const name = "trt";
 
+typedef struct trt_params {
+  ms_trt trt; /* 1/T is in lambda */
+  int last;   /* the node whose output is the value; a gradient reaches the others through it alone */
+} trt_params;
+
 /* scale * dR/dw of a parameter in memory of its own. */
-static ms_status gradient(ms_tensor **out, ms_tensor *w, const ms_trt *trt, ms_real scale, ms_error *err) {
+static ms_status gradient(ms_tensor **out, ms_tensor *w, const ms_trt *trt, const ms_tensor *scale, ms_error *err) {
   ms_tensor *g;
   ms_device *d = ms_tensor_device(w);
   ms_status st = ms_tensor_new(&g, d, MS_F32, w->ndim, w->size, err);
   if (st)
     return st;
-  ms_range range = {.n = ms_numel(w), .regularised = 1, .reg_scale = scale, .no_grad = 1};
+  ms_range range = {.n = ms_numel(w), .regularised = 1, .reg_scale = ms_reals(scale), .no_grad = 1};
   ms_optim_args a = {.param = ms_reals(w), .grad = ms_reals(g), .ranges = &range, .nranges = 1, .trt = *trt};
   return ms_give(out, g, ms_row(d, d->k->trt_grad(d->stream, &a), name, err));
 }
 
+/* The scale outlives this backward: a copy, since whoever gave the gradient may write to it again. It stays on the device. */
+static ms_status keep_scale(ms_tensor **out, ms_tensor *g, ms_error *err) {
+  ms_tensor *scale;
+  ms_status st = ms_tensor_new(&scale, ms_tensor_device(g), MS_F32, 0, NULL, err);
+  return st ? st : ms_give(out, scale, ms_copy_(scale, g, err));
+}
+
 static ms_status trt_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
-  const ms_trt *trt = n->params;
-  double g;
-  ms_status st;
+  const trt_params *p = n->params;
+  ms_scale_total same = {NULL, NULL};
+  ms_tensor *scale;
+  ms_status st = MS_OK;
   if (!dout[0])
     return MS_OK;
-  if ((st = ms_item(&g, dout[0], err)))
+  if (!p->last)
+    scale = ms_retain(dout[0]);
+  else if ((st = keep_scale(&scale, dout[0], err)))
     return st;
-  ms_real scale = MS_R(g / trt->steps);
-  for (int i = 1; i < n->nin; i++) {
+  for (int i = 1; i < n->nin && !st; i++) {
     ms_tensor *w;
-    if (!n->in[i].leaf)
+    if (!n->in[i].leaf || (st = ms_saved_get(&w, n, i, err)))
       continue;
-    if ((st = ms_saved_get(&w, n, i, err)))
-      return st;
     if (ms_grad_collecting())
-      st = gradient(&din[i], w, trt, scale, err);
+      st = gradient(&din[i], w, &p->trt, scale, err);
     else
-      st = ms_pending_set(n->in[i].leaf, trt, scale, err);
-    if (st)
-      return st;
+      st = ms_pending_set(n->in[i].leaf, &p->trt, scale, &same, err);
   }
-  if (ms_wants(n, 0))
-    din[0] = ms_retain(dout[0]);
-  return MS_OK;
+  if (!st && ms_wants(n, 0))
+    din[0] = ms_retain(scale);
+  ms_release(scale);
+  ms_release(same.before);
+  ms_release(same.total);
+  return st;
 }
 
 static const ms_op op_trt = {"trt", trt_backward};
 
-/* Records value as a chain of nodes over the parameters that require grad. */
+/* Records value as a chain of nodes over the parameters that require grad; trt as in trt_params. */
 static ms_status record(ms_tensor *value, int n, ms_tensor *const *params, const ms_trt *trt, ms_error *err) {
   ms_tensor *before = NULL;
   ms_status st = MS_OK;
+  trt_params p = {.trt = *trt};
   for (int done = 0; done < n && !st;) {
     ms_tensor *in[MS_NODE_INPUTS] = {before}, *link = NULL;
     ms_node *node = NULL;
@@ -66,8 +79,9 @@ static ms_status record(ms_tensor *value, int n, ms_tensor *const *params, const
       link = ms_retain(value);
     if (!st)
       st = ms_record(&node, &op_trt, k, in, 1, &link, err);
+    p.last = done == n;
     if (!st)
-      st = ms_keep(node, trt, sizeof *trt, err);
+      st = ms_keep(node, &p, sizeof p, err);
     for (int i = 1; i < k && node && !st; i++)
       st = ms_save(node, i, in[i], err);
     ms_release(before);
@@ -165,6 +179,7 @@ ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tens
       !(st = ms_binary_scalar(&result, MS_BINARY_div, total, o.steps, 0, err)) && each)
     st = ms_tensor_alias(&steps, sums, 1, &size, &stride, 1, err);
   ms_set_grad_enabled(was);
+  trt.lambda = MS_R(o.lambda / o.steps);
   if (!st)
     st = record(result, n, once, &trt, err);
   ms_free(once);
