@@ -275,11 +275,10 @@ const ms_reg ms_view_functions[] = {
      "default)."},
     {"gather", view_gather,
      "gather(x, dim, index) -> tensor\n\nout[i][j] = x[index[i][j]][j] for dim 1 of two, and likewise; dim is 1-based, "
-     "the "
-     "int64 values of index 0-based. Raises on an index out of range."},
+     "the int64 values of index 0-based. An index out of range raises on the CPU and gives 0 elsewhere."},
     {"index_select", view_index_select,
      "index_select(x, dim, index) -> tensor\n\nThe positions of dimension dim (1-based) that index [n] (int64, values "
-     "0-based) lists."},
+     "0-based) lists. An index out of range raises on the CPU and gives 0 elsewhere."},
     {"topk", view_topk,
      "topk(x, k[, dim[, largest]]) -> values, indices\n\nThe k largest (or, largest = false, smallest) along dim "
      "(1-based, "

@@ -61,6 +61,7 @@ ms_status ms_log_softmax(ms_tensor **out, ms_tensor *x, int dim, ms_error *err);
 ms_status ms_softmax(ms_tensor **out, ms_tensor *x, int dim, ms_error *err);
 
 /* ---- op_index.c: indices are 0-based int64 data ---- */
+/* An index out of range is an error on the CPU; elsewhere, where a look would wait for the device, it gives 0. */
 ms_status ms_gather(ms_tensor **out, ms_tensor *x, int dim, ms_tensor *index, ms_error *err);
 ms_status ms_index_select(ms_tensor **out, ms_tensor *x, int dim, ms_tensor *index, ms_error *err);
 ms_status ms_topk(ms_tensor **value, ms_tensor **index, ms_tensor *x, int64_t k, int dim, int largest, ms_error *err);
@@ -75,8 +76,6 @@ ms_status ms_conv2d(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err);
 /* Synaptic operations of a layer on x: out[0] non-zero inputs, out[1] outputs they reach, summed over the whole tensor. Synchronises. */
 ms_status ms_conv2d_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err);
-/* Frees the plans kept for each shape. */
-void ms_conv_plans_clear(void);
 ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_error *err);
 
 /* ---- op_pool.c: x [N, C, H, W] or [T, N, C, H, W] ---- */

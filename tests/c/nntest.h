@@ -48,7 +48,7 @@ typedef double (*filler)(int64_t i);
 
 MAYBE ms_tensor *make(filler f, int ndim, const int64_t *size) {
   ms_tensor *t;
-  OK(ms_tensor_new(&t, ms_device_cpu(), MS_F32, ndim, size, &test_err));
+  OK(ms_tensor_new(&t, ms_device_current(), MS_F32, ndim, size, &test_err));
   int64_t n = ms_numel(t);
   ms_real *host = malloc((size_t)(n + 1) * sizeof *host);
   for (int64_t i = 0; i < n; i++)
@@ -66,7 +66,7 @@ MAYBE ms_tensor *leaf(filler f, int ndim, const int64_t *size) {
 
 MAYBE ms_tensor *labels_of(int64_t n, const int64_t *values) {
   ms_tensor *t;
-  OK(ms_tensor_new(&t, ms_device_cpu(), MS_I64, 1, &n, &test_err));
+  OK(ms_tensor_new(&t, ms_device_current(), MS_I64, 1, &n, &test_err));
   OK(ms_write(t, values, &test_err));
   return t;
 }

@@ -23,10 +23,6 @@ static inline ms_data ms_dense_data(const ms_tensor *t) {
   return d;
 }
 
-static inline int ms_on_cpu(const ms_device *d) {
-  return d == ms_device_cpu();
-}
-
 /* Where channels lie in the logical order of an activation; they are fastest in memory. */
 static inline int ms_channel_dim(int ndim) {
   return ndim >= 4 ? ndim - 3 : ndim - 1;

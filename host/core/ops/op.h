@@ -18,6 +18,11 @@ ms_status ms_give(ms_tensor **out, ms_tensor *t, ms_status st);
 ms_status ms_keep(ms_node *n, const void *p, size_t bytes, ms_error *err);
 /* Brings a dimension that may count from the end into [0, ndim). */
 ms_status ms_resolve_dim(int *dim, int ndim, const char *op, ms_error *err);
+/* Does a look at a tensor's memory cost nothing? Elsewhere it would wait for the device. */
+static inline int ms_on_cpu(const ms_device *d) {
+  return d == ms_device_cpu();
+}
+
 ms_status ms_same_device(const char *op, int n, ms_tensor *const *in, ms_error *err);
 /* float32 > bfloat16 > int64 > uint8; a spike tensor counts as float32. */
 ms_dtype ms_promote(ms_dtype a, ms_dtype b);
