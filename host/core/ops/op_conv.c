@@ -21,13 +21,6 @@ static int same_desc(const ms_conv_desc *a, const ms_conv_desc *b) {
          a->dil_w == b->dil_w && a->groups == b->groups && a->x == b->x && a->weight == b->weight;
 }
 
-void ms_conv_plans_clear(void) {
-  for (int i = 0; i < PLANS; i++)
-    if (plans[i].plan)
-      plans[i].device->k->conv_plan_destroy(plans[i].plan);
-  memset(plans, 0, sizeof plans);
-}
-
 /* out: borrowed, valid until the next call. */
 static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv_desc *desc, const char *op,
                            ms_error *err) {
