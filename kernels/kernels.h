@@ -238,7 +238,7 @@ typedef struct ms_range {
   int64_t offset, n;
   int hyper;         /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
   int regularised;   /* the TRT term below is added to this range's gradient, in memory too: who reads it later sees all of it */
-  const ms_real *reg_scale; /* device: dL/d(value of the regulariser), NULL: 1; valid until the row has run in its stream */
+  const ms_real *reg_scale; /* device: dL/d(value of the regulariser), NULL: 1; valid until the row has run */
   int no_grad;       /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
 } ms_range;
 

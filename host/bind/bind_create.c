@@ -44,8 +44,7 @@ static void check_creation_options(lua_State *L, creation *c, int random) {
   c->requires_grad = ms_option_boolean(L, c->opts, c->op, "requires_grad", 0);
 }
 
-/* zeros(2, 3, opts) or zeros({2, 3}, opts) from argument `first`; between: arguments that stand between shape and
- * options. */
+/* zeros(2, 3, opts) or zeros({2, 3}, opts) from argument `first`; `between` arguments stand before the options. */
 static creation check_creation(lua_State *L, const char *op, int first, int between, ms_dtype dtype, int random) {
   creation c = {.op = op, .device = ms_device_current(), .dtype = dtype};
   c.ndim = ms_check_sizes(L, first, "size", c.size);

@@ -10,8 +10,8 @@
 #define ARRAY_TYPE "ms.JsonArray"
 #define MAX_DEPTH (JSON_PARSER_MAX_DEPTH - 1) /* of tables, so that decode reads all that encode writes */
 
-/* ---- encode: pieces of text are collected in the table at index PIECES, since a luaL_Buffer wants the stack's top
- * ---- */
+/* ---- encode ----
+** Pieces of text are collected in the table at index PIECES, since a luaL_Buffer wants the top of the stack. */
 
 enum { VALUE = 1, OPTIONS, PIECES };
 

@@ -1,5 +1,5 @@
-/* Functions over dimensions. dim is 1-based; several as a table; none: over everything. keep leaves reduced dimensions
- * as 1. */
+/* Functions over dimensions. dim is 1-based; several as a table; none: over everything. keep leaves reduced
+** dimensions as 1. */
 #include "bind_private.h"
 
 /* nil: 0, all dimensions; a number; a table of numbers. As core's bit mask. */

@@ -10,8 +10,7 @@ static int is_known(const char *key, const char *const *keys) {
   return 0;
 }
 
-/* The smallest unknown key, so that the message does not depend on the table's order. Pushed; returns 0 when all are
- * known. */
+/* Pushes the smallest unknown key, so that the message does not depend on the table's order; 0 when all are known. */
 static int push_unknown(lua_State *L, int index, const char *const *keys) {
   int found = 0;
   lua_pushliteral(L, "");

@@ -1,7 +1,6 @@
 /* Parameter arenas. Every parameter keeps its storage object; only the object's memory moves. The gradient arena is a
-*block of the same
-** layout whose pieces are storages of their own, made when first asked for, so that a gradient someone holds outlives
-*all else. */
+** block of the same layout whose pieces are storages of their own, made when first asked for, so that a gradient
+** someone holds outlives all else. */
 #include "params.h"
 #include "internal.h"
 #include "ops.h"

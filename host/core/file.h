@@ -1,6 +1,5 @@
-/* Writing a file so that its path always holds the old content or the new one, whole: the bytes go to a temporary file
-*in
-** the same folder, which is synced and renamed. */
+/* Writing a file so that its path always holds the old content or the new one, whole: the bytes go to a temporary
+** file in the same folder, which is synced and renamed. */
 #ifndef MS_FILE_H
 #define MS_FILE_H
 

@@ -6,8 +6,8 @@
 
 /* ---- storage.c ---- */
 ms_live *ms_live_counters(void);
-/* Device memory with all that goes with it: the memory hook, one retry, accounting, the failing-allocation counter. 0
- * bytes give NULL. */
+/* Device memory with all that goes with it: the memory hook, one retry, accounting, the failing-allocation counter.
+** 0 bytes give NULL. */
 ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err);
 void ms_device_free(ms_device *d, void *p, size_t bytes);
 ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error *err);

@@ -14,7 +14,7 @@ ms_status ms_loop_over(ms_loop *l, ms_tensor *out, int nin, ms_tensor *const *in
 /* dst = src, broadcast and converted, on one device; no bookkeeping. */
 ms_status ms_copy_data(ms_tensor *dst, ms_tensor *src, const char *op, ms_error *err);
 /* r reduces the dimensions in mask `dims` of in; out has them as size 1. Positions count in logical order where
- * positional. */
+** positional. */
 ms_status ms_reduction_over(ms_reduction *r, ms_tensor *out, ms_tensor *in, unsigned dims, int positional,
                             ms_error *err);
 

@@ -24,8 +24,8 @@ struct ms_optim {
   member *members;
   ms_hyper *groups;
   slot *slots;
-  ms_tensor *
-      hyper; /* device array of ms_hyper, one for each member that was there when it was made; it has the step counts */
+  /* Device array of ms_hyper, one for each member that was there when it was made; it has the step counts. */
+  ms_tensor *hyper;
 };
 
 static const char *op_name(const ms_optim *o) {
@@ -297,8 +297,7 @@ static int owes(const ms_tensor *t) {
   return t->pending && t->pending->set;
 }
 
-/* A gradient that came from elsewhere (assigned, or made before the leaf was gathered) moves to its place in the arena.
- */
+/* A gradient that came from elsewhere (assigned, or made before the leaf was gathered) moves into the arena. */
 static ms_status adopt(ms_tensor *t, ms_real *place, ms_error *err) {
   ms_tensor *g = t->grad, *home;
   ms_status st;

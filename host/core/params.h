@@ -20,13 +20,13 @@ ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 
 /* ---- pending TRT terms (decision 14) ---- */
 int ms_trt_same(const ms_trt *a, const ms_trt *b);
-/* The total of a scale that was pending and the one that came, for the parameters in a row that share both (retained). */
+/* The total of a scale that was pending and the one that came, for parameters in a row that share both (retained). */
 typedef struct ms_scale_total {
   ms_tensor *before, *total;
 } ms_scale_total;
-/* Leaves scale * dR/dw (scale: see ms_pending) on a leaf that lies in an arena; adds to what is pending there, or flushes
-** that first where settings differ. Nothing is read on the host. *same begins empty, serves calls with one scale, and the
-** caller releases what is in it afterwards. */
+/* Leaves scale * dR/dw (scale: see ms_pending) on a leaf that lies in an arena; adds to what is pending there, or
+** flushes that first where settings differ. Nothing is read on the host. *same begins empty, serves calls with one
+** scale, and the caller releases what is in it afterwards. */
 ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_tensor *scale, ms_scale_total *same, ms_error *err);
 /* The device pointer to what the pending term is scaled with. */
 const ms_real *ms_pending_scale(const ms_tensor *leaf);

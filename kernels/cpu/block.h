@@ -38,7 +38,7 @@ void ms_view_store(const ms_view *v, int exact, int64_t at, int n, const void *b
 typedef void ms_block_fn(const void *context, int64_t at, int n, void *out, const void *const in[3]);
 
 /* Runs f over every block of a loop, in parallel. `real_in` is a set of bits: these inputs come as ms_real all the
- * same. */
+** same. */
 void ms_each_block(const ms_loop *l, int exact, unsigned real_in, ms_block_fn *f, const void *context);
 
 #endif

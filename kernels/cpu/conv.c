@@ -8,8 +8,7 @@ struct ms_conv_plan {
   ms_conv_desc d;
 };
 
-/* The one place where an engine is chosen: by shape, pass and, where the caller knows it, the share of non-zero inputs.
- */
+/* The one place where an engine is chosen: by shape, pass and, where it is known, the share of non-zero inputs. */
 static const ms_conv_engine *choose_engine(const ms_conv_desc *d, ms_conv_pass pass, ms_real density) {
   (void)pass;
   (void)density;

@@ -26,8 +26,7 @@ MS_HD int64_t clamp64(int64_t x, int64_t lo, int64_t hi) {
   return x < lo ? lo : x > hi ? hi : x;
 }
 
-/* Columns [lo, hi) of kernel line ty for one row; `at` is the element of the source line's pixel 0, negative outside.
- */
+/* Columns [lo, hi) of kernel line ty for one row; `at` is the element of the source line's pixel 0, < 0 outside. */
 MS_HD void pack_line(const patches *s, ms_panels to, int64_t r, int64_t c, int64_t at, int64_t ix, int64_t lo,
                      int64_t hi) {
   int64_t line = s->x.taps * s->cg;

@@ -56,8 +56,7 @@ typedef ms_real ms_run __attribute__((vector_size(64), aligned(sizeof(ms_real)),
 typedef ms_real ms_quad __attribute__((vector_size(4 * sizeof(ms_real)), aligned(sizeof(ms_real)), may_alias));
 
 /* Runs are short and of any length: a call of memcpy, or the string instruction that gcc makes of a loop, would cost
-*more
-** than the move. So they are moved by vectors, of which the last may overlap the one before. */
+** more than the move. So they are moved by vectors, of which the last may overlap the one before. */
 #define MS_BY_VECTORS(type, lanes, n, value)                                                      \
   if (n >= lanes) {                                                                               \
     int64_t i = 0;                                                                                \

@@ -1,6 +1,6 @@
-/* Spiking neurons over T steps, forward and backward. A tile of neurons walks all its steps at once, so membranes stay
-** in the first-level cache. Backward charges and fires with the same functions as forward and so meets the same bits.
-*/
+/* Spiking neurons over T steps, forward and backward. A tile of neurons walks all its steps at once, so membranes
+** stay in the first-level cache. Backward charges and fires with the same functions as forward and so meets the same
+** bits. */
 #include "cpu.h"
 #include "tile.h"
 

@@ -12,8 +12,8 @@ MS_HD void merge(double *mean, double *m2, double count, double k, double more_m
   *m2 += more_m2 + d * d * count * share;
 }
 
-/* Rows [r, r + k) at one phase: adds them to what `count` rows gave. The second pass also corrects the mean's rounding.
- */
+/* Rows [r, r + k) at one phase: adds them to what `count` rows gave. The second pass also corrects the rounding of
+** the mean. */
 MS_HD void block_stats(const ms_norm *n, const ms_tiling *t, ms_tile k, int64_t rows, int64_t count, double *mean,
                        double *m2) {
   ms_real buf[MS_TILE], m[MS_TILE] = {0}, s1[MS_TILE] = {0}, s2[MS_TILE] = {0}, inv = 1 / MS_R(rows);

@@ -1,8 +1,7 @@
 /* Reductions. Values are accumulated in `lanes`, side by side: when a reduced dimension is the fastest in memory
- *(`along`),
- ** a block of 512 reduced elements is added to 512 lanes which are folded at the end; otherwise each lane is an output.
- ** Reals are summed in double, integers in int64. Long reductions are cut into pieces whose partial results are merged
- ** in order. */
+** (`along`), a block of 512 reduced elements is added to 512 lanes which are folded at the end; otherwise each lane is
+** an output. Reals are summed in double, integers in int64. Long reductions are cut into pieces whose partial results
+** are merged in order. */
 #include "block.h"
 #include "cpu.h"
 #include "parallel.h"

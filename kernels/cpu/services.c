@@ -92,8 +92,8 @@ const char *ms_cpu_error_text(ms_stream *s) {
 
 enum { ALIGNMENT = 64, CLASSES = 4 * 48 };
 
-/* Larger requests are compared with what the machine has: the kernel would promise them and kill us when they are used.
- */
+/* Larger requests are compared with what the machine has: the kernel would promise them and kill us when they are
+** used. */
 static const size_t checked_bytes = (size_t)64 << 20;
 
 typedef struct block {

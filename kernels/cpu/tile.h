@@ -108,8 +108,8 @@ MS_HD void ms_tile_close(ms_data d, int64_t at, int64_t len, const ms_real *buf)
 }
 
 /* Backward of y = a * x + b, where a and b follow from the statistics of x:
-**   dbeta = sum g,  dgamma = gain * sum g * xhat,  dx = a * (g - mean(g) - xhat * mean(g * xhat)),  xhat = (x - mean) *
-*invstd
+**   xhat = (x - mean) * invstd,  dbeta = sum g,  dgamma = gain * sum g * xhat,
+**   dx = a * (g - mean(g) - xhat * mean(g * xhat))
 ** Sums are taken of g * (x - mean): of g * x they would cancel. */
 MS_HD void ms_norm_sums_row(int64_t len, const ms_real *g, const ms_real *x, const ms_real *mean, ms_real *sum_g,
                             ms_real *sum_gx) {
@@ -125,8 +125,7 @@ MS_HD void ms_norm_dx_row(int64_t len, const ms_real *g, const ms_real *x, const
 }
 
 /* From the folded sums [2][c]: dgamma and dbeta (each or NULL), and the two means of ms_norm_dx_row repeated over a
- *row.
- ** n values stand behind each mean; dx gathers `times` of them (a static input). */
+** row. n values stand behind each mean; dx gathers `times` of them (a static input). */
 static inline void ms_norm_sums_finish(const ms_tiling *t, const double *sums, const ms_real *invstd, ms_real gain,
                                        double n, double times, ms_real *dgamma, ms_real *dbeta, ms_real *g_mean,
                                        ms_real *gx_mean) {

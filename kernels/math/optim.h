@@ -13,7 +13,7 @@
 
 typedef struct ms_trt {
   int steps;
-  ms_real lambda, eps; /* a value that is a mean over t has 1/T in the lambda of its gradient */
+  ms_real lambda, eps;     /* a value that is a mean over t has 1/T in the lambda of its gradient */
   ms_real c[MS_TRT_STEPS]; /* e^(delta t) - 1 */
 } ms_trt;
 

@@ -1,5 +1,5 @@
 /* Helpers of tests that work on tensors. What a test makes is kept and released after it; then nothing may be left
- * alive. */
+** alive. */
 #ifndef MS_CORETEST_H
 #define MS_CORETEST_H
 

@@ -1,6 +1,6 @@
-/* The small network of the end-to-end tests: conv 2->4, batch norm, LIF, 2x2 average pooling, linear 16->3, over T = 3,
-*B = 2, 4x4 images;
-** every value a formula of its flat index, so that any other implementation can be compared. */
+/* The small network of the end-to-end tests: conv 2->4, batch norm, LIF, 2x2 average pooling, linear 16->3, over
+** T = 3, B = 2, 4x4 images; every value a formula of its flat index, so that any other implementation can be
+** compared. */
 #ifndef MS_MININET_H
 #define MS_MININET_H
 

@@ -32,7 +32,7 @@ static inline double row_random(void) {
 }
 
 /* n elements of exactly the size wanted, so that a sanitizer sees a step too far. Reals in [-1, 1), bytes: a third of
- * 1, 2, 3, else 0. */
+** 1, 2, 3, else 0. */
 static inline ms_data row_data(ms_dtype t, ms_real scale, int64_t n) {
   ms_data x = {malloc((size_t)(n ? n : 1) * row_width(t)), t, scale};
   assert_non_null(x.p);

@@ -1,6 +1,5 @@
 /* The bindings when Lua runs out of memory: a state whose allocator fails the n-th time runs a script; whatever n,
- *nothing is alive
- ** after lua_close. Also: two states, and the memory hook. */
+** nothing is alive after lua_close. Also: two states, and the memory hook. */
 #include "../../host/bind/bind.h"
 
 #include <setjmp.h>

@@ -1,6 +1,5 @@
 /* Why a GPU is not used: what the plugin's place and contents have to do with it. Each case is a process of its own,
-*since
-** devices are looked for once. */
+** since devices are looked for once. */
 #include "coretest.h"
 #include <dlfcn.h>
 #include <sys/wait.h>

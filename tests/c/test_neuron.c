@@ -476,8 +476,8 @@ static void test_nothing(void **state) {
   }
 }
 
-/* Ways to hand over the same gradient agree: bfloat16, one for all steps, a caller's surrogate, scratch shared with dy.
- */
+/* Ways to hand over the same gradient agree: bfloat16, one for all steps, a caller's surrogate, scratch shared with
+** dy. */
 static void test_operands(void **state) {
   (void)state;
   const int64_t steps = 3, c = 3, n = 7 * c;

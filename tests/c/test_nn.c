@@ -1,6 +1,5 @@
 /* Layers, losses and their gradients through the tape: golden values, fused against unfused, static against repeated
- *input, finite
- ** differences (in the double-precision build with smooth spikes), allocation failures. */
+** input, finite differences (in the double-precision build with smooth spikes), allocation failures. */
 #include "mininet.h"
 
 static double wave(int64_t i) {

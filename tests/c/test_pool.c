@@ -1,8 +1,7 @@
 /* Pooling rows against plain loops over windows in double. */
 #include "rowtest.h"
 
-/* n h w c oh ow kh kw stride_h stride_w pad_h pad_w count_pad adaptive; oh, ow as the caller of the row computes them.
- */
+/* n h w c oh ow kh kw stride_h stride_w pad_h pad_w count_pad adaptive; oh, ow as the caller of the row has them. */
 static const ms_pool_desc list[] = {
     {2, 4, 4, 1, 2, 2, 2, 2, 2, 2, 0, 0, 1, 0},
     {1, 7, 5, 7, 3, 2, 2, 2, 2, 2, 0, 0, 0, 0},

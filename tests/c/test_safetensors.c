@@ -138,7 +138,7 @@ static void test_truncated(void **state) {
 }
 
 /* A flipped bit in the header gives an error or a file that is valid in itself: other names, or shapes of the same
- * size. */
+** size. */
 static void test_flipped(void **state) {
   (void)state;
   unsigned char bytes[GOLDEN_BYTES];

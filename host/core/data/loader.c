@@ -13,8 +13,7 @@ typedef struct slot {
 } slot;
 
 /* Batch b lies in slots[b % nslots]; workers make batches in [at, at + nslots). Fields from `armed` on change under
- *lock.
- ** order and augment_key change only while no worker is busy. */
+** lock; order and augment_key change only while no worker is busy. */
 struct ms_loader {
   ms_loader_config c; /* mean and std point into stats */
   ms_real *stats;

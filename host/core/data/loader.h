@@ -35,8 +35,7 @@ typedef struct ms_loader ms_loader;
 ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_error *err);
 void ms_loader_close(ms_loader *l); /* stops and joins the workers; NULL is fine */
 
-/* The next batch, waiting for it where it must; valid until the next pop, start or close. The position does not change.
- */
+/* The next batch, waiting for it where it must; valid until the next pop, start or close. The position stays. */
 ms_status ms_loader_peek(ms_loader *l, ms_batch *out, ms_error *err);
 /* Moves behind the batch that peek gave; behind the end of an epoch, to the start of the next. */
 void ms_loader_pop(ms_loader *l);

@@ -29,10 +29,9 @@ ms_dtype ms_promote(ms_dtype a, ms_dtype b);
 /* The float type of a result of t: bfloat16 stays, all else is float32. */
 ms_dtype ms_float_of(const ms_tensor *t);
 
-/* In-place ops under recording: the result is computed as a fresh tensor r, and x takes r's memory and place in the
-*graph over.
-** What was saved of x before keeps the old memory, so no gradient can go wrong. ms_may_take_over first, ms_take_over
-*last (frees r). */
+/* In-place ops under recording: the result is computed as a fresh tensor r, and x takes over r's memory and place in
+** the graph. What was saved of x before keeps the old memory, so no gradient can go wrong. ms_may_take_over comes
+** first, ms_take_over (which frees r) last. */
 ms_status ms_may_take_over(ms_tensor *x, const char *op, ms_error *err);
 void ms_take_over(ms_tensor *x, ms_tensor *r);
 /* +1: y itself, or a copy where writing x would change y while it is read. */

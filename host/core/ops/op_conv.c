@@ -289,8 +289,8 @@ static ms_status linear_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_te
   return check_operands("linear", x, w, bias, err);
 }
 
-/* Four and more dimensions lie channels-last in memory, which is not what a linear layer contracts over: seen as [rows,
- * in]. */
+/* Four and more dimensions lie channels-last in memory, which is not what a linear layer contracts over: seen as
+** [rows, in]. */
 static ms_status linear_rows(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err) {
   int64_t size[MS_MAX_DIMS], flat[2] = {ms_numel(x) / weight->size[1], weight->size[1]};
   ms_tensor *rows = NULL, *y = NULL;

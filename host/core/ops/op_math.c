@@ -167,8 +167,8 @@ static int is_compare(ms_binary_op op) {
   return op >= MS_BINARY_eq;
 }
 
-/* Share of the gradient that goes to `mine`, which competed with `other` (a tensor or a number): 1 where it won, 1/2 at
- * ties. */
+/* Share of the gradient that goes to `mine`, which competed with `other` (a tensor or a number): 1 where it won, 1/2
+** at ties. */
 static ms_status winner(ms_tensor **out, ms_binary_op op, ms_tensor *mine, ms_tensor *other, double value,
                         ms_error *err) {
   ms_binary_op wins = op == MS_BINARY_maximum ? MS_BINARY_gt : MS_BINARY_lt;

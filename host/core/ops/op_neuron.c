@@ -1,6 +1,5 @@
 /* The spiking neuron. Where its input is a normalisation that nobody has read yet, one node takes in normalisation,
- *residual
- ** and neuron: only the convolution's output is kept, membranes are computed again in backward. */
+** residual and neuron: only the convolution's output is kept, membranes are computed again in backward. */
 #include "nn.h"
 
 #include <string.h>
@@ -73,7 +72,7 @@ static ms_status spread_v0(ms_tensor **out, ms_tensor *v0, const ms_tensor *x, m
 }
 
 /* A residual or an input that repeats one image lies in memory once: *step is 0 then, and *edge the tensor behind the
- * view. */
+** view. */
 static ms_status operand(ms_tensor **dense, ms_tensor **edge, int64_t *step, ms_tensor *t, int64_t n, ms_error *err) {
   int is_static = t->source && t->size[0] > 1;
   *edge = is_static ? t->source : t;

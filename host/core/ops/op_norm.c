@@ -1,5 +1,5 @@
-/* Batch normalisation. Statistics are taken at once; the result stays lazy until something other than a neuron reads
- * it. */
+/* Batch normalisation. Statistics are taken at once; the result stays lazy until something other than a neuron
+** reads it. */
 #include "nn.h"
 
 static int fusion = 1;

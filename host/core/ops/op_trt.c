@@ -25,7 +25,7 @@ static ms_status gradient(ms_tensor **out, ms_tensor *w, const ms_trt *trt, cons
   return ms_give(out, g, ms_row(d, d->k->trt_grad(d->stream, &a), name, err));
 }
 
-/* The scale outlives this backward: a copy, since whoever gave the gradient may write to it again. It stays on the device. */
+/* The scale outlives this backward: a copy on the device, since whoever gave the gradient may write to it again. */
 static ms_status keep_scale(ms_tensor **out, ms_tensor *g, ms_error *err) {
   ms_tensor *scale;
   ms_status st = ms_tensor_new(&scale, ms_tensor_device(g), MS_F32, 0, NULL, err);

@@ -61,8 +61,7 @@ static ms_status complete_size(ms_shape *s, const ms_tensor *t, int ndim, const 
 }
 
 /* Strides under which t's memory has the shape s; 0 where there are none. Works from the last dimension to the first:
- *runs of t that
- ** one stride walks are cut into dimensions of s. */
+** runs of t that one stride walks are cut into dimensions of s. */
 static int view_strides(int64_t *stride, const ms_tensor *t, const ms_shape *s) {
   if (ms_numel(t) == 0) {
     ms_default_strides(s->ndim, s->size, stride);
