@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds with warnings as errors, and runs every test three times: as released, under the address
-# and undefined-behaviour sanitizers, and (C tests and gradient checks) in double precision. Ends with "N passed, N failed".
+# and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Ends with "N passed, N failed".
 # usage: test.sh [release|sanitize|real64 ...] [-- name-part ...]      default: all three, every test
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -76,7 +76,7 @@ for build in "${builds[@]}"; do
     wanted "$(basename "$test")" && run "$build $(basename "$test")" "$test"
   done
   for test in tests/lua/test_*.lua; do
-    [ $build = real64 ] && [[ $test != *test_grad* ]] && continue
+    [ $build = real64 ] && [[ $test != *test_@(gradients|autograd|tensor|loss|optim|errors).lua ]] && continue
     wanted "$(basename "$test")" && run "$build $(basename "$test")" "$folder/moonspike" "$test" -o TAP
   done
 done
