@@ -100,6 +100,9 @@ static ms_tensor *push_values(lua_State *L, int index, const ms_tensor *t) {
 int ms_tensor_assign(lua_State *L, ms_tensor *t) {
   part parts[MS_MAX_DIMS];
   int n = check_key(L, t, parts), number = lua_type(L, 3) == LUA_TNUMBER;
+  for (int d = 0; d < t->ndim; d++) /* a selected part would not show it: every repetition would change */
+    if (t->stride[d] == 0 && t->size[d] > 1)
+      return luaL_error(L, "index: the tensor repeats its memory (an expanded view); clone it first");
   double value = lua_tonumber(L, 3);
   ms_tensor *source = number ? NULL : lua_istable(L, 3) ? push_values(L, 3, t) : ms_check_tensor(L, 3, "value");
   ms_error err;
