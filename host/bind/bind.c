@@ -49,6 +49,33 @@ void ms_push_tensor(lua_State *L, ms_tensor *t) {
 
 /* ---- arguments ---- */
 
+/* Position of the nearest caller outside the library's own Lua modules, as luaL_where gives it. */
+static void push_where(lua_State *L) {
+  lua_Debug ar;
+  for (int level = 1; lua_getstack(L, level, &ar); level++) {
+    lua_getinfo(L, "S", &ar);
+    if (strncmp(ar.source, "@moonspike/", 11) != 0 && (level == 1 || *ar.what != 'C')) {
+      luaL_where(L, level);
+      return;
+    }
+  }
+  luaL_where(L, 1);
+}
+
+int ms_arg_error(lua_State *L, int index, const char *message) {
+  lua_Debug ar;
+  if (!lua_getstack(L, 1, &ar) || !lua_getinfo(L, "S", &ar) || strncmp(ar.source, "@moonspike/", 11) != 0)
+    return luaL_argerror(L, index, message);
+  lua_getstack(L, 0, &ar);
+  lua_getinfo(L, "n", &ar);
+  if (!strcmp(ar.namewhat, "method") && index > 1)
+    index--;
+  push_where(L);
+  lua_pushfstring(L, "bad argument #%d to '%s' (%s)", index, ar.name ? ar.name : "?", message);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
 const char *ms_type_name(lua_State *L, int index) {
   if (luaL_getmetafield(L, index, "__name") == LUA_TSTRING)
     return lua_tostring(L, -1);
@@ -56,7 +83,7 @@ const char *ms_type_name(lua_State *L, int index) {
 }
 
 int ms_expected(lua_State *L, int index, const char *arg, const char *what) {
-  return luaL_argerror(L, index, lua_pushfstring(L, "%s: %s expected, got %s", arg, what, ms_type_name(L, index)));
+  return ms_arg_error(L, index, lua_pushfstring(L, "%s: %s expected, got %s", arg, what, ms_type_name(L, index)));
 }
 
 ms_tensor *ms_check_tensor(lua_State *L, int index, const char *arg) {
@@ -64,7 +91,7 @@ ms_tensor *ms_check_tensor(lua_State *L, int index, const char *arg) {
   if (h == NULL)
     ms_expected(L, index, arg, "tensor");
   else if (h->tensor == NULL)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: tensor is closed", arg));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: tensor is closed", arg));
   return h->tensor;
 }
 
@@ -81,7 +108,7 @@ int64_t ms_check_integer(lua_State *L, int index, const char *arg) {
   int ok;
   lua_Integer value = lua_tointegerx(L, index, &ok);
   if (!ok && lua_type(L, index) == LUA_TNUMBER)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected an integer, got %f", arg, lua_tonumber(L, index)));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: expected an integer, got %f", arg, lua_tonumber(L, index)));
   if (!ok || lua_type(L, index) != LUA_TNUMBER)
     ms_expected(L, index, arg, "integer");
   return value;
@@ -96,15 +123,15 @@ double ms_check_number(lua_State *L, int index, const char *arg) {
 int64_t ms_check_index(lua_State *L, int index, const char *arg, int64_t n) {
   int64_t i = ms_check_integer(L, index, arg);
   if (n == 0)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: nothing to count, the size is 0", arg));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: nothing to count, the size is 0", arg));
   if (i == 0 || i > n || i < -n)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected 1 to %I or -%I to -1, got %I", arg, n, n, i));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: expected 1 to %I or -%I to -1, got %I", arg, n, n, i));
   return i > 0 ? i - 1 : n + i;
 }
 
 int ms_check_dim(lua_State *L, int index, const char *arg, const ms_tensor *t) {
   if (t->ndim == 0)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: the tensor has no dimensions", arg));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: the tensor has no dimensions", arg));
   return (int)ms_check_index(L, index, arg, t->ndim);
 }
 
@@ -112,18 +139,18 @@ static int sizes_of_table(lua_State *L, int index, const char *arg, int64_t size
   lua_Integer n = luaL_len(L, index);
   lua_pushnil(L);
   if (n == 0 && lua_next(L, index))
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: expected a list of integers", arg));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: expected a list of integers", arg));
   if (n == 0)
     return 0;
   lua_pop(L, 1);
   if (n > MS_MAX_DIMS)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: at most %d dimensions, got %I", arg, MS_MAX_DIMS, n));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: at most %d dimensions, got %I", arg, MS_MAX_DIMS, n));
   for (int i = 0; i < (int)n; i++) {
     int ok;
     lua_geti(L, index, i + 1);
     size[i] = lua_tointegerx(L, -1, &ok);
     if (!ok || lua_type(L, -1) != LUA_TNUMBER)
-      luaL_argerror(L, index,
+      ms_arg_error(L, index,
                     lua_pushfstring(L, "%s: [%d]: integer expected, got %s", arg, i + 1, luaL_typename(L, -1)));
     lua_pop(L, 1);
   }
@@ -136,7 +163,7 @@ int ms_check_sizes(lua_State *L, int first, const char *arg, int64_t size[MS_MAX
   int n = 0;
   for (int i = first; !lua_isnoneornil(L, i) && !lua_istable(L, i); i++) {
     if (n == MS_MAX_DIMS)
-      luaL_argerror(L, i, lua_pushfstring(L, "%s: at most %d dimensions", arg, MS_MAX_DIMS));
+      ms_arg_error(L, i, lua_pushfstring(L, "%s: at most %d dimensions", arg, MS_MAX_DIMS));
     size[n++] = ms_check_integer(L, i, arg);
   }
   return n;
@@ -151,15 +178,15 @@ ms_tensor **ms_check_tensors(lua_State *L, int index, const char *arg, int *n) {
     ms_expected(L, index, arg, "table of tensors");
   lua_Integer count = luaL_len(L, index);
   if (count < 0 || count > 1 << 24)
-    luaL_argerror(L, index, lua_pushfstring(L, "%s: too many tensors", arg));
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: too many tensors", arg));
   ms_tensor **list = ms_push_scratch(L, sizeof *list * (size_t)count);
   for (lua_Integer i = 0; i < count; i++) {
     lua_geti(L, index, i + 1);
     ms_handle *h = luaL_testudata(L, -1, MS_TENSOR_TYPE);
     if (h == NULL)
-      luaL_argerror(L, index, lua_pushfstring(L, "%s: [%I]: tensor expected, got %s", arg, i + 1, ms_type_name(L, -1)));
+      ms_arg_error(L, index, lua_pushfstring(L, "%s: [%I]: tensor expected, got %s", arg, i + 1, ms_type_name(L, -1)));
     else if (h->tensor == NULL)
-      luaL_argerror(L, index, lua_pushfstring(L, "%s: [%I]: tensor is closed", arg, i + 1));
+      ms_arg_error(L, index, lua_pushfstring(L, "%s: [%I]: tensor is closed", arg, i + 1));
     list[i] = h->tensor;
     lua_pop(L, 1);
   }
@@ -176,19 +203,6 @@ ms_device *ms_check_device(lua_State *L, int index) {
 }
 
 /* ---- crossing ---- */
-
-/* Position of the nearest caller outside the library's own Lua modules, as luaL_where gives it. */
-static void push_where(lua_State *L) {
-  lua_Debug ar;
-  for (int level = 1; lua_getstack(L, level, &ar); level++) {
-    lua_getinfo(L, "S", &ar);
-    if (strncmp(ar.source, "@moonspike/", 11) != 0 && (level == 1 || *ar.what != 'C')) {
-      luaL_where(L, level);
-      return;
-    }
-  }
-  luaL_where(L, 1);
-}
 
 int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults) {
   if (status == MS_OK)

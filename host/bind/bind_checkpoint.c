@@ -19,7 +19,7 @@ typedef struct writer_handle {
 static ms_st_file *check_file(lua_State *L) {
   file_handle *h = luaL_checkudata(L, 1, FILE_TYPE);
   if (!h->file)
-    luaL_argerror(L, 1, "the checkpoint is closed");
+    ms_arg_error(L, 1, "the checkpoint is closed");
   return h->file;
 }
 
@@ -27,7 +27,7 @@ static int check_name(lua_State *L, const ms_st_file *f, int index) {
   const char *name = luaL_checkstring(L, index);
   int i = ms_st_find(f, name);
   if (i < 0)
-    luaL_argerror(L, index, lua_pushfstring(L, "name: the file holds no tensor '%s'", name));
+    ms_arg_error(L, index, lua_pushfstring(L, "name: the file holds no tensor '%s'", name));
   return i;
 }
 

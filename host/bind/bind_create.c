@@ -105,8 +105,13 @@ static int create_empty(lua_State *L) {
   return finish_creation(L, &c, ms_tensor_new(&out->tensor, c.device, c.dtype, c.ndim, c.size, &err), out, &err);
 }
 
+static void check_size_table(lua_State *L, int index) {
+  if (!lua_istable(L, index))
+    ms_expected(L, index, "size", "table");
+}
+
 static int create_full(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
+  check_size_table(L, 1);
   double value = ms_check_number(L, 2, "value");
   return push_full(L, check_creation(L, "full", 1, 1, MS_F32, 0), value);
 }
@@ -123,12 +128,12 @@ static int create_randint(lua_State *L) {
   int64_t lo = ms_check_integer(L, 1, "lo"), hi = ms_check_integer(L, 2, "hi");
   if (lo >= hi)
     return luaL_error(L, "randint: hi: expected more than lo = %I, got %I", lo, hi);
-  luaL_checktype(L, 3, LUA_TTABLE);
+  check_size_table(L, 3);
   return push_random(L, check_creation(L, "randint", 3, 0, MS_I64, 1), MS_RANDOM_BITS, (double)lo, (double)hi);
 }
 
 static int create_bernoulli(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
+  check_size_table(L, 1);
   double p = ms_check_number(L, 2, "p");
   if (!(p >= 0 && p <= 1))
     return luaL_error(L, "bernoulli: p: expected 0 <= p <= 1, got %f", p);
@@ -158,7 +163,13 @@ static int like_randn(lua_State *L) {
 
 static int create_arange(lua_State *L) {
   ms_error err;
-  double first = ms_check_number(L, 1, "first"), last = ms_check_number(L, 2, "last"), step = 1;
+  double first = ms_check_number(L, 1, "first"), step = 1;
+  if (lua_isnoneornil(L, 2) || lua_istable(L, 2)) { /* arange(last[, opts]) */
+    lua_pushinteger(L, 0);
+    lua_insert(L, 1);
+    first = 0;
+  }
+  double last = ms_check_number(L, 2, "last");
   creation c = {.op = "arange", .device = ms_device_current(), .dtype = MS_F32, .opts = 3};
   if (!lua_isnoneornil(L, 3) && !lua_istable(L, 3)) {
     step = ms_check_number(L, 3, "step");
@@ -196,7 +207,7 @@ static int create_from_string(lua_State *L) {
   size_t length;
   const char *bytes = luaL_checklstring(L, 1, &length);
   ms_dtype dtype = ms_dtype_of(L, "from_string", "dtype", luaL_checkstring(L, 2));
-  luaL_checktype(L, 3, LUA_TTABLE);
+  check_size_table(L, 3);
   creation c = check_creation(L, "from_string", 3, 0, dtype, 0);
   c.dtype = dtype;
   size_t wanted = ms_host_width(dtype);
@@ -243,9 +254,8 @@ static const ms_reg functions[] = {
      "bernoulli({n1, n2, ...}, p[, opts]) -> tensor\n\n1 with probability p, else 0; raises unless 0 <= p <= "
      "1." RANDOM},
     {"arange", create_arange,
-     "arange(first, last[, step][, opts]) -> tensor [n]\n\nfirst, first + step, ... without last; step 1 by default. "
-     "Empty "
-     "when last lies behind first." OPTIONS},
+     "arange([first, ]last[, step][, opts]) -> tensor [n]\n\nfirst, first + step, ... without last; first is 0 and step "
+     "1 by default. Empty when last lies behind first." OPTIONS},
     {"zeros_like", like_zeros,
      "zeros_like(x[, opts]) -> tensor\n\nZeros of x's shape, type (spike: float32) and device." OPTIONS},
     {"ones_like", like_ones,

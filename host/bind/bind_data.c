@@ -25,7 +25,7 @@ static int read_idx(lua_State *L) {
 static loader_handle *check_loader(lua_State *L) {
   loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
   if (!h->loader)
-    luaL_argerror(L, 1, "the loader is closed");
+    ms_arg_error(L, 1, "the loader is closed");
   return h;
 }
 

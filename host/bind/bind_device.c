@@ -101,7 +101,8 @@ static int device_allocations(lua_State *L) {
 static int device_threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
     int64_t n = ms_check_integer(L, 1, "n");
-    luaL_argcheck(L, n >= 1 && n <= 4096, 1, "n: expected 1 to 4096");
+    if (n < 1 || n > 4096)
+      ms_arg_error(L, 1, lua_pushfstring(L, "n: expected 1 to 4096, got %I", n));
     ms_threads((int)n);
   }
   lua_pushinteger(L, ms_threads(0));

@@ -30,7 +30,10 @@ static int binary(lua_State *L, ms_binary_op op) {
     ms_handle *out = ms_push_handle(L);
     return ms_finish(L, ms_binary_scalar(&out->tensor, op, x, value, left, &err), &err, 1);
   }
-  ms_tensor *x = ms_check_tensor(L, 1, "x"), *y = ms_check_tensor(L, 2, "y");
+  ms_tensor *x = ms_check_tensor(L, 1, "x");
+  if (!luaL_testudata(L, 2, MS_TENSOR_TYPE))
+    ms_expected(L, 2, "y", "tensor or number");
+  ms_tensor *y = ms_check_tensor(L, 2, "y");
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, ms_binary(&out->tensor, op, x, y, &err), &err, 1);
 }

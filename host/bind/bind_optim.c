@@ -12,7 +12,7 @@ typedef struct optimizer {
 static ms_optim *check_optimizer(lua_State *L) {
   optimizer *h = luaL_checkudata(L, 1, OPTIMIZER);
   if (h->o == NULL)
-    luaL_argerror(L, 1, "optimizer is closed");
+    ms_arg_error(L, 1, "optimizer is closed");
   return h->o;
 }
 

@@ -8,6 +8,9 @@
 const char *ms_type_name(lua_State *L, int index); /* __name or the type; may leave one value on the stack */
 /* Raises "bad argument ... (arg: `what` expected, got ...)". */
 int ms_expected(lua_State *L, int index, const char *arg, const char *what);
+
+/* luaL_argerror, at the user's line also where one of the library's Lua modules made the call. */
+int ms_arg_error(lua_State *L, int index, const char *message);
 int64_t ms_check_integer(lua_State *L, int index, const char *arg);
 double ms_check_number(lua_State *L, int index, const char *arg);
 void *ms_push_scratch(lua_State *L, size_t bytes); /* a userdata, so nothing is lost when something raises */

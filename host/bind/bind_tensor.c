@@ -43,7 +43,8 @@ static int get_requires_grad(lua_State *L, ms_tensor *t) {
 
 static int set_requires_grad(lua_State *L, ms_tensor *t) {
   ms_error err;
-  luaL_checktype(L, 3, LUA_TBOOLEAN);
+  if (!lua_isboolean(L, 3))
+    return luaL_error(L, "Tensor: requires_grad: expected true or false, got %s", ms_type_name(L, 3));
   return ms_finish(L, ms_set_requires_grad(t, lua_toboolean(L, 3), &err), &err, 0);
 }
 
@@ -74,7 +75,8 @@ static int get_name(lua_State *L, ms_tensor *t) {
 
 static int set_name(lua_State *L, ms_tensor *t) {
   size_t length;
-  luaL_checktype(L, 3, LUA_TSTRING);
+  if (lua_type(L, 3) != LUA_TSTRING)
+    return luaL_error(L, "Tensor: name: expected a string, got %s", ms_type_name(L, 3));
   const char *name = lua_tolstring(L, 3, &length);
   if (length >= sizeof t->name)
     return luaL_error(L, "Tensor: name: expected less than %d bytes, got %d", (int)sizeof t->name, (int)length);

@@ -53,7 +53,7 @@ static int view_narrow(lua_State *L) {
   int dim = ms_check_dim(L, 2, "dim", x);
   int64_t start = ms_check_index(L, 3, "start", x->size[dim]), length = ms_check_integer(L, 4, "length");
   if (length < 0 || length > x->size[dim] - start)
-    luaL_argerror(L, 4, lua_pushfstring(L, "length: expected 0 to %I, got %I", x->size[dim] - start, length));
+    ms_arg_error(L, 4, lua_pushfstring(L, "length: expected 0 to %I, got %I", x->size[dim] - start, length));
   ms_error err;
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, ms_narrow(&out->tensor, x, dim, start, length, &err), &err, 1);
@@ -142,10 +142,15 @@ static int push_to(lua_State *L, ms_tensor *x, ms_device *d, int dtype) {
 
 static int view_to(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
-  const char *name = luaL_checkstring(L, 2);
+  if (lua_type(L, 2) != LUA_TSTRING)
+    ms_expected(L, 2, "device_or_dtype", "string");
+  const char *name = lua_tostring(L, 2);
   int dtype = ms_dtype_find(name);
   if (dtype >= 0)
     return push_to(L, x, NULL, dtype);
+  if (strncmp(name, "cpu", 3) && strncmp(name, "cuda", 4) && strcmp(name, "auto"))
+    return luaL_error(L, "to: device_or_dtype: expected a device (cpu, cuda, cuda:N, auto) or one of float32, bfloat16, "
+                         "spike, uint8, int64, got '%s'", name);
   ms_device *d = ms_check_device(L, 2);
   if (!lua_isnoneornil(L, 3))
     dtype = (int)ms_dtype_of(L, "to", "dtype", luaL_checkstring(L, 3));

@@ -26,6 +26,28 @@ function TestArguments:test_position()
   lu.assertStrMatches(text, ".*test_errors.lua:%d+: add: .*")
 end
 
+-- The same for an argument that the binding itself refuses.
+function TestArguments:test_argument_position_outside_the_library()
+  local inside = load("local add = ...; return function(...) local r = add(...) return r end", "@moonspike/fake.lua")(O.add)
+  local line = debug.getinfo(1, "l").currentline + 1
+  local _, text = pcall(function() local r = inside(x23, "1"); return r end)
+  lu.assertEquals(text:match "test_errors.lua:.*",
+    ("test_errors.lua:%d: bad argument #2 to 'add' (y: tensor or number expected, got string)"):format(line))
+end
+
+function TestArguments:test_values_of_fields()
+  local x = T.zeros(2)
+  fails("Tensor: requires_grad: expected true or false, got number", function() x.requires_grad = 1 end)
+  fails("Tensor: name: expected a string, got table", function() x.name = {} end)
+  fails("bad argument #1 to 'full' (size: table expected, got number)", function() T.full(2, 7) end)
+  fails("bad argument #1 to 'sum' (dim: [2]: expected each dimension once, got -2 again)", function() x23:sum { 1, -2 } end)
+  fails("permute: expected each of the 2 dimensions once, got 1 twice", function() x23:permute(1, 1) end)
+  fails("to: device_or_dtype: expected a device (cpu, cuda, cuda:N, auto) or one of float32, bfloat16, spike, uint8, int64, " ..
+    "got 'float64'", function() x:to "float64" end)
+  lu.assertEquals(T.arange(3):totable(), { 0, 1, 2 })
+  lu.assertEquals(T.arange(2, { dtype = "int64" }).dtype, "int64")
+end
+
 -- An op called by one of the library's own modules blames the line that called the module.
 function TestArguments:test_position_outside_the_library()
   local inside = load("return function(f, ...) local r = f(...) return r end", "@moonspike/fake.lua")()
@@ -43,7 +65,7 @@ function TestArguments:test_tensors()
   fails("calling 'relu' on bad self (x: tensor is closed)", function() closed:relu() end)
   fails("bad argument #2 to 'matmul' (b: tensor is closed)", function() O.matmul(x23, closed) end)
   fails("bad argument #2 to 'add' (y: tensor expected, got number)", function() O.add(1, 2) end)
-  fails("bad argument #2 to 'add' (y: tensor expected, got ms.Optimizer)", function() O.add(x23, core.optim.new "sgd") end)
+  fails("bad argument #2 to 'add' (y: tensor or number expected, got ms.Optimizer)", function() O.add(x23, core.optim.new "sgd") end)
   fails("bad argument #1 to 'cat' (list: table of tensors expected, got ms.Tensor)", function() O.cat(x23) end)
   fails("bad argument #1 to 'cat' (list: [2]: tensor expected, got number)", function() O.cat { x23, 5 } end)
   fails("bad argument #1 to 'cat' (list: [1]: tensor is closed)", function() O.cat { closed } end)
@@ -198,7 +220,7 @@ function TestEnvironment:test_devices()
   lu.assertStrContains(message(function() x23:to "tpu" end), "tpu")
   lu.assertEquals(core.device.why "cpu", "")
   lu.assertEquals(core.device.current(), "cpu")
-  fails("bad argument #1 to 'threads' (n: expected 1 to 4096)", function() core.device.threads(0) end)
+  fails("bad argument #1 to 'threads' (n: expected 1 to 4096, got 0)", function() core.device.threads(0) end)
 end
 
 function TestEnvironment:test_files()
