@@ -308,6 +308,12 @@ int ms_open_tensor(lua_State *L) {
   ms_push_methods(L);
   lua_pushvalue(L, -1);
   lua_setfield(L, -3, "__dir"); /* for completion at the prompt */
+  lua_newtable(L);
+  for (int i = 0; fields[i].name != NULL; i++) {
+    lua_pushstring(L, fields[i].name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -3, "__fields");
   lua_pushcclosure(L, tensor_index, 1);
   lua_setfield(L, -2, "__index");
   lua_pop(L, 1);

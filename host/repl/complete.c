@@ -1,6 +1,7 @@
-/* Tab completion of globals, fields and methods: "ms.nn.Conv", "net:par". Names are looked up without running code:
-** raw fields, then __index tables, then __dir, a list of names or a table by name, that a
-** metatable may carry. */
+/* Tab completion of globals, fields and methods: "ms.nn.Conv", "net:par", "net[1].wei". Names are looked up without
+** running code: raw fields, then __index tables, then what a metatable may carry: __dir, a list of names or a table by
+** name, and __fields, a list of names or the name of the raw field that holds it. Only a position in a value with __dir,
+** which is the library's own, asks the value. */
 #include "repl.h"
 
 #include <ctype.h>
@@ -40,6 +41,33 @@ static int step_into(lua_State *L, const char *name, size_t n) {
   return 0;
 }
 
+/* Replaces the value on top by value[1][-2]... for the positions in text; 0 when there is none. */
+static int step_positions(lua_State *L, const char *text, size_t n) {
+  for (const char *end = text + n; text < end;) {
+    char *rest;
+    long long i = strtoll(text + 1, &rest, 10);
+    if (*text != '[' || rest == text + 1 || *rest != ']')
+      return 0;
+    text = rest + 1;
+    if (luaL_getmetafield(L, -1, "__dir") != LUA_TNIL) {
+      lua_pop(L, 1);
+      lua_geti(L, -1, i);
+    } else if (lua_istable(L, -1)) {
+      lua_rawgeti(L, -1, i);
+    } else {
+      return 0;
+    }
+    lua_remove(L, -2);
+  }
+  return 1;
+}
+
+/* The word that is completed: what follows a bracket that is still open. */
+static const char *last_word(const char *text) {
+  const char *open = strrchr(text, '[');
+  return open && !strchr(open, ']') ? open + 1 : text;
+}
+
 /* Adds to the table at `found` what the string keys of the table on top begin with. */
 static void add_keys(lua_State *L, int found, const char *prefix, size_t n, const char *head, size_t head_n, int methods) {
   int table = lua_gettop(L);
@@ -73,16 +101,27 @@ static void add_list(lua_State *L, int found, const char *prefix, size_t n, cons
   lua_pop(L, 1);
 }
 
+/* Pushes the list __fields of the value on top, or the list in the field that __fields names; 0 where there is none. */
+static int push_fields(lua_State *L) {
+  int value = lua_gettop(L), type = luaL_getmetafield(L, -1, "__fields");
+  if (type == LUA_TSTRING && lua_istable(L, value))
+    type = lua_rawget(L, value);
+  return type == LUA_TTABLE;
+}
+
 /* Collects the candidates for text as keys of a fresh table, which is pushed. */
 static int collect(lua_State *L) {
   const char *text = luaL_checkstring(L, 1);
   lua_newtable(L);
   int found = lua_gettop(L);
   lua_pushglobaltable(L);
-  const char *rest = text;
+  const char *rest = last_word(text);
   int methods = 0;
   for (size_t n; rest[n = strcspn(rest, ".:")]; rest += n + 1) {
-    if (!step_into(L, rest, n))
+    size_t name = strcspn(rest, "[");
+    if (name > n)
+      name = n;
+    if (!step_into(L, rest, name) || !step_positions(L, rest + name, n - name))
       return lua_settop(L, found), 1;
     methods = rest[n] == ':';
   }
@@ -93,6 +132,9 @@ static int collect(lua_State *L) {
       add_list(L, found, rest, n, text, head);
       add_keys(L, found, rest, n, text, head, methods);
     }
+    lua_settop(L, value);
+    if (!methods && push_fields(L))
+      add_list(L, found, rest, n, text, head);
     lua_settop(L, value);
     if (lua_istable(L, -1))
       add_keys(L, found, rest, n, text, head, methods);

@@ -110,7 +110,7 @@ static char *read_edited(const char *prompt) {
 
 static void start_editing(const char *history) {
   rl_readline_name = "moonspike";
-  rl_basic_word_break_characters = " \t\n\"\\'><=;+-*/%^~#{}()[],&|";
+  rl_basic_word_break_characters = " \t\n\"\\'><=;+-*/%^~#{}(),&|";
   rl_attempted_completion_function = complete_or_file;
   rl_getc_function = read_key;
   using_history();
@@ -119,15 +119,22 @@ static void start_editing(const char *history) {
     read_history(history);
 }
 
-static void remember(const char *text) {
+/* At once into the file, so that a prompt that is killed loses nothing. */
+static void remember(const char *history, const char *text) {
+  static int told;
   HIST_ENTRY *last = history_length > 0 ? history_get(history_base + history_length - 1) : NULL;
-  if (*text && (!last || strcmp(last->line, text)))
-    add_history(text);
+  if (!*text || (last && !strcmp(last->line, text)))
+    return;
+  add_history(text);
+  if (history && !told && append_history(1, history) != 0 && (errno != ENOENT || write_history(history) != 0)) {
+    told = 1;
+    fprintf(stderr, "moonspike: cannot write history to %s: %s\n", history, strerror(errno));
+  }
 }
 
 static void stop_editing(const char *history) {
-  if (history && write_history(history) != 0)
-    fprintf(stderr, "moonspike: cannot write history to %s: %s\n", history, strerror(errno));
+  if (history)
+    history_truncate_file(history, HISTORY_LINES);
 }
 
 void ms_repl_print_readline_version(void) {
@@ -146,8 +153,8 @@ static char *read_edited(const char *prompt) {
 static void start_editing(const char *history) {
   (void)history;
 }
-static void remember(const char *text) {
-  (void)text;
+static void remember(const char *history, const char *text) {
+  (void)history, (void)text;
 }
 static void stop_editing(const char *history) {
   (void)history;
@@ -225,7 +232,7 @@ static int load_expression(lua_State *L, const char *line) {
 }
 
 /* Reads until the chunk is whole; leaves text and function (or message) on the stack; -1 at the end of input. */
-static int read_chunk(lua_State *L, int edited) {
+static int read_chunk(lua_State *L, int edited, const char *history) {
   lua_settop(L, 0);
   if (!push_line(L, 1, edited))
     return -1;
@@ -251,7 +258,7 @@ static int read_chunk(lua_State *L, int edited) {
     lua_concat(L, 3);
   }
   if (edited)
-    remember(lua_tostring(L, 1));
+    remember(history, lua_tostring(L, 1));
   return status;
 }
 
@@ -288,7 +295,7 @@ void ms_repl(lua_State *L) {
   load_library(L);
   if (edited)
     start_editing(history);
-  while ((status = read_chunk(L, edited)) != -1) {
+  while ((status = read_chunk(L, edited, history)) != -1) {
     lua_remove(L, 1); /* the text */
     if (status == LUA_OK)
       status = ms_call(L, 0, LUA_MULTRET);

@@ -130,11 +130,15 @@ function TestPrompt:test_expressions_and_several_lines()
 end
 
 function TestPrompt:test_completion()
-  local screen = type_at_prompt { "ms.manual_s\t(7)\n", "t = ms.zeros\t(2)\n", "t:num\t()\n", "string.rever\t('abc')\n" }
+  local screen = type_at_prompt { "ms.manual_s\t(7)\n", "t = ms.zeros\t(2)\n", "t:num\t()\n", "string.rever\t('abc')\n",
+    "net = ms.nn.Sequential { ms.nn.Linear(2, 3) }\n", "net[1].weig\t:sum()\n", "net[1].weight.sha\t[1] + 38\n", "list = { t }\n", "#list[1].dty\t\n" }
   lu.assertStrContains(screen, "manual_seed(7)")
   lu.assertStrContains(screen, "t:numel()")
   lu.assertStrContains(screen, "\n2\n")
   lu.assertStrContains(screen, "\ncba\n")
+  lu.assertStrContains(screen, "net[1].weight:sum()")
+  lu.assertStrContains(screen, "net[1].weight.shape[1]")
+  lu.assertStrContains(screen, "list[1].dtype")
 end
 
 function TestPrompt:test_help()

@@ -333,7 +333,7 @@ end
 local function new_class(_, name, parent)
   if type(name) ~= "string" then o.fail("Module: name: expected a string, got %s", o.show(name)) end
   local class = { name = name, super = parent or Module }
-  local mt = { __name = name, class = class, __index = index, __newindex = newindex, __call = call, __dir = {} }
+  local mt = { __name = name, class = class, __index = index, __newindex = newindex, __call = call, __dir = {}, __fields = "_order" }
   mt.__tostring = function(self) return require "moonspike.nn.print" (self) end
   mt.__len = function(self) return class.len and class.len(self) or #members(self) end
   meta[class] = mt
