@@ -1,47 +1,84 @@
 -- Trains the front page's network on Fashion-MNIST with SDT, TET or TRT.
 --   moonspike examples/fashion_mnist.lua --loss trt --epochs 10 --out runs/mine
--- Writes log.jsonl, best.safetensors (weights), last.safetensors (training state), curves.png and curves.csv into --out.
+-- Writes options.json, log.jsonl, best.safetensors (weights), last.safetensors (training state), curves.png and curves.csv into --out.
 local ms = require "moonspike"
 local nn, loss, optim, data = ms.nn, ms.loss, ms.optim, ms.data
 
--- name, default, help; the default's type is the option's type, false marks a switch.
+-- name, default, help, smallest value; the default's type is the option's type, false marks a switch.
 local options = {
-  { "loss", "trt", "sdt, tet or trt" }, { "epochs", 10, "most epochs to train" },
-  { "batch", 64, "batch size" }, { "T", 4, "time steps" }, { "lr", 1e-3, "Adam's learning rate, cosine to 0" },
-  { "seed", 42, "of weights and order" }, { "out", "", "folder of the results (runs/fashion_mnist-LOSS)" },
-  { "resume", false, "go on from last.safetensors in --out" }, { "device", "auto", "cpu, cuda or auto" },
-  { "limit", 0, "only the first n training and test images (0: all)" },
-  { "minutes", 0.0, "as many epochs as fit into this time (0: --epochs)" },
+  { "loss", "trt", "sdt, tet or trt" }, { "epochs", 10, "most epochs to train", 1 },
+  { "batch", 64, "batch size", 1 }, { "T", 4, "time steps", 1 }, { "lr", 1e-3, "Adam's learning rate, cosine to 0", 0.0 },
+  { "seed", 42, "of weights and order" }, { "out", "runs/fashion_mnist-LOSS", "folder of the results" },
+  { "resume", false, "go on from last.safetensors in --out, with the options of that run" },
+  { "device", "auto", "cpu, cuda or auto" }, { "limit", 0, "only the first n training and test images, 0: all", 0 },
+  { "minutes", 0.0, "as many epochs as fit into this time, 0: --epochs", 0.0 },
 }
 
 local kinds = { integer = "an integer", float = "a number" }
 
 local function usage()
   print "usage: moonspike examples/fashion_mnist.lua [options]"
-  for _, o in ipairs(options) do print(("  --%-8s %s (%s)"):format(o[1], o[3], tostring(o[2]))) end
+  for _, o in ipairs(options) do
+    print(("  --%-8s %s%s"):format(o[1], o[3], o[2] == false and "" or (" (%s)"):format(tostring(o[2]))))
+  end
+  print "  --help     this text"
 end
 
+-- The value of option o from a word of the command line.
+local function convert(o, word)
+  local default, value = o[2], word
+  if type(default) == "number" then value = tonumber(word) end
+  if math.type(default) == "integer" then value = math.tointeger(value) end
+  if value == nil or o[4] and not (value >= o[4]) then
+    local what = (kinds[math.type(default)] or "text") .. (o[4] and (" >= %g"):format(o[4]) or "")
+    error(("--%s: expected %s, got %s"):format(o[1], what, word and "'" .. word .. "'" or "nothing"), 0)
+  end
+  return value
+end
+
+-- The options that words give, by name.
 local function parse(words)
-  local opt, known, names = {}, {}, {}
-  for i, o in ipairs(options) do opt[o[1]], known[o[1]], names[i] = o[2], o, "--" .. o[1] end
+  local given, known, names = {}, {}, {}
+  for i, o in ipairs(options) do known[o[1]], names[i] = o, "--" .. o[1] end
   local i = 1
   while words[i] do
-    local name = words[i]:match "^%-%-(.+)$"
-    if name == "help" then usage(); os.exit(0) end
-    if not known[name] then error(("unknown option '%s' (known: %s)"):format(words[i], table.concat(names, ", ")), 0) end
-    local default = known[name][2]
-    if default == false then
-      opt[name] = true
+    if words[i] == "--help" or words[i] == "-h" then usage(); os.exit(0) end
+    local o = known[words[i]:match "^%-%-(.+)$"]
+    if not o then error(("unknown option '%s' (known: %s)"):format(words[i], table.concat(names, ", ")), 0) end
+    if o[2] == false then
+      given[o[1]] = true
     else
       i = i + 1
-      local value = words[i]
-      if type(default) == "number" then value = tonumber(value) end
-      if math.type(default) == "integer" then value = math.tointeger(value) end
-      if value == nil then error(("--%s: expected %s, got '%s'"):format(name, kinds[math.type(default)] or "text", tostring(words[i])), 0) end
-      opt[name] = value
+      given[o[1]] = convert(o, words[i])
     end
     i = i + 1
   end
+  return given
+end
+
+-- What was not given: from the run that is resumed, else the defaults. What was given must be as in that run.
+local function complete(given)
+  local criterion = given.loss or "trt"
+  local out = given.out or "runs/fashion_mnist-" .. criterion
+  local before = {}
+  if given.resume then
+    local file, why = io.open(out .. "/options.json")
+    if not file then error(("--resume: no run to go on with: %s"):format(why), 0) end
+    before, why = ms.json.decode(file:read "a")
+    file:close()
+    if type(before) ~= "table" then error(("--resume: %s/options.json: %s"):format(out, why or "expected an object"), 0) end
+  end
+  local opt = {}
+  for _, o in ipairs(options) do
+    local name, free = o[1], o[1] == "out" or o[1] == "resume" or o[1] == "device"
+    local old = not free and before[name]
+    if old and given[name] and given[name] ~= old then
+      error(("--%s: expected %s, as the run in %s was started, got %s"):format(name, old, out, given[name]), 0)
+    end
+    opt[name] = given[name] or old or o[2]
+  end
+  opt.out = out
+  if not ({ sdt = 1, tet = 1, trt = 1 })[opt.loss] then error(("--loss: expected sdt, tet or trt, got '%s'"):format(opt.loss), 0) end
   return opt
 end
 
@@ -59,14 +96,12 @@ local criteria = {
   trt = function(net) return loss.TRT(net, { lambda = 1e-5, delta = 0.25, eta = 0.05, epsilon = 1e-5 }) end,
 }
 
-local ok, opt = pcall(parse, arg)
-if ok and not criteria[opt.loss] then ok, opt = false, ("--loss: expected sdt, tet or trt, got '%s'"):format(opt.loss) end
+local ok, opt = pcall(function() return complete(parse(arg)) end)
 if not ok then
   io.stderr:write("fashion_mnist: ", opt, "\n")
   os.exit(2)
 end
-local out = opt.out ~= "" and opt.out or "runs/fashion_mnist-" .. opt.loss
-assert(ms.system.mkdir(out))
+local out = opt.out
 
 ms.manual_seed(opt.seed)
 ms.device(opt.device)
@@ -86,6 +121,8 @@ if opt.resume then
   schedule.T_max = info.extra.T_max
   print(("resumed after epoch %d"):format(info.epoch))
 end
+assert(ms.system.mkdir(out))
+assert(ms.system.write_file(out .. "/options.json", ms.json.encode(opt) .. "\n"))
 local log = assert(ms.log(out .. "/log.jsonl", { append = opt.resume }))
 print(train:describe())
 print(net)
@@ -104,7 +141,7 @@ local function train_epoch(epoch)
   return sum:item() / batches, right:item() / #train
 end
 
-print "epoch  train loss  train acc   test loss   test acc  firing  synops/sample      lr  seconds"
+print "epoch     loss      acc  test loss  test acc  firing    synops       lr  time/s"
 local epoch = first
 while epoch <= schedule.T_max do
   local start, lr = ms.system.clock(), schedule:get_lr()
@@ -115,7 +152,7 @@ while epoch <= schedule.T_max do
     schedule.T_max = math.max(1, math.min(opt.epochs, math.floor(57 * opt.minutes / spent)))
   end
   schedule:step()
-  print(("%5d  %10.4f  %8.2f%%  %10.4f  %8.2f%%  %6.4f  %13.4g  %.1e  %7.1f"):format(epoch, train_loss, 100 * train_accuracy,
+  print(("%5d  %7.4f  %6.2f%%  %9.4f  %7.2f%%  %6.4f  %8.2e  %.1e  %6.1f"):format(epoch, train_loss, 100 * train_accuracy,
     test_loss, 100 * accuracy, firing, synops, lr, spent))
   if accuracy > best.accuracy then
     best = { accuracy = accuracy, epoch = epoch }
@@ -131,6 +168,6 @@ log:close()
 
 local rows = ms.log.read(out .. "/log.jsonl")
 local picture, why = ms.plot.learning_curves(rows, out .. "/curves.png", ("Fashion-MNIST, %s, T = %d"):format(opt.loss:upper(), opt.T))
-print(("best test accuracy %.2f%% after epoch %d, last %.2f%%; selected on the test set itself"):format(
+print(("best test accuracy %.2f%% after epoch %d, last %.2f%% (chosen on the test set)"):format(
   100 * best.accuracy, best.epoch, 100 * rows[#rows].test_accuracy))
 print(picture and "learning curves: " .. picture or why)

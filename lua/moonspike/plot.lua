@@ -59,6 +59,19 @@ local function whole_step(panel) -- at most about ten tics
   return math.max(1, math.ceil(span / 10))
 end
 
+-- " [from:to]" where all points have one place on an axis, which gnuplot would warn about; else nothing.
+local function range(panel, axis)
+  local low, high = math.huge, -math.huge
+  for _, s in ipairs(panel.series) do
+    for i, v in ipairs(s[axis]) do
+      local y = s.y[i]
+      if y == y and math.abs(y) < math.huge then low, high = math.min(low, v), math.max(high, v) end
+    end
+  end
+  if low > high then return " [0:1]" end
+  return low == high and (" [%.10g:%.10g]"):format(low - 1, high + 1) or " [*:*]"
+end
+
 local function script(opt)
   local out = {}
   local function add(...) out[#out + 1] = string.format(...) end
@@ -78,7 +91,7 @@ local function script(opt)
       end
       data[#data + 1] = "e"
     end
-    add("plot %s", table.concat(curves, ", "))
+    add("plot%s%s %s", range(panel, "x"), range(panel, "y"), table.concat(curves, ", "))
     out[#out + 1] = table.concat(data, "\n")
   end
   add("unset multiplot; set output")
@@ -93,14 +106,22 @@ local function draw(opts)
   if not os.execute "gnuplot --version >/dev/null 2>&1" then
     return nil, ("no picture: gnuplot is not installed (apt-get install gnuplot-nox); the numbers are in %s"):format(table_file)
   end
-  local pipe = assert(io.popen("gnuplot 2>&1 >/dev/null", "w"))
+  local errors = os.tmpname()
+  local pipe = assert(io.popen("gnuplot >/dev/null 2>" .. errors, "w"))
   pipe:write(script(opt))
-  if not pipe:close() then return nil, ("gnuplot failed; the numbers are in %s"):format(table_file) end
-  return opt.file
+  local drawn = pipe:close()
+  local file <close> = assert(io.open(errors))
+  os.remove(errors)
+  if drawn then return opt.file end
+  local why = file:read "a":match "line %d+:%s*([^\n]+)" or "no reason given"
+  return nil, ("no picture: gnuplot failed: %s; the numbers are in %s"):format(why, table_file)
 end
 
 -- Rows of a log with epoch, train_loss, train_accuracy, test_loss, test_accuracy -> two panels.
 function plot.learning_curves(rows, file, title)
+  if type(rows) ~= "table" or #rows == 0 then
+    o.fail("learning_curves: rows: expected a list of at least one row, got %s", type(rows) == "table" and "none" or o.show(rows))
+  end
   local function series(name, key, scale)
     local s = { name = name, x = {}, y = {} }
     for _, row in ipairs(rows) do

@@ -196,7 +196,15 @@ function TestPlot:test_picture_and_table()
   if os.execute "gnuplot --version >/dev/null 2>&1" then
     lu.assertEquals(got, file, why)
     lu.assertEquals(s.read(file):sub(2, 4), "PNG")
+    s.write(folder .. "/one.lua", [[
+      local plot = require "moonspike".plot
+      assert(plot.learning_curves({ { epoch = 1, train_loss = 2, test_loss = 2 } }, arg[1] .. "/one.png")) -- no range, no accuracies
+      os.execute("mkdir '" .. arg[1] .. "/folder.png'")
+      print(select(2, plot.learning_curves({ { epoch = 1, train_loss = 2 } }, arg[1] .. "/folder.png")))]])
+    local _, said = s.run(folder .. "/one.lua", "", folder)
+    lu.assertStrMatches(said, "no picture: gnuplot failed: cannot open file; [^\n]*the numbers are in [^\n]*/folder.csv\n")
   end
+  s.raises("learning_curves: rows: expected a list of at least one row, got none", ms.plot.learning_curves, {}, file)
   s.write(folder .. "/plot.lua", [[print(require "moonspike".plot { file = arg[1], panels = { { series = { { name = "a", x = { 1 }, y = { 2 } } } } } })]])
   local _, text = s.run(folder .. "/plot.lua", "PATH=/nowhere", folder .. "/b.png")
   lu.assertStrContains(text, "gnuplot is not installed (apt-get install gnuplot-nox)")
@@ -221,13 +229,25 @@ function TestExample:test_runs_and_resumes()
   code, text = run("--loss tet --epochs 2 --batch 50 --T 2 --limit 100 --resume --out " .. out)
   lu.assertEquals(code, 0, text)
   lu.assertStrContains(text, "resumed after epoch 2")
+  code, text = run("--resume --out " .. out) -- the other options are those of the run
+  lu.assertEquals(code, 0, text)
+  lu.assertStrContains(text, "T = 2")
+  code, text = run("--resume --epochs 3 --out " .. out)
+  lu.assertEquals(code, 2)
+  lu.assertStrContains(text, "--epochs: expected 2, as the run in " .. out .. " was started, got 3")
+  code, text = run("--resume --out " .. folder .. "/never")
+  lu.assertStrContains(text, "--resume: no run to go on with: ")
+  code, text = run "--epochs 0"
+  lu.assertStrContains(text, "--epochs: expected an integer >= 1, got '0'")
+  code, text = run "--T"
+  lu.assertStrContains(text, "--T: expected an integer >= 1, got nothing")
   code, text = run "--lose trt"
   lu.assertEquals(code, 2)
   lu.assertStrContains(text, "unknown option '--lose' (known: --loss, --epochs")
   code, text = run "--loss l2"
   lu.assertStrContains(text, "--loss: expected sdt, tet or trt, got 'l2'")
   code, text = run "--T many"
-  lu.assertStrContains(text, "--T: expected an integer, got 'many'")
+  lu.assertStrContains(text, "--T: expected an integer >= 1, got 'many'")
   code, text = run "--help"
   lu.assertEquals(code, 0)
   lu.assertStrContains(text, "--minutes")
