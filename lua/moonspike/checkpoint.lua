@@ -163,23 +163,62 @@ function checkpoint.checkpoint(path, opts)
   write("checkpoint", path, tensors, { format = "pt", producer = "moonspike", moonspike = core.json.encode(state) })
 end
 
-function checkpoint.resume(path, opts)
-  local opt = o.read("resume", opts, spec)
-  local file <close> = open("resume", path)
+local function all(list, n, test)
+  if type(list) ~= "table" or n and #list ~= n then return false end
+  for _, v in ipairs(list) do
+    if not test(v) then return false end
+  end
+  return true
+end
+
+local function is(kind) return function(v) return type(v) == kind or math.type(v) == kind end end
+
+-- What is wrong with a decoded description, or nil.
+local function flaw(state)
+  if not is "table"(state) or not is "table"(state.random) then return "not a training state" end
+  local random, opt = state.random, state.optimizer
+  if not all({ random.seed, random.draws }, 2, is "integer") or not all(random.lua, 2, is "integer") then return "random: expected integers" end
+  for _, key in ipairs { "optimizer", "scheduler", "loader", "extra" } do
+    if state[key] ~= nil and not is "table"(state[key]) then return ("%s: expected a table, got %s"):format(key, o.show(state[key])) end
+  end
+  if opt and not (is "string"(opt.kind) and all(opt.names, nil, is "string") and all(opt.groups, nil, is "table")
+    and all(opt.numbers, #opt.names, is "table")) then return "optimizer: expected kind, names, groups and numbers" end
+end
+
+local function open_state(path)
+  local file = open("resume", path)
   local text = file:metadata().moonspike
   if not text then o.fail("resume: %s: expected a file written by ms.checkpoint, got weights alone (use ms.load)", path) end
   local state, why = core.json.decode(text)
-  if type(state) ~= "table" or type(state.random) ~= "table" then
-    o.fail("resume: %s: its description is damaged: %s", path, why or "not a training state")
+  if type(state) == "table" and state.random and state.version ~= 1 then
+    o.fail("resume: %s: expected version 1, got %s", path, o.show(state.version))
   end
-  if state.version ~= 1 then o.fail("resume: %s: expected version 1, got %s", path, o.show(state.version)) end
-  for _, key in ipairs { "optimizer", "scheduler", "loader" } do
-    if opt[key] and not state[key] then o.fail("resume: %s: expected a state of the %s, got none", path, key) end
+  why = why or flaw(state)
+  if why then o.fail("resume: %s: its description is damaged: %s", path, why) end
+  return file, state
+end
+
+-- A function that puts model, optimizer, schedule, loader and random numbers back to what they are now.
+local function snapshot(opt)
+  local tensors, saved = {}, {}
+  for name, tensor in pairs(opt.model:state_dict()) do tensors[name] = tensor:detach():clone() end
+  for _, key in ipairs { "scheduler", "loader", "optimizer" } do saved[key] = opt[key] and opt[key]:state_dict() end
+  local seed, draws = core.random.state()
+  return function()
+    opt.model:load_state_dict(tensors)
+    for _, key in ipairs { "scheduler", "loader", "optimizer" } do
+      if opt[key] then opt[key]:load_state_dict(saved[key]) end
+    end
+    core.random.set_state(seed, draws)
   end
+end
+
+local function apply(path, opt, file, state)
   local dict, problems
   if opt.optimizer then
     dict, problems = unpack_optimizer(file, opt.model, opt.optimizer, state.optimizer)
     if #problems > 0 then o.fail("%s", "resume: the file does not fit:\n  " .. table.concat(problems, "\n  ")) end
+    opt.optimizer:check_state(dict)
   end
   opt.model:load_state_dict(part(file, "model."))
   if dict then opt.optimizer:load_state_dict(dict) end
@@ -188,6 +227,22 @@ function checkpoint.resume(path, opts)
   local random = state.random
   core.random.set_state(random.seed, random.draws)
   math.randomseed(random.lua[1], random.lua[2])
+end
+
+function checkpoint.resume(path, opts)
+  local opt = o.read("resume", opts, spec)
+  local opened, state = open_state(path)
+  local file <close> = opened
+  for _, key in ipairs { "optimizer", "scheduler", "loader" } do
+    if opt[key] and not state[key] then o.fail("resume: %s: expected a state of the %s, got none", path, key) end
+  end
+  local back = snapshot(opt)
+  local ok, why = pcall(apply, path, opt, file, state)
+  if not ok then
+    back()
+    why = tostring(why):gsub("^[^\n]-:%d+: ", "")
+    o.fail("%s", why:find("resume: ", 1, true) == 1 and why or ("resume: %s: %s"):format(path, why))
+  end
   if state.threads ~= core.device.threads() then
     io.stderr:write(("moonspike: %s was written with %s threads, this run has %d: results may differ in the last bits where a library decides\n")
       :format(path, tostring(state.threads), core.device.threads()))

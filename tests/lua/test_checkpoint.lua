@@ -91,7 +91,7 @@ local script = [[
       if stop_epoch == e and stop_batch == b then
         state.epoch, state.extra = epoch, { noise = noise }
         ms.checkpoint(file, state)
-        if not resume and arg[4] == "stop" then os.exit(9, false) end
+        if not resume and arg[4] == "stop" then os.execute("kill -9 " .. require "moonspike.core".system.pid()) end
       end
     end
     sched:step()
@@ -112,7 +112,7 @@ for _, kind in ipairs { "adam", "sgd", "mine" } do
     local code, text = train(2, 4, "go", kind, path "whole")
     lu.assertEquals(code, 0, text)
     code = train(2, 4, "stop", kind, path "broken")
-    lu.assertEquals(code, 9)
+    lu.assertTrue(code == 137 or code == -9, code)
     code, text = train(2, 4, "resume", kind, path "resumed")
     lu.assertEquals(code, 0, text)
     lu.assertEquals(#s.read(path "whole") > 5000, true)

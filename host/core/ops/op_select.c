@@ -115,7 +115,7 @@ ms_status ms_clamp(ms_tensor **out, ms_tensor *x, double lo, double hi, ms_error
 /* Recorded: the sum of two products. */
 static ms_status axpy_recorded(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_error *err) {
   ms_tensor *a = NULL, *b = NULL, *sum = NULL, *cast = NULL;
-  ms_status st = ms_may_take_over(x, "axpy_", err);
+  ms_status st = ms_may_take_over(x, "add_", err);
   if (!st)
     st = ms_binary_scalar(&a, MS_BINARY_mul, x, beta, 0, err);
   if (!st)
@@ -136,14 +136,14 @@ ms_status ms_axpy_(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_err
   ms_shape s;
   ms_tensor *other = NULL;
   ms_loop l;
-  ms_status st = ms_same_device("axpy_", 2, (ms_tensor *[]){x, y}, err);
+  ms_status st = ms_same_device("add_", 2, (ms_tensor *[]){x, y}, err);
   if (!st)
-    st = ms_broadcast_shape(&s.ndim, s.size, x, y, "axpy_", err);
+    st = ms_broadcast_shape(&s.ndim, s.size, x, y, "add_", err);
   if (!st && (s.ndim != x->ndim || memcmp(s.size, x->size, (size_t)s.ndim * sizeof *s.size)))
-    st = ms_fail(err, MS_ESHAPE, "axpy_: expected a tensor that broadcasts to %s, got %s",
+    st = ms_fail(err, MS_ESHAPE, "add_: expected a tensor that broadcasts to %s, got %s",
                  ms_shape_text(x->ndim, x->size).s, ms_shape_text(y->ndim, y->size).s);
   if (!st && (x->dtype == MS_SPIKE || (!ms_is_float(x->dtype) && ms_is_float(y->dtype))))
-    st = ms_fail(err, MS_ETYPE, "axpy_: the result does not fit in place into %s; use the form without '_'",
+    st = ms_fail(err, MS_ETYPE, "add_: the result does not fit in place into %s; use the form without '_'",
                  ms_tensor_text(x).s);
   if (st)
     return st;
@@ -151,12 +151,12 @@ ms_status ms_axpy_(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_err
     return axpy_recorded(x, beta, alpha, y, err);
   st = ms_unaliased(&other, y, x, err);
   if (!st)
-    st = ms_begin_write(x, "axpy_", err);
+    st = ms_begin_write(x, "add_", err);
   if (!st)
     st = ms_loop_over(&l, x, 2, (ms_tensor *[]){x, other}, MS_ORDER_MEMORY, err);
   if (!st) {
     ms_device *d = ms_tensor_device(x);
-    st = ms_row(d, d->k->axpby(d->stream, &l, beta, alpha), "axpy_", err);
+    st = ms_row(d, d->k->axpby(d->stream, &l, beta, alpha), "add_", err);
   }
   ms_release(other);
   return st;

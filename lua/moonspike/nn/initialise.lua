@@ -9,7 +9,6 @@ local init = {}
 
 -- Inputs and outputs that one weight connects: [out, in, kh, kw] or [out, in].
 local function fans(where, t)
-  if not o.is_tensor(t) then o.fail("%s: tensor: expected a tensor, got %s", where, o.show(t)) end
   local size = t.shape
   if #size < 2 then o.fail("%s: tensor: expected 2 or more dimensions, got %s", where, o.shape(t)) end
   local field = 1
@@ -36,34 +35,36 @@ local function kaiming_std(where, t, opts)
   return gain(opt.nonlinearity, opt.a) / math.sqrt(opt.mode == "fan_in" and fan_in or fan_out)
 end
 
-local function quietly(fn)
-  return function(...)
+-- init[name](tensor, ...), without recording.
+local function define(name, fn)
+  init[name] = function(t, ...)
+    if not o.is_tensor(t) then o.fail("%s: tensor: expected a tensor, got %s", name, o.show(t)) end
     local was <close> = autograd.guard(false)
-    return (fn(...))
+    return (fn(t, ...))
   end
 end
 
-init.normal_ = quietly(function(t, mean, std, key) return t:normal_(mean or 0, std or 1, key) end)
-init.uniform_ = quietly(function(t, a, b, key) return t:uniform_(a or 0, b or 1, key) end)
-init.constant_ = quietly(function(t, value) return t:fill_(value) end)
+define("normal_", function(t, mean, std, key) return t:normal_(mean or 0, std or 1, key) end)
+define("uniform_", function(t, a, b, key) return t:uniform_(a or 0, b or 1, key) end)
+define("constant_", function(t, value) return t:fill_(value) end)
 
-init.kaiming_normal_ = quietly(function(t, opts, key)
+define("kaiming_normal_", function(t, opts, key)
   return t:normal_(0, kaiming_std("kaiming_normal_", t, opts), key)
 end)
 
-init.kaiming_uniform_ = quietly(function(t, opts, key)
+define("kaiming_uniform_", function(t, opts, key)
   local bound = math.sqrt(3) * kaiming_std("kaiming_uniform_", t, opts)
   return t:uniform_(-bound, bound, key)
 end)
 
 local xavier_spec = { gain = o.number(1) }
 
-init.xavier_normal_ = quietly(function(t, opts, key)
+define("xavier_normal_", function(t, opts, key)
   local fan_in, fan_out = fans("xavier_normal_", t)
   return t:normal_(0, o.read("xavier_normal_", opts, xavier_spec).gain * math.sqrt(2 / (fan_in + fan_out)), key)
 end)
 
-init.xavier_uniform_ = quietly(function(t, opts, key)
+define("xavier_uniform_", function(t, opts, key)
   local fan_in, fan_out = fans("xavier_uniform_", t)
   local bound = o.read("xavier_uniform_", opts, xavier_spec).gain * math.sqrt(6 / (fan_in + fan_out))
   return t:uniform_(-bound, bound, key)

@@ -104,6 +104,11 @@ function Base:check_state(dict)
   if #dict.groups ~= #self.param_groups or #dict.state ~= count then
     o.fail("load_state_dict: expected %d groups and %d parameters, got %d and %d", #self.param_groups, count, #dict.groups, #dict.state)
   end
+  for i, group in ipairs(dict.groups) do
+    for _, key in ipairs(o.keys(self.spec)) do
+      if group[key] ~= nil then o.check(("load_state_dict: group %d"):format(i), key, group[key], self.spec[key]) end
+    end
+  end
 end
 
 function Base:load_state(state)
@@ -123,7 +128,7 @@ local function class(name, spec)
       spec[key] = o.where(default, "a " .. type(default), function(v) return type(v) == type(default) end)
     end
   end
-  local new = setmetatable({ name = name }, { __index = Base })
+  local new = setmetatable({ name = name, spec = spec }, { __index = Base })
   local mt = { __name = "optim." .. name, class = new, __index = new }
   function mt.__tostring(self)
     local lines = {}
@@ -176,6 +181,8 @@ local function same(a, b)
   return true
 end
 
+local count = o.integer(nil, { from = 0 })
+
 local function in_core(name, kind, spec, fixed)
   local new = class(name, spec)
 
@@ -214,6 +221,13 @@ local function in_core(name, kind, spec, fixed)
       dict.state[i] = { m = m, v = v, step = step }
     end
     return dict
+  end
+
+  function new:check_state(dict)
+    Base.check_state(self, dict)
+    for i, entry in ipairs(dict.state) do
+      o.check(("load_state_dict: parameter %d"):format(i), "step", entry.step or 0, count)
+    end
   end
 
   function new:load_state(state)
