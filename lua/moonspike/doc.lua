@@ -58,7 +58,7 @@ function doc.help(ms, ...)
   else
     text = doc.get(x)
   end
-  print(text or ("no help for " .. (type(x) == "string" and ("'%s'"):format(x) or tostring(x)) .. "; help() lists what there is"))
+  print(text or ("no help for " .. (type(x) == "string" and ("'%s'"):format(x) or type(x) == "function" and "this function" or tostring(x)) .. "; help() lists what there is"))
 end
 
 return doc

@@ -86,5 +86,15 @@ doc.set(ms, [[
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])
+doc.set(debug.getmetatable(core.tensor.empty(0)), [==[
+    A tensor: elements of one dtype ("float32", "bfloat16", "spike", "uint8", "int64") on one device.
+
+    t[i] selects (from 1, or -1 from the end), t[{ {1, 2}, {}, 3 }] keeps ranges and selects; t[...] = number, table or tensor writes.
+    + - * / ^ work by element and broadcast; compare with t:lt(u), t:eq(u) ...; t == u says whether they are the same tensor.
+    Fields: shape, dtype, device, grad, requires_grad, is_leaf, name. #t is the first size, t:item() the number in a tensor of one
+    element, t:totable() all of them. Every function of ms that takes a tensor first is a method: t:sum(2), t:matmul(u); those that
+    end in _ change t. help(t.sum) explains one, Tab after t: lists them.]==])
+doc.set(ms.json, "ms.json: encode(value[, options]) -> text, decode(text) -> value, array(list), null")
+doc.set(ms.system, "ms.system: " .. table.concat(o.keys(ms.system), " "))
 
 return ms

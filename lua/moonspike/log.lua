@@ -12,8 +12,9 @@ function Log:write(row)
   if not self.file then o.fail("log: %s is closed", self.path) end
   local plain = {}
   for _, key in ipairs(o.keys(row)) do plain[key] = o.is_tensor(row[key]) and row[key]:item() or row[key] end
-  assert(self.file:write(core.json.encode(plain, { nonfinite = "null" }), "\n"))
-  assert(self.file:flush())
+  local _, why = self.file:write(core.json.encode(plain, { nonfinite = "null" }), "\n")
+  local ok, later = self.file:flush()
+  if why or not ok then o.fail("log: %s: %s", self.path, why or later) end
   return self
 end
 
@@ -37,8 +38,10 @@ end
 -- The rows of a log, in order; a last line that was cut short is left out. What was not finite is absent.
 local function read(path)
   local rows = {}
+  o.check("log.read", "path", path, o.string())
   local file, why = io.open(path)
   if not file then return nil, why end
+  if not file:read(0) and file:seek "end" ~= 0 then return nil, path .. ": not a file of lines" end
   for line in file:lines "L" do
     local row = line:sub(-1) == "\n" and core.json.decode(line)
     if row then

@@ -182,6 +182,7 @@ function TestLog:test_json_lines()
   lu.assertEquals(#ms.log.read(path "log.jsonl"), 2)
   s.raises("log: row: expected a table, got 1", ms.log(path "log.jsonl"), 1)
   s.raises("is closed", log, { a = 1 })
+  s.raises("log: /dev/full: No space left on device", ms.log "/dev/full", { a = 1 })
   lu.assertNil((ms.log(path "none/log.jsonl")))
 end
 

@@ -297,6 +297,7 @@ function TestNorm:test_options()
   s.raises("BatchNorm2d: x: expected [T, N, C, H, W] or [N, C, H, W], got tensor [4, 2]", bn, ms.zeros(4, 2))
   s.raises("BatchNorm1d: x: expected [T, N, C] or [N, C], got tensor [4, 2, 1, 1]", nn.BatchNorm1d(2), ms.zeros(4, 2, 1, 1))
   s.raises("tdBN: alpha: expected a number > 0, got 0", nn.tdBN, 2, { alpha = 0 })
+  s.raises("unknown device 'bfloat16' (known: cpu", nn.Linear(2, 2).to, nn.Linear(2, 2), "bfloat16")
   s.raises("BatchNorm2d: unknown option 'alpha' (known: affine, eps, momentum, track_running_stats)", nn.BatchNorm2d, 2, { alpha = 1 })
 end
 

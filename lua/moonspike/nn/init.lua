@@ -1,6 +1,7 @@
 -- moonspike.nn: modules, layers, neurons, initialisers.
 
 local core = require "moonspike.core"
+local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local parameter = require "moonspike.nn.parameter"
 
@@ -35,6 +36,9 @@ doc.set(nn, [[
       containers   Sequential Residual
       initialisers init.kaiming_normal_ ... init.trt
       functions    functional.conv2d ... (what the layers call), utils.clip_grad_norm, utils.clip_grad_value]])
+doc.set(nn.functional, "ms.nn.functional: " .. table.concat(o.keys(nn.functional), " ") .. ". What the layers call; help(ms.nn.functional.conv2d)")
+doc.set(nn.utils, "ms.nn.utils: clip_grad_norm clip_grad_value")
+doc.set(nn.init, "ms.nn.init: " .. table.concat(o.keys(nn.init), " ") .. ". Initialisers, which fill a tensor in place.")
 doc.set(nn.is_module, "nn.is_module(v) -> boolean")
 
 return nn

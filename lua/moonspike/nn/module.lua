@@ -219,6 +219,7 @@ end
 
 function Module:to(device)
   if type(device) ~= "string" then o.fail("to: device: expected a name like 'cpu', got %s", o.show(device)) end
+  device = core.tensor.empty(0, { device = device }).device -- an unknown one, or a dtype, is refused here
   local moved = {} -- shared tensors stay shared
   tensors(self, nil, function(_, value, module, key)
     if value.device == device then return end
@@ -261,7 +262,7 @@ local function complain(problems)
   if #problems == 0 then return end
   local shown = table.concat(problems, "\n  ", 1, math.min(#problems, 20))
   if #problems > 20 then shown = shown .. ("\n  and %d more"):format(#problems - 20) end
-  o.fail("%s", "load_state_dict: the file does not fit the model:\n  " .. shown)
+  o.fail("%s", "load_state_dict: the tensors do not fit the model:\n  " .. shown)
 end
 
 -- Copies values by name. Nothing is written unless all fits; strict = false lets missing and unexpected names pass.
@@ -364,5 +365,31 @@ doc.set(Module, [[
     net:step(x_t [N, ...]) runs one time step and keeps the membranes; net:reset_state() forgets them.
     Initial values are drawn when somebody first looks at them, keyed by (seed, name in the outermost net at that
     moment): the same script gives the same weights, and no two layers share a draw.]])
+
+for name, text in pairs {
+  forward = "net:forward(x, ...) -> y, ...\n\nWhat net(x, ...) runs; a module of your own defines it.",
+  class = "net:class() -> string\n\nThe name of its class.",
+  parameters = "net:parameters() -> list\n\nIts parameters and those of its modules, shared ones once, in order of assignment.",
+  named_parameters = "for name, p in net:named_parameters() do ... end\n\nParameters with their names in files, like \"0.weight\".",
+  buffers = "net:buffers() -> list\n\nTensors that are stored but not trained, like running means.",
+  named_buffers = "for name, b in net:named_buffers() do ... end\n\nBuffers with their names in files.",
+  modules = "net:modules() -> list\n\nThe module itself and all modules below it.",
+  named_modules = "for name, module in net:named_modules() do ... end\n\nThe module itself (\"\") and all modules below it.",
+  children = "net:children() -> list\n\nThe modules directly below.",
+  named_children = "for name, module in net:named_children() do ... end\n\nThe modules directly below.",
+  train = "net:train([on]) -> net\n\nTraining mode, or with on = false evaluation: what dropout and normalisation go by.",
+  eval = "net:eval() -> net\n\nEvaluation mode: no dropout, running statistics.",
+  apply = "net:apply(fn) -> net\n\nCalls fn(module) for the module itself and all below it.",
+  zero_grad = "net:zero_grad() -> net\n\nDrops the gradients of all parameters.",
+  requires_grad_ = "net:requires_grad_([on]) -> net\n\nLets all parameters collect gradients, or with on = false none.",
+  to = "net:to(device) -> net\n\nMoves parameters and buffers; make the optimizer afterwards.",
+  state_dict = "net:state_dict() -> table\n\nParameters and buffers by name; pairs() goes in order of assignment.",
+  load_state_dict = "net:load_state_dict(dict[, strict]) -> net\n\nCopies tensors by name; names and shapes must fit, with strict = false only " ..
+    "the shapes of those there are.",
+  step = "net:step(x [N, ...]) -> y [N, ...]\n\nOne time step; neurons keep their membranes until net:reset_state().",
+  reset_state = "net:reset_state() -> net\n\nForgets the membranes that net:step keeps; net(x) starts from zero anyway.",
+} do
+  doc.set(Module[name], text)
+end
 
 return setmetatable(Module, { __call = new_class, __name = "class Module" })
