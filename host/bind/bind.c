@@ -1,6 +1,7 @@
 #include "bind.h"
 #include "bind_private.h"
 
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,16 @@ int ms_arg_error(lua_State *L, int index, const char *message) {
     index--;
   push_where(L);
   lua_pushfstring(L, "bad argument #%d to '%s' (%s)", index, ar.name ? ar.name : "?", message);
+  lua_concat(L, 2);
+  return lua_error(L);
+}
+
+int ms_raise(lua_State *L, const char *format, ...) {
+  va_list arguments;
+  push_where(L);
+  va_start(arguments, format);
+  lua_pushvfstring(L, format, arguments);
+  va_end(arguments);
   lua_concat(L, 2);
   return lua_error(L);
 }
@@ -151,7 +162,7 @@ static int sizes_of_table(lua_State *L, int index, const char *arg, int64_t size
     size[i] = lua_tointegerx(L, -1, &ok);
     if (!ok || lua_type(L, -1) != LUA_TNUMBER)
       ms_arg_error(L, index,
-                    lua_pushfstring(L, "%s: [%d]: integer expected, got %s", arg, i + 1, luaL_typename(L, -1)));
+                   lua_pushfstring(L, "%s: [%d]: integer expected, got %s", arg, i + 1, luaL_typename(L, -1)));
     lua_pop(L, 1);
   }
   return (int)n;

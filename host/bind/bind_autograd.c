@@ -59,8 +59,8 @@ static int autograd_record(lua_State *L) {
   lua_settop(L, 4);
   ms_tensor **in = ms_check_tensors(L, 3, "inputs", &nin), **out = ms_check_tensors(L, 4, "outputs", &nout);
   if (nin > MS_NODE_INPUTS || nout > MS_NODE_OUTPUTS)
-    return luaL_error(L, "record: at most %d inputs and %d outputs, got %d and %d", MS_NODE_INPUTS, MS_NODE_OUTPUTS,
-                      nin, nout);
+    return ms_raise(L, "record: at most %d inputs and %d outputs, got %d and %d", MS_NODE_INPUTS, MS_NODE_OUTPUTS, nin,
+                    nout);
   ms_callback cb;
   ms_error err;
   ms_status status = ms_make_callback(L, 2, &cb, &err);

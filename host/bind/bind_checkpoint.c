@@ -118,10 +118,10 @@ static int writer_gc(lua_State *L) {
 static const char *check_text(lua_State *L, const char *what, const char *name) {
   size_t n;
   if (lua_type(L, -1) != LUA_TSTRING)
-    luaL_error(L, "write: %s%s: expected a string, got %s", what, name, ms_type_name(L, -1));
+    ms_raise(L, "write: %s%s: expected a string, got %s", what, name, ms_type_name(L, -1));
   const char *s = lua_tolstring(L, -1, &n);
   if (memchr(s, 0, n))
-    luaL_error(L, "write: %s%s: a string with a NUL byte", what, name);
+    ms_raise(L, "write: %s%s: a string with a NUL byte", what, name);
   return s;
 }
 
@@ -130,11 +130,11 @@ static void add_tensors(lua_State *L, ms_st_writer *w) {
   lua_Integer n = luaL_len(L, 2);
   for (lua_Integer i = 1; i <= n; i++) {
     if (lua_geti(L, 2, i) != LUA_TTABLE)
-      luaL_error(L, "write: tensors[%I]: expected {name, tensor}, got %s", i, ms_type_name(L, -1));
+      ms_raise(L, "write: tensors[%I]: expected {name, tensor}, got %s", i, ms_type_name(L, -1));
     lua_geti(L, -1, 2);
     ms_tensor *t = ms_test_tensor(L, -1);
     if (!t)
-      luaL_error(L, "write: tensors[%I]: expected a tensor at 2, got %s", i, ms_type_name(L, -1));
+      ms_raise(L, "write: tensors[%I]: expected a tensor at 2, got %s", i, ms_type_name(L, -1));
     lua_geti(L, -2, 1);
     const char *name = check_text(L, "name in tensors", "");
     ms_finish(L, ms_st_writer_add(w, name, t, &err), &err, 0);

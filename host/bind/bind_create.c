@@ -7,7 +7,7 @@
 ms_dtype ms_dtype_of(lua_State *L, const char *op, const char *arg, const char *name) {
   int dtype = ms_dtype_find(name);
   if (dtype < 0)
-    luaL_error(L, "%s: %s: expected one of float32, bfloat16, spike, uint8, int64, got %s", op, arg, name);
+    ms_raise(L, "%s: %s: expected one of float32, bfloat16, spike, uint8, int64, got %s", op, arg, name);
   return (ms_dtype)dtype;
 }
 
@@ -50,7 +50,7 @@ static creation check_creation(lua_State *L, const char *op, int first, int betw
   c.ndim = ms_check_sizes(L, first, "size", c.size);
   for (int d = 0; d < c.ndim; d++)
     if (c.size[d] < 0)
-      luaL_error(L, "%s: size: expected 0 or more, got %I", op, c.size[d]);
+      ms_raise(L, "%s: size: expected 0 or more, got %I", op, c.size[d]);
   c.opts = (lua_istable(L, first) ? first + 1 : first + c.ndim) + between;
   check_creation_options(L, &c, random);
   return c;
@@ -127,7 +127,7 @@ static int create_randn(lua_State *L) {
 static int create_randint(lua_State *L) {
   int64_t lo = ms_check_integer(L, 1, "lo"), hi = ms_check_integer(L, 2, "hi");
   if (lo >= hi)
-    return luaL_error(L, "randint: hi: expected more than lo = %I, got %I", lo, hi);
+    return ms_raise(L, "randint: hi: expected more than lo = %I, got %I", lo, hi);
   check_size_table(L, 3);
   return push_random(L, check_creation(L, "randint", 3, 0, MS_I64, 1), MS_RANDOM_BITS, (double)lo, (double)hi);
 }
@@ -136,7 +136,7 @@ static int create_bernoulli(lua_State *L) {
   check_size_table(L, 1);
   double p = ms_check_number(L, 2, "p");
   if (!(p >= 0 && p <= 1))
-    return luaL_error(L, "bernoulli: p: expected 0 <= p <= 1, got %f", p);
+    return ms_raise(L, "bernoulli: p: expected 0 <= p <= 1, got %f", p);
   return push_random(L, check_creation(L, "bernoulli", 1, 1, MS_F32, 1), MS_RANDOM_BERNOULLI, p, 1);
 }
 
@@ -178,7 +178,7 @@ static int create_arange(lua_State *L) {
   check_creation_options(L, &c, 0);
   double n = ceil((last - first) / step);
   if (!(fabs(n) < 1e15))
-    return luaL_error(L, "arange: step: expected a finite number of steps, got %f from %f to %f", step, first, last);
+    return ms_raise(L, "arange: step: expected a finite number of steps, got %f from %f to %f", step, first, last);
   ms_handle *out = ms_push_handle(L);
   ms_status status = ms_arange(&out->tensor, c.device, c.dtype, first, step, n > 0 ? (int64_t)n : 0, &err);
   return finish_creation(L, &c, status, out, &err);
@@ -213,10 +213,10 @@ static int create_from_string(lua_State *L) {
   size_t wanted = ms_host_width(dtype);
   for (int d = 0; d < c.ndim; d++)
     if (__builtin_mul_overflow(wanted, (size_t)c.size[d], &wanted))
-      return luaL_error(L, "from_string: size: too many elements");
+      return ms_raise(L, "from_string: size: too many elements");
   if (length != wanted)
-    return luaL_error(L, "from_string: bytes: expected %I for %s %s, got %I", (lua_Integer)wanted, ms_dtype_name(dtype),
-                      ms_shape_text(c.ndim, c.size).s, (lua_Integer)length);
+    return ms_raise(L, "from_string: bytes: expected %I for %s %s, got %I", (lua_Integer)wanted, ms_dtype_name(dtype),
+                    ms_shape_text(c.ndim, c.size).s, (lua_Integer)length);
   return push_written(L, c, bytes);
 }
 
@@ -254,7 +254,8 @@ static const ms_reg functions[] = {
      "bernoulli({n1, n2, ...}, p[, opts]) -> tensor\n\n1 with probability p, else 0; raises unless 0 <= p <= "
      "1." RANDOM},
     {"arange", create_arange,
-     "arange([first, ]last[, step][, opts]) -> tensor [n]\n\nfirst, first + step, ... without last; first is 0 and step "
+     "arange([first, ]last[, step][, opts]) -> tensor [n]\n\nfirst, first + step, ... without last; first is 0 and "
+     "step "
      "1 by default. Empty when last lies behind first." OPTIONS},
     {"zeros_like", like_zeros,
      "zeros_like(x[, opts]) -> tensor\n\nZeros of x's shape, type (spike: float32) and device." OPTIONS},

@@ -42,9 +42,9 @@ static ms_tensor *option_tensor(lua_State *L, const char *key) {
   lua_getfield(L, 1, key);
   ms_tensor *t = ms_test_tensor(L, -1);
   if (!t)
-    luaL_error(L, "loader: %s: expected a tensor, got %s", key, ms_type_name(L, -1));
+    ms_raise(L, "loader: %s: expected a tensor, got %s", key, ms_type_name(L, -1));
   if (ms_tensor_device(t) != ms_device_cpu())
-    luaL_error(L, "loader: %s: expected a tensor on cpu, got one on %s", key, ms_tensor_device(t)->name);
+    ms_raise(L, "loader: %s: expected a tensor on cpu, got one on %s", key, ms_tensor_device(t)->name);
   lua_pop(L, 1);
   return t;
 }
@@ -55,11 +55,11 @@ static ms_real *option_channels(lua_State *L, const char *key, int64_t channels)
   if (type == LUA_TNIL)
     return NULL;
   if (type != LUA_TTABLE || luaL_len(L, -1) != channels)
-    luaL_error(L, "loader: %s: expected a table of %I numbers, one for each channel", key, channels);
+    ms_raise(L, "loader: %s: expected a table of %I numbers, one for each channel", key, channels);
   ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
   for (int64_t i = 0; i < channels; i++) {
     if (lua_geti(L, -2, i + 1) != LUA_TNUMBER)
-      luaL_error(L, "loader: %s[%I]: expected a number, got %s", key, i + 1, ms_type_name(L, -1));
+      ms_raise(L, "loader: %s[%I]: expected a number, got %s", key, i + 1, ms_type_name(L, -1));
     values[i] = (ms_real)lua_tonumber(L, -1);
     lua_pop(L, 1);
   }
@@ -69,18 +69,18 @@ static ms_real *option_channels(lua_State *L, const char *key, int64_t channels)
 static int option_int(lua_State *L, const char *key, int fallback) {
   int64_t value = ms_option_integer(L, 1, "loader", key, fallback);
   if (value < 0 || value > INT32_MAX)
-    luaL_error(L, "loader: %s: expected 0 to %d, got %I", key, INT32_MAX, value);
+    ms_raise(L, "loader: %s: expected 0 to %d, got %I", key, INT32_MAX, value);
   return (int)value;
 }
 
 static void check_shapes(lua_State *L, const ms_tensor *images, const ms_tensor *labels, ms_loader_config *c) {
   if (images->ndim != 3 && images->ndim != 4)
-    luaL_error(L, "loader: images: expected [n, h, w] or [n, c, h, w], got %s", ms_tensor_text(images).s);
+    ms_raise(L, "loader: images: expected [n, h, w] or [n, c, h, w], got %s", ms_tensor_text(images).s);
   if (labels->dtype != MS_I64 && labels->dtype != MS_U8)
-    luaL_error(L, "loader: labels: expected int64 or uint8, got %s", ms_dtype_name(labels->dtype));
+    ms_raise(L, "loader: labels: expected int64 or uint8, got %s", ms_dtype_name(labels->dtype));
   if (labels->ndim != 1 || labels->size[0] != images->size[0])
-    luaL_error(L, "loader: labels: expected [%I], one for each image, got %s", images->size[0],
-               ms_shape_text(labels->ndim, labels->size).s);
+    ms_raise(L, "loader: labels: expected [%I], one for each image, got %s", images->size[0],
+             ms_shape_text(labels->ndim, labels->size).s);
   c->n = images->size[0];
   c->c = images->ndim == 4 ? images->size[1] : 1;
   c->h = images->size[images->ndim - 2];

@@ -41,16 +41,16 @@ static int64_t integer_in(lua_State *L, int index, int64_t lo, int64_t hi, const
   int ok;
   int64_t value = lua_tointegerx(L, index, &ok);
   if (!ok)
-    luaL_error(L, "%s: %s: expected an integer, got %f", op, what, lua_tonumber(L, index));
+    ms_raise(L, "%s: %s: expected an integer, got %f", op, what, lua_tonumber(L, index));
   if (value < lo || value > hi)
-    luaL_error(L, "%s: %s: expected %I to %I, got %I", op, what, lo, hi, value);
+    ms_raise(L, "%s: %s: expected %I to %I, got %I", op, what, lo, hi, value);
   return value;
 }
 
 void ms_store_element(lua_State *L, int index, void *host, ms_dtype dtype, int64_t i, const char *op,
                       const char *what) {
   if (lua_type(L, index) != LUA_TNUMBER)
-    luaL_error(L, "%s: %s: expected a number, got %s", op, what, ms_type_name(L, index));
+    ms_raise(L, "%s: %s: expected a number, got %s", op, what, ms_type_name(L, index));
   switch (dtype) {
   case MS_U8:
     ((uint8_t *)host)[i] = (uint8_t)integer_in(L, index, 0, 255, op, what);
@@ -96,7 +96,7 @@ static void measure(lua_State *L, int index, nested *n) {
   lua_pushvalue(L, index);
   while (lua_istable(L, -1)) {
     if (n->ndim == MS_MAX_DIMS)
-      luaL_error(L, "%s: value: at most %d dimensions", n->op, MS_MAX_DIMS);
+      ms_raise(L, "%s: value: at most %d dimensions", n->op, MS_MAX_DIMS);
     n->size[n->ndim++] = luaL_len(L, -1);
     lua_geti(L, -1, 1);
     if (n->size[n->ndim - 1] == 0)
@@ -111,10 +111,10 @@ static void fill(lua_State *L, nested *n, int depth) {
     return;
   }
   if (!lua_istable(L, -1))
-    luaL_error(L, "%s: %s: expected a table of %I elements, got %s", n->op, position(n, depth).s, n->size[depth],
-               ms_type_name(L, -1));
+    ms_raise(L, "%s: %s: expected a table of %I elements, got %s", n->op, position(n, depth).s, n->size[depth],
+             ms_type_name(L, -1));
   if (luaL_len(L, -1) != n->size[depth])
-    luaL_error(L, "%s: %s: expected %I elements, got %I", n->op, position(n, depth).s, n->size[depth], luaL_len(L, -1));
+    ms_raise(L, "%s: %s: expected %I elements, got %I", n->op, position(n, depth).s, n->size[depth], luaL_len(L, -1));
   for (int64_t i = 1; i <= n->size[depth]; i++) {
     n->at[depth] = i;
     lua_geti(L, -1, i);
@@ -131,7 +131,7 @@ void *ms_push_nested(lua_State *L, int index, const char *op, ms_dtype dtype, in
   size_t bytes = ms_host_width(dtype);
   for (int d = 0; d < n.ndim; d++)
     if (__builtin_mul_overflow(bytes, (size_t)n.size[d], &bytes) || bytes > (size_t)1 << 46)
-      luaL_error(L, "%s: value: too many elements", op);
+      ms_raise(L, "%s: value: too many elements", op);
   n.host = ms_push_scratch(L, bytes);
   lua_pushvalue(L, index);
   fill(L, &n, 0);

@@ -12,8 +12,7 @@ typedef struct part {
 static int64_t position(lua_State *L, const ms_tensor *t, int d) {
   int64_t n = t->size[d], i = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
   if (i == 0 || i > n || i < -n)
-    luaL_error(L, "index: dimension %d: expected 1 to %I or -%I to -1, got %s", d + 1, n, n,
-               luaL_tolstring(L, -1, NULL));
+    ms_raise(L, "index: dimension %d: expected 1 to %I or -%I to -1, got %s", d + 1, n, n, luaL_tolstring(L, -1, NULL));
   return i > 0 ? i - 1 : n + i;
 }
 
@@ -25,14 +24,14 @@ static part check_part(lua_State *L, const ms_tensor *t, int d) {
   if (n == 0)
     return (part){0, 0, t->size[d]};
   if (n > 2)
-    luaL_error(L, "index: dimension %d: expected {first, last}, {position} or {}, got %I elements", d + 1, n);
+    ms_raise(L, "index: dimension %d: expected {first, last}, {position} or {}, got %I elements", d + 1, n);
   lua_geti(L, -1, 1);
   int64_t first = position(L, t, d);
   lua_geti(L, -2, n);
   int64_t last = position(L, t, d);
   lua_pop(L, 2);
   if (last < first)
-    luaL_error(L, "index: dimension %d: expected first <= last, got %I and %I", d + 1, first + 1, last + 1);
+    ms_raise(L, "index: dimension %d: expected first <= last, got %I and %I", d + 1, first + 1, last + 1);
   return (part){0, first, last - first + 1};
 }
 
@@ -40,10 +39,10 @@ static part check_part(lua_State *L, const ms_tensor *t, int d) {
 static int check_key(lua_State *L, const ms_tensor *t, part parts[MS_MAX_DIMS]) {
   int many = lua_istable(L, 2);
   if (!many && lua_type(L, 2) != LUA_TNUMBER)
-    luaL_error(L, "index: expected a position or a table of them, got %s", ms_type_name(L, 2));
+    ms_raise(L, "index: expected a position or a table of them, got %s", ms_type_name(L, 2));
   lua_Integer n = many ? luaL_len(L, 2) : 1;
   if (n > t->ndim)
-    luaL_error(L, "index: %I positions for %s", n, ms_tensor_text(t).s);
+    ms_raise(L, "index: %I positions for %s", n, ms_tensor_text(t).s);
   for (int d = 0; d < (int)n; d++) {
     if (many)
       lua_geti(L, 2, d + 1);
@@ -102,7 +101,7 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t) {
   int n = check_key(L, t, parts), number = lua_type(L, 3) == LUA_TNUMBER;
   for (int d = 0; d < t->ndim; d++) /* a selected part would not show it: every repetition would change */
     if (t->stride[d] == 0 && t->size[d] > 1)
-      return luaL_error(L, "index: the tensor repeats its memory (an expanded view); clone it first");
+      return ms_raise(L, "index: the tensor repeats its memory (an expanded view); clone it first");
   double value = lua_tonumber(L, 3);
   ms_tensor *source = number ? NULL : lua_istable(L, 3) ? push_values(L, 3, t) : ms_check_tensor(L, 3, "value");
   ms_error err;

@@ -86,7 +86,7 @@ static int inplace_bernoulli(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   double p = ms_check_number(L, 2, "p");
   if (!(p >= 0 && p <= 1))
-    return luaL_error(L, "bernoulli_: p: expected 0 <= p <= 1, got %f", p);
+    return ms_raise(L, "bernoulli_: p: expected 0 <= p <= 1, got %f", p);
   ms_philox_key key = ms_check_key(L, 3, "key");
   return finish_self(L, ms_random_(x, MS_RANDOM_BERNOULLI, p, 1, key, &err), &err);
 }

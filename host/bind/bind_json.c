@@ -45,7 +45,7 @@ static void put_string(lua_State *L, encoder *e, const char *s, size_t n) {
   size_t length = string ? json_dumpb(string, out, 6 * n + 2, JSON_ENCODE_ANY) : 0;
   json_decref(string);
   if (length == 0)
-    luaL_error(L, "encode: value: a string that is not valid UTF-8");
+    ms_raise(L, "encode: value: a string that is not valid UTF-8");
   luaL_pushresultsize(&b, length);
   put(L, e);
 }
@@ -57,7 +57,7 @@ static void put_number(lua_State *L, encoder *e) {
   } else {
     double x = lua_tonumber(L, -1);
     if (!isfinite(x) && !e->null_nonfinite)
-      luaL_error(L, "encode: value: %f is no JSON number (nonfinite = \"null\" writes null)", x);
+      ms_raise(L, "encode: value: %f is no JSON number (nonfinite = \"null\" writes null)", x);
     snprintf(text, sizeof text, isfinite(x) ? "%.15g" : "null", x);
     if (isfinite(x) && strtod(text, NULL) != x) /* 0.1 rather than 0.10000000000000001 */
       snprintf(text, sizeof text, "%.17g", x);
@@ -83,11 +83,11 @@ static void put_object(lua_State *L, encoder *e, size_t n) {
   size_t i = 0;
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
-      luaL_error(L, "encode: value: a table with both kinds of keys, or a list with holes (a key is a %s)",
-                 luaL_typename(L, -2));
+      ms_raise(L, "encode: value: a table with both kinds of keys, or a list with holes (a key is a %s)",
+               luaL_typename(L, -2));
     keys[i].text = lua_tolstring(L, -2, &keys[i].length); /* stays alive as a key of the table */
     if (strlen(keys[i].text) != keys[i].length)
-      luaL_error(L, "encode: value: a key with a NUL byte");
+      ms_raise(L, "encode: value: a key with a NUL byte");
     i++;
   }
   qsort(keys, n, sizeof *keys, compare_key);
@@ -121,7 +121,7 @@ static void put_array(lua_State *L, encoder *e, lua_Integer n) {
 static void put_table(lua_State *L, encoder *e) {
   lua_Integer length = (lua_Integer)lua_rawlen(L, -1), n = 0;
   if (++e->depth > MAX_DEPTH)
-    luaL_error(L, "encode: value: nested deeper than %d (a cycle?)", MAX_DEPTH);
+    ms_raise(L, "encode: value: nested deeper than %d (a cycle?)", MAX_DEPTH);
   luaL_checkstack(L, 8, "encode");
   for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
     n++;
@@ -166,7 +166,7 @@ static void encode_value(lua_State *L, encoder *e) {
     }
     /* fall through */
   default:
-    luaL_error(L, "encode: value: expected nil, booleans, numbers, strings and tables, got a %s", ms_type_name(L, -1));
+    ms_raise(L, "encode: value: expected nil, booleans, numbers, strings and tables, got a %s", ms_type_name(L, -1));
   }
 }
 

@@ -15,7 +15,7 @@ static ms_conv_opts check_conv(lua_State *L, int index, const char *op) {
   ms_option_pair(L, index, op, "dilation", 1, dilation);
   int64_t groups = ms_option_integer(L, index, op, "groups", 1);
   if (groups < 1 || groups > INT32_MAX)
-    luaL_error(L, "%s: groups: expected 1 or more, got %I", op, groups);
+    ms_raise(L, "%s: groups: expected 1 or more, got %I", op, groups);
   return (ms_conv_opts){stride[0], stride[1], padding[0], padding[1], dilation[0], dilation[1], (int)groups};
 }
 
@@ -64,7 +64,7 @@ static ms_pool_opts check_pool(lua_State *L, int index, const char *op) {
   ms_option_pair(L, index, op, "stride", 0, stride);
   ms_option_pair(L, index, op, "padding", 0, padding);
   if (!lua_istable(L, index) || (kernel[0] == 0 && kernel[1] == 0))
-    luaL_error(L, "%s: kernel_size: expected an integer or a table of two, got nothing", op);
+    ms_raise(L, "%s: kernel_size: expected an integer or a table of two, got nothing", op);
   lua_getfield(L, index, "stride");
   if (lua_isnil(L, -1))
     memcpy(stride, kernel, sizeof stride);
@@ -165,9 +165,9 @@ static int nn_trt(lua_State *L) {
   o.eps = ms_option_number(L, 2, "trt", "epsilon", 1e-5);
   int64_t t0 = ms_option_integer(L, 2, "trt", "t0", 0), steps = ms_option_integer(L, 2, "trt", "T", 4);
   if (steps < 1 || steps > MS_TRT_STEPS)
-    return luaL_error(L, "trt: T: expected 1 to %d, got %I", MS_TRT_STEPS, steps);
+    return ms_raise(L, "trt: T: expected 1 to %d, got %I", MS_TRT_STEPS, steps);
   if (t0 != 0 && t0 != 1)
-    return luaL_error(L, "trt: t0: expected 0 or 1, got %I", t0);
+    return ms_raise(L, "trt: t0: expected 0 or 1, got %I", t0);
   o.t0 = (int)t0, o.steps = (int)steps;
   ms_error err;
   ms_handle *value = ms_push_handle(L), *each = ms_push_handle(L);

@@ -11,6 +11,9 @@ int ms_expected(lua_State *L, int index, const char *arg, const char *what);
 
 /* luaL_argerror, at the user's line also where one of the library's Lua modules made the call. */
 int ms_arg_error(lua_State *L, int index, const char *message);
+
+/* luaL_error, likewise. */
+int ms_raise(lua_State *L, const char *format, ...);
 int64_t ms_check_integer(lua_State *L, int index, const char *arg);
 double ms_check_number(lua_State *L, int index, const char *arg);
 void *ms_push_scratch(lua_State *L, size_t bytes); /* a userdata, so nothing is lost when something raises */

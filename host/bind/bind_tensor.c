@@ -44,7 +44,7 @@ static int get_requires_grad(lua_State *L, ms_tensor *t) {
 static int set_requires_grad(lua_State *L, ms_tensor *t) {
   ms_error err;
   if (!lua_isboolean(L, 3))
-    return luaL_error(L, "Tensor: requires_grad: expected true or false, got %s", ms_type_name(L, 3));
+    return ms_raise(L, "Tensor: requires_grad: expected true or false, got %s", ms_type_name(L, 3));
   return ms_finish(L, ms_set_requires_grad(t, lua_toboolean(L, 3), &err), &err, 0);
 }
 
@@ -76,10 +76,10 @@ static int get_name(lua_State *L, ms_tensor *t) {
 static int set_name(lua_State *L, ms_tensor *t) {
   size_t length;
   if (lua_type(L, 3) != LUA_TSTRING)
-    return luaL_error(L, "Tensor: name: expected a string, got %s", ms_type_name(L, 3));
+    return ms_raise(L, "Tensor: name: expected a string, got %s", ms_type_name(L, 3));
   const char *name = lua_tolstring(L, 3, &length);
   if (length >= sizeof t->name)
-    return luaL_error(L, "Tensor: name: expected less than %d bytes, got %d", (int)sizeof t->name, (int)length);
+    return ms_raise(L, "Tensor: name: expected less than %d bytes, got %d", (int)sizeof t->name, (int)length);
   snprintf(t->name, sizeof t->name, "%s", name);
   return 0;
 }
@@ -123,15 +123,15 @@ static int tensor_newindex(lua_State *L) {
     return ms_tensor_assign(L, t);
   const field *f = find_field(lua_tostring(L, 2));
   if (f == NULL || f->set == NULL)
-    return luaL_error(L, "Tensor: '%s' cannot be assigned (only grad, requires_grad, name, and elements by position)",
-                      lua_tostring(L, 2));
+    return ms_raise(L, "Tensor: '%s' cannot be assigned (only grad, requires_grad, name, and elements by position)",
+                    lua_tostring(L, 2));
   return f->set(L, t);
 }
 
 static int tensor_len(lua_State *L) {
   ms_tensor *t = ms_check_tensor(L, 1, "t");
   if (t->ndim == 0)
-    return luaL_error(L, "Tensor: a tensor without dimensions has no length");
+    return ms_raise(L, "Tensor: a tensor without dimensions has no length");
   lua_pushinteger(L, t->size[0]);
   return 1;
 }
@@ -143,8 +143,8 @@ static int tensor_eq(lua_State *L) {
 }
 
 static int tensor_order(lua_State *L) {
-  return luaL_error(
-      L, "Tensor: < and <= give one truth value; compare by element with a:lt(b), a:le(b), a:gt(b), a:ge(b)");
+  return ms_raise(L,
+                  "Tensor: < and <= give one truth value; compare by element with a:lt(b), a:le(b), a:gt(b), a:ge(b)");
 }
 
 /* __gc, __close and close(): never raises on a tensor, twice is fine. */
@@ -204,7 +204,7 @@ static int tensor_item(lua_State *L) {
   } host;
   ms_error err;
   if (ms_numel(x) != 1)
-    return luaL_error(L, "item: x: expected one element, got %s", ms_tensor_text(x).s);
+    return ms_raise(L, "item: x: expected one element, got %s", ms_tensor_text(x).s);
   ms_finish(L, ms_read(x, &host, &err), &err, 0);
   ms_push_element(L, &host, x->dtype, 0);
   return 1;

@@ -70,7 +70,7 @@ static int view_transpose(lua_State *L) {
 static int view_t(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   if (x->ndim != 2)
-    return luaL_error(L, "t: x: expected 2 dimensions, got %s", ms_tensor_text(x).s);
+    return ms_raise(L, "t: x: expected 2 dimensions, got %s", ms_tensor_text(x).s);
   ms_error err;
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, ms_transpose(&out->tensor, x, 0, 1, &err), &err, 1);
@@ -82,10 +82,10 @@ static int view_permute(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   int n = ms_check_sizes(L, 2, "order", given);
   if (n != x->ndim)
-    return luaL_error(L, "permute: order: expected %d dimensions, got %d", x->ndim, n);
+    return ms_raise(L, "permute: order: expected %d dimensions, got %d", x->ndim, n);
   for (int d = 0; d < n; d++) {
     if (given[d] == 0 || given[d] > n || given[d] < -n)
-      return luaL_error(L, "permute: order: expected 1 to %d or -%d to -1, got %I", n, n, given[d]);
+      return ms_raise(L, "permute: order: expected 1 to %d or -%d to -1, got %I", n, n, given[d]);
     order[d] = (int)(given[d] > 0 ? given[d] - 1 : n + given[d]);
   }
   ms_error err;
@@ -149,8 +149,10 @@ static int view_to(lua_State *L) {
   if (dtype >= 0)
     return push_to(L, x, NULL, dtype);
   if (strncmp(name, "cpu", 3) && strncmp(name, "cuda", 4) && strcmp(name, "auto"))
-    return luaL_error(L, "to: device_or_dtype: expected a device (cpu, cuda, cuda:N, auto) or one of float32, bfloat16, "
-                         "spike, uint8, int64, got '%s'", name);
+    return ms_raise(L,
+                    "to: device_or_dtype: expected a device (cpu, cuda, cuda:N, auto) or one of float32, bfloat16, "
+                    "spike, uint8, int64, got '%s'",
+                    name);
   ms_device *d = ms_check_device(L, 2);
   if (!lua_isnoneornil(L, 3))
     dtype = (int)ms_dtype_of(L, "to", "dtype", luaL_checkstring(L, 3));

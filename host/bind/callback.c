@@ -28,7 +28,7 @@ static int protected_call(lua_State *L) {
   int first = lua_gettop(L) - a->nin + 1;
   for (int i = 0; i < a->nin; i++)
     if (!lua_isnil(L, first + i) && ms_test_tensor(L, first + i) == NULL)
-      return luaL_error(L, "result %d: expected a tensor or nil, got %s", i + 1, ms_type_name(L, first + i));
+      return ms_raise(L, "result %d: expected a tensor or nil, got %s", i + 1, ms_type_name(L, first + i));
   for (int i = 0; i < a->nin; i++) {
     ms_tensor *t = ms_test_tensor(L, first + i);
     a->din[i] = t ? ms_retain(t) : NULL;

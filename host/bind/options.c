@@ -35,7 +35,7 @@ void ms_check_options(lua_State *L, int index, const char *op, const char *const
   if (lua_isnoneornil(L, index))
     return;
   if (!lua_istable(L, index))
-    luaL_error(L, "%s: options: expected a table, got %s", op, ms_type_name(L, index));
+    ms_raise(L, "%s: options: expected a table, got %s", op, ms_type_name(L, index));
   if (!push_unknown(L, index, keys))
     return;
   luaL_Buffer b;
@@ -46,7 +46,7 @@ void ms_check_options(lua_State *L, int index, const char *op, const char *const
     luaL_addstring(&b, keys[i]);
   }
   luaL_pushresult(&b);
-  luaL_error(L, "%s: unknown option '%s' (known: %s)", op, unknown, lua_tostring(L, -1));
+  ms_raise(L, "%s: unknown option '%s' (known: %s)", op, unknown, lua_tostring(L, -1));
 }
 
 /* Pushes the option and returns 1, or pushes nothing and returns 0 where it is not given. */
@@ -61,8 +61,8 @@ static int push_option(lua_State *L, int index, const char *key) {
 
 static int wrong(lua_State *L, const char *op, const char *key, const char *what) {
   if (lua_type(L, -1) == LUA_TNUMBER || lua_type(L, -1) == LUA_TSTRING)
-    return luaL_error(L, "%s: %s: expected %s, got %s", op, key, what, luaL_tolstring(L, -1, NULL));
-  return luaL_error(L, "%s: %s: expected %s, got %s", op, key, what, ms_type_name(L, -1));
+    return ms_raise(L, "%s: %s: expected %s, got %s", op, key, what, luaL_tolstring(L, -1, NULL));
+  return ms_raise(L, "%s: %s: expected %s, got %s", op, key, what, ms_type_name(L, -1));
 }
 
 double ms_option_number(lua_State *L, int index, const char *op, const char *key, double fallback) {
@@ -120,7 +120,7 @@ int ms_option_enum(lua_State *L, int index, const char *op, const char *key, int
     luaL_addstring(&b, names[i]);
   }
   luaL_pushresult(&b);
-  return luaL_error(L, "%s: %s: expected one of %s, got %s", op, key, lua_tostring(L, -1), value);
+  return ms_raise(L, "%s: %s: expected one of %s, got %s", op, key, lua_tostring(L, -1), value);
 }
 
 static int pair_member(lua_State *L, const char *op, const char *key) {

@@ -69,13 +69,15 @@ static const char *last_word(const char *text) {
 }
 
 /* Adds to the table at `found` what the string keys of the table on top begin with. */
-static void add_keys(lua_State *L, int found, const char *prefix, size_t n, const char *head, size_t head_n, int methods) {
+static void add_keys(lua_State *L, int found, const char *prefix, size_t n, const char *head, size_t head_n,
+                     int methods) {
   int table = lua_gettop(L);
   for (lua_pushnil(L); lua_next(L, table); lua_pop(L, 1)) {
     if (lua_type(L, -2) != LUA_TSTRING)
       continue;
     const char *key = lua_tostring(L, -2);
-    if (strncmp(key, prefix, n) || !is_name(key) || (key[0] == '_' && n == 0) || (methods && !lua_isfunction(L, -1) && !lua_istable(L, -1)))
+    if (strncmp(key, prefix, n) || !is_name(key) || (key[0] == '_' && n == 0) ||
+        (methods && !lua_isfunction(L, -1) && !lua_istable(L, -1)))
       continue;
     lua_pushlstring(L, head, head_n);
     lua_pushstring(L, key);

@@ -67,7 +67,8 @@ static int inside_string(void) {
 }
 
 static char **complete_or_file(const char *text, int start, int end) {
-  return inside_string() ? rl_completion_matches(text, rl_filename_completion_function) : complete_line(text, start, end);
+  return inside_string() ? rl_completion_matches(text, rl_filename_completion_function)
+                         : complete_line(text, start, end);
 }
 
 /* Reads a key; Ctrl-C becomes the end of an empty line, at once and not with the next key. */

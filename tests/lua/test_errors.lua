@@ -33,6 +33,10 @@ function TestArguments:test_argument_position_outside_the_library()
   local _, text = pcall(function() local r = inside(x23, "1"); return r end)
   lu.assertEquals(text:match "test_errors.lua:.*",
     ("test_errors.lua:%d: bad argument #2 to 'add' (y: tensor or number expected, got string)"):format(line))
+  inside = load("local zeros = ...; return function(...) local r = zeros(...) return r end", "@moonspike/fake.lua")(T.zeros)
+  line = debug.getinfo(1, "l").currentline + 1
+  _, text = pcall(function() local r = inside(2, { dtyp = 1 }); return r end)
+  lu.assertStrContains(text, ("test_errors.lua:%d: zeros: unknown option 'dtyp'"):format(line))
 end
 
 function TestArguments:test_values_of_fields()

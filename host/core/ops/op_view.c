@@ -325,7 +325,8 @@ ms_status ms_permute(ms_tensor **out, ms_tensor *t, const int *dims, ms_error *e
     if (st)
       return st;
     if (seen & 1u << o.of[d])
-      return ms_fail(err, MS_EINVAL, "permute: expected each of the %d dimensions once, got %d twice", t->ndim, o.of[d] + 1);
+      return ms_fail(err, MS_EINVAL, "permute: expected each of the %d dimensions once, got %d twice", t->ndim,
+                     o.of[d] + 1);
     seen |= 1u << o.of[d];
   }
   return permute_as(out, &op, t, &o, err);
