@@ -81,19 +81,28 @@ function Images:describe()
   if opt.mean or opt.std then
     text[#text + 1] = ("mean { %s }, std { %s }"):format(table.concat(opt.mean or {}, ", "), table.concat(opt.std or {}, ", "))
   end
+  if self.folder then text[#text + 1] = "from " .. self.folder end
   return table.concat(text, "; ")
 end
 
 -- Where the set stands, for checkpoints: a `for` that follows load_state_dict goes on from there.
 function Images:state_dict()
   local epoch, batch = self._loader:position()
-  return { epoch = epoch, batch = batch, seed = self.seed }
+  return { epoch = epoch, batch = batch, seed = self.seed, samples = #self, batch_size = self.options.batch_size }
 end
 
 function Images:load_state_dict(state)
   for _, key in ipairs { "epoch", "batch", "seed" } do
     if type(state) ~= "table" or not math.tointeger(state[key]) then
       o.fail("load_state_dict: state: expected { epoch, batch, seed }, got %s without %s", o.show(state), key)
+    end
+  end
+  if state.batch > 0 then -- a position in an epoch that is cut in another way means nothing
+    local here = self:state_dict()
+    for _, key in ipairs { "samples", "batch_size" } do
+      if (state[key] or here[key]) ~= here[key] then
+        o.fail("load_state_dict: %s: expected %s, since the state lies in the middle of an epoch, got %d", key, o.show(state[key]), here[key])
+      end
     end
   end
   if state.seed ~= self.seed then
@@ -160,6 +169,13 @@ local images_spec = with { name = o.string("images"), classes = o.table(nil),
 function data.Images(opts)
   local opt = o.read("Images", opts, images_spec)
   local classes = opt.classes
+  if opt.images:numel() == 0 then o.fail("Images: images: expected at least one image, got %s", o.shape(opt.images)) end
+  if opt.labels:numel() == 0 then o.fail("Images: labels: expected [n], one for each image, got %s", o.shape(opt.labels)) end
+  local least = opt.labels:min():item()
+  if least < 0 then o.fail("Images: labels: expected classes from 0, got %s", o.show(least)) end
+  if classes and opt.labels:max():item() >= #classes then
+    o.fail("Images: labels: expected 0 to %d for %d classes, got %s", #classes - 1, #classes, o.show(opt.labels:max():item()))
+  end
   if not classes then
     classes = {}
     for i = 0, opt.labels:max():item() do classes[i + 1] = tostring(i) end
@@ -226,7 +242,9 @@ function data.FashionMNIST(opts)
   if size[2] ~= 28 or size[3] ~= 28 then o.fail("FashionMNIST: %s: expected images [28, 28], got %s", image_path, o.shape(images)) end
   if size[1] == 0 then o.fail("FashionMNIST: %s: holds no images", image_path) end
   if labels:max():item() > 9 then o.fail("FashionMNIST: %s: expected labels 0 to 9, got %d", label_path, labels:max():item()) end
-  return new("FashionMNIST", "FashionMNIST " .. (opt.train and "train" or "test"), images, labels, fashion_classes, opt)
+  local set = new("FashionMNIST", "FashionMNIST " .. (opt.train and "train" or "test"), images, labels, fashion_classes, opt)
+  set.folder = image_path:match "^(.*)/"
+  return set
 end
 
 data.read_idx = core.data.read_idx

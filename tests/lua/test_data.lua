@@ -86,7 +86,7 @@ function TestFashion:test_position_goes_round()
     seen[#seen + 1] = { x[1]:totable(), y:totable() }
     if #seen == 3 then state = whole:state_dict() end
   end
-  lu.assertEquals(state, { epoch = 1, batch = 3, seed = 4 })
+  lu.assertEquals(state, { epoch = 1, batch = 3, seed = 4, samples = 60, batch_size = 8 })
   local rest = fashion { shuffle = true, batch_size = 8, seed = 99, augment = { crop = 2, flip = true } }
   rest:load_state_dict(state)
   local i = 3
@@ -128,6 +128,15 @@ function TestMessages:test_options()
   s.raises("FashionMNIST: std: expected numbers > 0, got 0", fashion, { std = 0 })
   s.raises("FashionMNIST train: index: expected 1 to 60, got 61", function() return fashion {}[61] end)
   s.raises("Images: labels: expected a tensor [n], got nothing", data.Images, { images = ms.zeros(1, 2, 2) })
+  local three, int = ms.zeros(3, 2, 2), function(...) return ms.tensor({ ... }, { dtype = "int64" }) end
+  s.raises("Images: labels: expected classes from 0, got -1", data.Images, { images = three, labels = int(0, -1, 1) })
+  s.raises("Images: labels: expected 0 to 1 for 2 classes, got 2", data.Images, { images = three, labels = int(0, 1, 2), classes = { "a", "b" } })
+  s.raises("Images: images: expected at least one image, got [0, 2, 2]", data.Images, { images = ms.zeros(0, 2, 2), labels = int() })
+  s.raises("loader: labels: expected [3], one for each image, got [2]", data.Images, { images = three, labels = int(0, 1) })
+  local one = data.Images { images = three, labels = int(0, 1, 1), batch_size = 1 }
+  for _ in one do break end
+  local other = data.Images { images = three, labels = int(0, 1, 1), batch_size = 2 }
+  s.raises("load_state_dict: batch_size: expected 1, since the state lies in the middle of an epoch, got 2", other.load_state_dict, other, one:state_dict())
 end
 
 function TestMessages:test_missing_files()
