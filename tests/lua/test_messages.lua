@@ -423,6 +423,42 @@ function TestModules:test_loaders()
   }
 end
 
+TestArguments = {}
+
+function TestArguments:test_numbers_and_types()
+  local w = leaf(2)
+  local adam = core.optim.new "adam"
+  adam:add_group({ leaf(2) }, { lr = 1 })
+  all {
+    { "number expected, got string", function() N.dropout(z(2), "half") end },
+    { "string expected, got number", function() z(2):to(5) end },
+    { "loader: mean[2]: expected a number, got string", function()
+      core.data.loader { images = z(2, 2, 3, 3), labels = long(2), batch_size = 1, mean = { 1, "a" } }
+    end },
+    { "of '': expected float32 [2], got float32 [3]", function() adam:set_state(1, z(3), z(2), 1) end },
+    { "the tensor is a result of 'mul' and part of the graph; use the form without '_', or ms.no_grad", function() (w * 2):normal_(0, 1) end },
+  }
+end
+
+function TestArguments:test_a_frozen_parameter_is_not_drawn_into_the_graph()
+  local p, x = leaf(2), leaf(2)
+  local opt = optim.SGD({ p }, { lr = 1 })
+  p.requires_grad = false
+  s.raises("add_: the tensor is a parameter of an optimizer; change it in place inside ms.no_grad only", p.add_, p, x * 2)
+  lu.assertEquals(p:totable(), { 1, 1 })
+  lu.assertEquals(#opt.param_groups, 1)
+end
+
+function TestFiles:test_a_file_cut_while_it_is_open()
+  local path = folder .. "/open.safetensors"
+  ms.save(path, nn.Linear(200, 200))
+  local file = assert(core.checkpoint.open(path))
+  s.write(path, "short")
+  local ok, got, why = pcall(file.tensor, file, "weight")
+  lu.assertTrue(not ok or got == nil)
+  lu.assertStrContains(tostring(why or got), "the file has been cut since it was opened")
+end
+
 TestAfterwards = {}
 
 function TestAfterwards:test_nothing_is_left_alive()
