@@ -114,7 +114,9 @@ end
 
 function o.read(where, given, spec)
   if given == nil then given = {} end
-  if type(given) ~= "table" then o.fail("%s: options: expected a table, got %s", where, o.show(given)) end
+  if type(given) ~= "table" then
+    o.fail("%s: options: expected a table, got %s (known: %s)", where, o.show(given), table.concat(o.keys(spec), ", "))
+  end
   for _, key in ipairs(o.keys(given)) do
     if spec[key] == nil then
       o.fail("%s: unknown option '%s' (known: %s)", where, tostring(key), table.concat(o.keys(spec), ", "))

@@ -181,6 +181,11 @@ done:
 }
 
 /* ---- conv2d ---- */
+/* The name of a parameter says which layer of a network is meant. */
+static const char *weight_name(const ms_tensor *w) {
+  return *w->name ? w->name : "weight";
+}
+
 static ms_status check_operands(const char *op, const ms_tensor *x, const ms_tensor *weight, const ms_tensor *bias,
                                 ms_error *err) {
   ms_status st = ms_expect_float(op, "x", x, err);
@@ -214,8 +219,8 @@ static ms_status conv2d_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_te
                    "conv2d: groups: expected a divisor of the %lld input and %lld output channels, got %d",
                    (long long)cin, (long long)w->size[0], o.groups);
   if (cin < 1 || w->size[1] != cin / o.groups)
-    return ms_fail(err, MS_ESHAPE, "conv2d: x: expected %lld channels (weight %s, groups %d), got %s",
-                   (long long)(w->size[1] * o.groups), ms_shape_text(w->ndim, w->size).s, o.groups,
+    return ms_fail(err, MS_ESHAPE, "conv2d: x: expected %lld channels (%s %s, groups %d), got %s",
+                   (long long)(w->size[1] * o.groups), weight_name(w), ms_shape_text(w->ndim, w->size).s, o.groups,
                    ms_tensor_text(x).s);
   int64_t span_h = (w->size[2] - 1) * o.dil_h + 1, span_w = (w->size[3] - 1) * o.dil_w + 1;
   if (h + 2 * (int64_t)o.pad_h < span_h || width + 2 * (int64_t)o.pad_w < span_w)
@@ -268,8 +273,8 @@ static ms_status linear_desc(ms_conv_desc *desc, const ms_tensor *x, const ms_te
   if (w->ndim != 2 || w->size[0] < 1 || w->size[1] < 1)
     return ms_fail(err, MS_ESHAPE, "linear: weight: expected [out, in], got %s", ms_tensor_text(w).s);
   if (x->ndim < 1 || x->size[x->ndim - 1] != w->size[1])
-    return ms_fail(err, MS_ESHAPE, "linear: x: expected [..., %lld] (weight %s), got %s", (long long)w->size[1],
-                   ms_shape_text(w->ndim, w->size).s, ms_tensor_text(x).s);
+    return ms_fail(err, MS_ESHAPE, "linear: x: expected [..., %lld] (%s %s), got %s", (long long)w->size[1],
+                   weight_name(w), ms_shape_text(w->ndim, w->size).s, ms_tensor_text(x).s);
   *desc = (ms_conv_desc){.n = ms_numel(x) / w->size[1],
                          .h = 1,
                          .w = 1,
