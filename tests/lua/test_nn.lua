@@ -278,6 +278,21 @@ function TestNorm:test_golden_batch_norm()
   s.near(x.grad, { .248171235, -.2099904576, -.1336304301, .09544965267 }, 2e-5)
 end
 
+-- G6 with tdBN: everything behind the normalisation is alpha * V_th = 0.5 / sqrt(2) of BatchNorm's; running statistics are the same.
+function TestNorm:test_golden_tdbn()
+  local gain = 0.5 / math.sqrt(2)
+  local bn = nn.tdBN(1, { alpha = 1 / math.sqrt(2), V_th = 0.5 })
+  local x = ms.tensor { 1, 2, 3, 6 }:view(2, 1, 1, 1, 2):requires_grad_()
+  local y = bn(x)
+  s.near(y:detach(), { -1.06904344 * gain, -.5345217202 * gain, 0, 1.603565161 * gain }, 2e-5)
+  s.near(bn.running_mean, { .3 })
+  s.near(bn.running_var, { 1.3666666667 })
+  y:backward(ms.tensor { 1, 0, 0, 0 }:view(2, 1, 1, 1, 2))
+  s.near(x.grad, { .248171235 * gain, -.2099904576 * gain, -.1336304301 * gain, .09544965267 * gain }, 2e-5)
+  s.near(bn.weight.grad, { -1.06904344 * gain }, 1e-5)
+  s.near(bn.bias.grad, { 1 })
+end
+
 function TestNorm:test_tdbn_is_scaled_batch_norm()
   local x = ms.randn(3, 4, 5, 6, 6)
   local a, b = nn.BatchNorm2d(5)(x), nn.tdBN(5, { alpha = 0.5, V_th = 0.8 })(x)
