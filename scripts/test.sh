@@ -25,6 +25,13 @@ done
 
 scripts/install-deps.sh test || exit 1
 
+# The official safetensors package, for tests/lua/test_official.lua; that one says so and skips where it cannot be had.
+venv=build/venv
+if [ ! -x $venv/bin/python ] || ! $venv/bin/python -c 'import safetensors, numpy' 2>/dev/null; then
+  { python3 -m venv $venv && $venv/bin/pip install -q safetensors numpy; } >/dev/null 2>&1 || echo "no safetensors package for Python"
+fi
+[ -x $venv/bin/python ] && export PYTHON=$PWD/$venv/bin/python
+
 passed=0 failed=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
