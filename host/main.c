@@ -349,6 +349,7 @@ static void sleep_when_idle(char **argv) {
 
 int main(int argc, char **argv) {
   sleep_when_idle(argv);
+  signal(SIGXFSZ, SIG_IGN); /* a file that grows past its limit is an error of the write, not the end of the session */
   lua_State *L = luaL_newstate();
   if (argc > 0 && argv[0] && argv[0][0])
     program = argv[0];
