@@ -9,7 +9,15 @@
 #include "bind/bind.h"
 #include "repl/repl.h"
 
-enum { BAD_OPTION = 1, INTERACTIVE = 2, SHOW_VERSION = 4, EXECUTE = 8, NO_ENVIRONMENT = 16, LONG_VERSION = 32, SHOW_HELP = 64 };
+enum {
+  BAD_OPTION = 1,
+  INTERACTIVE = 2,
+  SHOW_VERSION = 4,
+  EXECUTE = 8,
+  NO_ENVIRONMENT = 16,
+  LONG_VERSION = 32,
+  SHOW_HELP = 64
+};
 
 typedef struct command {
   char **argv;
@@ -110,7 +118,7 @@ static void print_version(void) {
   fflush(stdout);
 }
 
-/* An option that takes a value has it attached (-lmod) or as the next word; returns how many words it takes, 0: missing. */
+/* A value stands right behind its option (-lmod) or is the next word; returns how many words that makes, 0: missing. */
 static int value_words(const command *c, int i) {
   if (c->argv[i][2] != '\0')
     return 1;
@@ -265,13 +273,15 @@ static int run_script(lua_State *L, const command *c) {
 static int print_long_version(lua_State *L) {
   print_version();
   ms_repl_print_readline_version();
-  return run_string(L,
-                    "local d = require 'moonspike.core'.device\n"
-                    "for _, v in ipairs(d.versions()) do if v[1] ~= 'moonspike' then print(('  %-12s %s'):format(v[1], v[2])) end end\n"
-                    "print 'devices'\n"
-                    "for _, v in ipairs(d.devices()) do print(('  %-12s %s'):format(v.name, v.description)) end\n"
-                    "if d.why 'cuda' ~= '' then print(('  %-12s %s'):format('cuda', 'not usable: ' .. d.why 'cuda')) end",
-                    "=(version)");
+  return run_string(
+      L,
+      "local d = require 'moonspike.core'.device\n"
+      "for _, v in ipairs(d.versions()) do if v[1] ~= 'moonspike' then print(('  %-12s %s'):format(v[1], v[2])) end "
+      "end\n"
+      "print 'devices'\n"
+      "for _, v in ipairs(d.devices()) do print(('  %-12s %s'):format(v.name, v.description)) end\n"
+      "if d.why 'cuda' ~= '' then print(('  %-12s %s'):format('cuda', 'not usable: ' .. d.why 'cuda')) end",
+      "=(version)");
 }
 
 static void open_libraries(lua_State *L) {
@@ -310,7 +320,8 @@ static int protected_main(lua_State *L) {
   open_libraries(L);
   set_arg_table(L, c);
   if (c->options & SHOW_HELP) {
-    printf("usage: %s [options] [script [args]]; as lua(1), and --version; help(x) at the prompt explains x\n", program);
+    printf("usage: %s [options] [script [args]]; as lua(1), and --version; help(x) at the prompt explains x\n",
+           program);
     lua_pushboolean(L, 1);
     return 1;
   }
@@ -338,9 +349,9 @@ static int protected_main(lua_State *L) {
   return 1;
 }
 
-/* GNU OpenMP lets idle threads spin for 3 ms, which on a busy machine takes the cores from those that have work: a training step
-** took 180 to 270 ms beside two compilers, 56 ms with threads that sleep, and 50 ms either way on an idle machine. The library reads
-** its environment when it is loaded, before main, hence the second start. */
+/* GNU OpenMP lets idle threads spin for 3 ms, which on a busy machine takes the cores from those that have work: a
+** training step took 180 to 270 ms beside two compilers, 56 ms with threads that sleep, and 50 ms either way on an idle
+** machine. The library reads its environment when it is loaded, before main, hence the second start. */
 static void sleep_when_idle(char **argv) {
   if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("GOMP_SPINCOUNT", "1000", 1))
     return;
@@ -349,7 +360,8 @@ static void sleep_when_idle(char **argv) {
 
 int main(int argc, char **argv) {
   sleep_when_idle(argv);
-  signal(SIGXFSZ, SIG_IGN); /* a file that grows past its limit is an error of the write, not the end of the session */
+  /* a file that grows past its limit is an error of the write, not the end of the session */
+  signal(SIGXFSZ, SIG_IGN);
   lua_State *L = luaL_newstate();
   if (argc > 0 && argv[0] && argv[0][0])
     program = argv[0];

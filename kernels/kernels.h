@@ -2,7 +2,8 @@
 **
 ** Rules of every row.
 ** - Pointers are device pointers of the stream's device unless a field says host. Rows never allocate: scratch memory
-**   comes as an argument. Sizes and strides count elements, in int64_t.
+**   comes as an argument, or is the bounded scratch that a backend keeps for each stream or thread. Sizes and strides
+**   count elements, in int64_t.
 ** - A row checks nothing that the caller can check: shapes, types and devices are right when a row is called.
 ** - A row with nothing to do (any size 0) returns MS_OK and writes nothing. Every output element is written.
 ** - Results do not depend on the number of threads: work is cut by shape, partial sums are added in a fixed order.
@@ -75,15 +76,16 @@ typedef struct ms_operand {
 } ms_operand;
 
 /* An element-wise loop: out[i] = f(in[0][i], in[1][i], ...) for every index i of size[0..ndim). The caller has merged
-** and ordered the dimensions so that the innermost (last) one is the fastest in out; a plain contiguous case arrives as ndim 1.
-** ndim 0 is one element. */
+** and ordered the dimensions so that the innermost (last) one is the fastest in out; a plain contiguous case
+** arrives as ndim 1. ndim 0 is one element. */
 typedef struct ms_loop {
   int ndim, nin;
   int64_t size[MS_MAX_DIMS];
   ms_operand out, in[3];
 } ms_loop;
 
-/* out[kept] = reduce over the reduced dimensions of in[kept, reduced]; reduced dimensions in logical order, last fastest. */
+/* out[kept] = reduce over the reduced dimensions of in[kept, reduced]; reduced dimensions in logical order, last
+** fastest. */
 typedef struct ms_reduction {
   int nkept, nred;
   int64_t kept[MS_MAX_DIMS], red[MS_MAX_DIMS];
@@ -135,7 +137,8 @@ typedef struct ms_conv_args {
   void *workspace;      /* conv_workspace(plan, pass) bytes */
 } ms_conv_args;
 
-/* Two-dimensional pooling of n images; windows may overlap, hang over the padding, or be of unequal size (adaptive). */
+/* Two-dimensional pooling of n images; windows may overlap, hang over the padding, or be of unequal size
+** (adaptive). */
 typedef struct ms_pool_desc {
   int64_t n, h, w, c, oh, ow;
   int kh, kw, stride_h, stride_w, pad_h, pad_w;
@@ -144,25 +147,28 @@ typedef struct ms_pool_desc {
 } ms_pool_desc;
 
 /* Batch normalisation over `rows` positions and c channels; x is seen `repeat` times (a static image over T), which
-** changes the count in the running variance only. Statistics are two-pass. gain multiplies the normalised value (tdBN: alpha * V_th).
+** changes the count in the running variance only. Statistics are two-pass. gain multiplies the normalised value
+** (tdBN: alpha * V_th).
 **   a = gain * gamma / sqrt(var + eps), b = beta - mean * a, y = a * x + b */
 typedef struct ms_norm {
   int64_t rows, c, repeat;
   ms_data x;
   const ms_real *gamma, *beta; /* [c] or NULL: 1 and 0 */
   ms_real gain, eps, momentum;
-  int training;                         /* 0: running statistics are used and nothing but a, b, mean, invstd is written */
-  ms_real *running_mean, *running_var;  /* [c], updated in training (unbiased variance) unless NULL */
-  ms_real *mean, *invstd, *a, *b;       /* [c] out */
+  /* 0: running statistics are used and nothing but a, b, mean, invstd is written */
+  int training;
+  ms_real *running_mean, *running_var; /* [c], updated in training (unbiased variance) unless NULL */
+  ms_real *mean, *invstd, *a, *b;      /* [c] out */
 } ms_norm;
 
-/* dgamma, dbeta [c] and dx from g = dL/dy. n = rows * repeat; when repeat > 1, g is [repeat, rows, c] and dx sums over repeat. */
+/* dgamma, dbeta [c] and dx from g = dL/dy. n = rows * repeat; when repeat > 1, g is [repeat, rows, c] and dx sums
+** over repeat. */
 typedef struct ms_norm_grad {
   int64_t rows, c, repeat;
-  ms_data x, g, dx;                    /* dx.p NULL: not wanted */
+  ms_data x, g, dx;                     /* dx.p NULL: not wanted */
   const ms_real *gamma, *mean, *invstd; /* gamma NULL: 1 */
   ms_real gain;
-  int training; /* 0: the statistics are constants */
+  int training;            /* 0: the statistics are constants */
   ms_real *dgamma, *dbeta; /* out, or NULL */
 } ms_norm_grad;
 
@@ -172,7 +178,8 @@ typedef struct ms_affine {
 } ms_affine;
 
 /* One neuron layer over T steps of `n` neurons (n = N*H*W*C, channel fastest).
-**   input  I[t, i] = a[c] * y[t, i] + b[c] + r[t, i]       (norm and residual optional), evaluated as fma(a, y, b) + r
+**   input  I[t, i] = a[c] * y[t, i] + b[c] + r[t, i]       (norm and residual optional), evaluated as fma(a, y, b) +
+**   r
 **   h = p.leak * v + p.gain * I + p.bias;  s = fire(h - p.threshold);  v = reset(h, s)     (math/neuron.h)
 ** y and r walk t with their own stride, 0 for a static input. */
 typedef struct ms_neuron_args {
@@ -200,9 +207,9 @@ typedef struct ms_neuron_grad_args {
   const ms_real *mean, *invstd; /* [c], with norm.a */
   ms_real norm_gain;            /* ms_norm.gain: dgamma = norm_gain * sum of g * xhat */
   int norm_training;
-  ms_data gs;        /* [T, n] dL/ds; p NULL: zero */
-  int64_t gs_step;   /* n or 0 */
-  const ms_real *gv; /* [n] dL/dv of the last membrane, or NULL */
+  ms_data gs;               /* [T, n] dL/ds; p NULL: zero */
+  int64_t gs_step;          /* n or 0 */
+  const ms_real *gv;        /* [n] dL/dv of the last membrane, or NULL */
   const ms_real *surrogate; /* [T, n] ds/dh given by the caller (surrogate written in Lua), or NULL */
   ms_real *dy;              /* [T, n] (or [n]) out; NULL: not wanted */
   ms_real *dr;              /* [T, n] gradient of r (dL/dI), out, or NULL; r_step 0: [n] */
@@ -212,42 +219,45 @@ typedef struct ms_neuron_grad_args {
   ms_real *g;               /* [T, n] scratch; needed when norm.a is set, may equal dy where that is [T, n] */
 } ms_neuron_grad_args;
 
-/* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient, counters.
+/* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient,
+** counters.
 **   over EACH:  mean over t of  ce * CE(O(t)) + mse * MSE(O(t))     TET, TRT, TET-S
 **   over MEAN:  ce * CE(mean_t O) + mse * MSE(mean_t O)             SDT, SMSE
 **   over LAST:  the same of O(T)                                    LTS
-** CE is a mean over B against (1 - smooth) * onehot + smooth / C; MSE a mean over B * C against the one-hot or `phi`. */
+** CE is a mean over B against (1 - smooth) * onehot + smooth / C; MSE a mean over B * C against the one-hot or
+** `phi`. */
 typedef enum ms_loss_over { MS_LOSS_EACH, MS_LOSS_MEAN, MS_LOSS_LAST } ms_loss_over;
 
 typedef struct ms_loss_args {
   int64_t steps, batch, classes;
   ms_loss_over over;
   ms_real ce, mse, smooth, phi;
-  int mse_onehot; /* 1: one-hot target, 0: constant phi */
-  ms_data logits; /* contiguous */
+  int mse_onehot;      /* 1: one-hot target, 0: constant phi */
+  ms_data logits;      /* contiguous */
   int64_t logits_step; /* batch * classes, or 0 */
   const int64_t *labels;
-  ms_real *value;    /* [3]: loss, CE part, MSE part (unweighted), out */
-  int64_t *correct;  /* [1]: argmax of the mean logits equals the label, out; labels outside [0, C) set it to -1 */
-  ms_real *dlogits;  /* [T, B, C] out or NULL */
-  ms_real *scratch;  /* batch * (classes + 4) reals */
+  ms_real *value;   /* [3]: loss, CE part, MSE part (unweighted), out */
+  int64_t *correct; /* [1]: argmax of the mean logits equals the label, out; labels outside [0, C) set it to -1 */
+  ms_real *dlogits; /* [T, B, C] out or NULL */
+  ms_real *scratch; /* batch * (classes + 4) reals */
 } ms_loss_args;
 
 /* A range of a parameter arena. */
 typedef struct ms_range {
   int64_t offset, n;
-  int hyper;         /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
-  int regularised;   /* the TRT term below is added to this range's gradient, in memory too: who reads it later sees all of it */
+  int hyper; /* index into the array of ms_hyper: one for each parameter, since each counts its own steps */
+  /* the TRT term below is added to this range's gradient, in memory too: who reads it later sees all of it */
+  int regularised;
   const ms_real *reg_scale; /* device: dL/d(value of the regulariser), NULL: 1; valid until the row has run */
-  int no_grad;       /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
+  int no_grad;              /* the gradient holds nothing yet: treat it as zero (the range has a pending term only) */
 } ms_range;
 
 /* Arenas of one optimizer. Layout is the same in each: a parameter has the same offset everywhere. */
 typedef struct ms_optim_args {
   ms_real *param, *grad;
-  ms_real *m, *v;          /* moments; SGD: m is the momentum buffer, v NULL */
-  ms_bf16 *shadow;         /* bfloat16 copy of param, or NULL */
-  const ms_range *ranges;  /* host */
+  ms_real *m, *v;         /* moments; SGD: m is the momentum buffer, v NULL */
+  ms_bf16 *shadow;        /* bfloat16 copy of param, or NULL */
+  const ms_range *ranges; /* host */
   int nranges;
   const ms_hyper *hyper; /* device */
   ms_trt trt;            /* host, by value */
@@ -273,7 +283,8 @@ typedef struct ms_backend {
   ms_status (*open)(char why[MS_WHY]); /* finds the devices; on failure why says in one sentence what is missing */
   int (*device_count)(void);
   ms_status (*properties)(int device, ms_device_props *out);
-  int (*threads)(int n); /* (optional) host threads that rows use; n > 0 sets them, 0 asks. No result depends on them */
+  /* (optional) host threads that rows use; n > 0 sets them, 0 asks. No result depends on them */
+  int (*threads)(int n);
   ms_status (*stream_create)(int device, ms_stream **out);
   void (*stream_destroy)(ms_stream *s);
   ms_status (*synchronize)(ms_stream *s);
@@ -288,11 +299,11 @@ typedef struct ms_backend {
   ms_status (*event_create)(ms_event **out);
   void (*event_destroy)(ms_event *e);
   ms_status (*event_record)(ms_stream *s, ms_event *e);
-  ms_status (*event_wait)(ms_stream *s, ms_event *e); /* s waits, not the host */
-  ms_status (*capture_begin)(ms_stream *s);                  /* (optional) NULL: steps run uncaptured */
-  ms_status (*capture_end)(ms_stream *s, ms_graph **out);    /* (optional) */
-  ms_status (*graph_launch)(ms_stream *s, ms_graph *g);      /* (optional) */
-  void (*graph_destroy)(ms_graph *g);                        /* (optional) */
+  ms_status (*event_wait)(ms_stream *s, ms_event *e);     /* s waits, not the host */
+  ms_status (*capture_begin)(ms_stream *s);               /* (optional) NULL: steps run uncaptured */
+  ms_status (*capture_end)(ms_stream *s, ms_graph **out); /* (optional) */
+  ms_status (*graph_launch)(ms_stream *s, ms_graph *g);   /* (optional) */
+  void (*graph_destroy)(ms_graph *g);                     /* (optional) */
   ms_status (*conv_plan)(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
   void (*conv_plan_destroy)(ms_conv_plan *plan);
   size_t (*conv_workspace)(const ms_conv_plan *plan, ms_conv_pass pass);
@@ -301,30 +312,36 @@ typedef struct ms_backend {
   /* ---- rows ---- */
   ms_status (*unary)(ms_stream *s, ms_unary_op op, const ms_loop *l);      /* out = f(in0) */
   ms_status (*unary_grad)(ms_stream *s, ms_unary_op op, const ms_loop *l); /* out = in1 * f'(in0) */
-  ms_status (*binary)(ms_stream *s, ms_binary_op op, const ms_loop *l);    /* out = f(in0, in1); exact when out and both inputs are integers */
+  /* out = f(in0, in1); exact when out and both inputs are integers */
+  ms_status (*binary)(ms_stream *s, ms_binary_op op, const ms_loop *l);
   ms_status (*binary_scalar)(ms_stream *s, ms_binary_op op, const ms_loop *l, double value,
                              int swapped); /* out = f(in0, value), swapped: f(value, in0) */
-  ms_status (*axpby)(ms_stream *s, const ms_loop *l, double alpha, double beta); /* out = alpha * in0 + beta * in1; out may be in0 or in1 */
-  ms_status (*where)(ms_stream *s, const ms_loop *l);                /* out = in0 ? in1 : in2 */
+  /* out = alpha * in0 + beta * in1; out may be in0 or in1 */
+  ms_status (*axpby)(ms_stream *s, const ms_loop *l, double alpha, double beta);
+  ms_status (*where)(ms_stream *s, const ms_loop *l); /* out = in0 ? in1 : in2 */
   ms_status (*clamp)(ms_stream *s, const ms_loop *l, double lo, double hi);
-  ms_status (*copy)(ms_stream *s, const ms_loop *l);                 /* out = in0, converting types; to spike: round(value / scale), clamped to [0, 255] */
-  ms_status (*fill)(ms_stream *s, const ms_loop *l, double value);   /* no inputs */
+  /* out = in0, converting types; to spike: round(value / scale), clamped to [0, 255] */
+  ms_status (*copy)(ms_stream *s, const ms_loop *l);
+  ms_status (*fill)(ms_stream *s, const ms_loop *l, double value);                /* no inputs */
   ms_status (*arange)(ms_stream *s, const ms_loop *l, double start, double step); /* row-major position in the loop */
   ms_status (*random)(ms_stream *s, ms_random_kind kind, const ms_loop *l, ms_philox_key key, double a, double b);
   ms_status (*reduce)(ms_stream *s, ms_reduce_op op, const ms_reduction *r);
   ms_status (*gemm)(ms_stream *s, const ms_gemm *g);
   /* x[rows, n] contiguous real. out may be x. */
   ms_status (*log_softmax)(ms_stream *s, ms_real *out, const ms_real *x, int64_t rows, int64_t n);
-  ms_status (*log_softmax_grad)(ms_stream *s, ms_real *dx, const ms_real *g, const ms_real *out, int64_t rows, int64_t n);
-  /* Along one dimension of x [outer, n, inner] (contiguous, any type of `width` bytes): out[o, j, i] = x[o, index[o, j, i], i] with
-  ** index [outer, m, inner]; scatter_add is its transpose for reals: it adds to what out holds, in order of j. gather writes 0 and
-  ** sets *bad = 1 (device) for an index outside [0, n), scatter_add skips it. */
+  ms_status (*log_softmax_grad)(ms_stream *s, ms_real *dx, const ms_real *g, const ms_real *out, int64_t rows,
+                                int64_t n);
+  /* Along one dimension of x [outer, n, inner] (contiguous, any type of `width` bytes): out[o, j, i] = x[o,
+  ** index[o, j, i], i] with index [outer, m, inner]; scatter_add is its transpose for reals: it adds to what out
+  ** holds, in order of j. gather writes 0 and sets *bad = 1 (device) for an index outside [0, n), scatter_add
+  ** skips it. */
   ms_status (*gather)(ms_stream *s, void *out, const void *x, const int64_t *index, int64_t outer, int64_t n, int64_t m,
                       int64_t inner, int width, int64_t *bad);
-  ms_status (*scatter_add)(ms_stream *s, ms_real *out, const ms_real *g, const int64_t *index, int64_t outer, int64_t n, int64_t m,
-                           int64_t inner);
+  ms_status (*scatter_add)(ms_stream *s, ms_real *out, const ms_real *g, const int64_t *index, int64_t outer, int64_t n,
+                           int64_t m, int64_t inner);
   /* The k largest (or smallest) of each row of x [rows, n], sorted; ties in order of index. index int64. */
-  ms_status (*topk)(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n, int64_t k, int largest);
+  ms_status (*topk)(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n, int64_t k,
+                    int largest);
 
   ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_input_grad)(ms_stream *s, const ms_conv_args *a);
@@ -335,12 +352,14 @@ typedef struct ms_backend {
   /* spike in, spike out when y is spike: counts are summed and y.scale is x.scale / (kh * kw) */
   ms_status (*avg_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y);
   ms_status (*avg_pool_grad)(ms_stream *s, const ms_pool_desc *d, ms_data g, ms_data dx);
-  ms_status (*max_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y, int32_t *index); /* index [n, oh, ow, c]: iy * w + ix of the first maximum */
+  /* index [n, oh, ow, c]: iy * w + ix of the first maximum */
+  ms_status (*max_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y, int32_t *index);
   ms_status (*max_pool_grad)(ms_stream *s, const ms_pool_desc *d, ms_data g, const int32_t *index, ms_data dx);
 
   ms_status (*norm_stats)(ms_stream *s, const ms_norm *n); /* statistics, running statistics, a, b */
-  ms_status (*norm_apply)(ms_stream *s, int64_t steps, int64_t rows, int64_t c, ms_data x, int64_t x_step, ms_affine f, ms_data r,
-                          int64_t r_step, ms_data y); /* y[t] = fma(a, x[t], b) + r[t]; rows * c elements a step */
+  ms_status (*norm_apply)(ms_stream *s, int64_t steps, int64_t rows, int64_t c, ms_data x, int64_t x_step, ms_affine f,
+                          ms_data r, int64_t r_step,
+                          ms_data y); /* y[t] = fma(a, x[t], b) + r[t]; rows * c elements a step */
   ms_status (*norm_grad)(ms_stream *s, const ms_norm_grad *n);
 
   ms_status (*neuron)(ms_stream *s, const ms_neuron_args *a);
@@ -348,11 +367,15 @@ typedef struct ms_backend {
 
   ms_status (*loss)(ms_stream *s, const ms_loss_args *a);
 
-  ms_status (*hyper_advance)(ms_stream *s, ms_hyper *hyper, const ms_range *ranges, int nranges); /* ms_hyper_step on hyper[r.hyper] of each range */
+  /* ms_hyper_step on hyper[r.hyper] of each range */
+  ms_status (*hyper_advance)(ms_stream *s, ms_hyper *hyper, const ms_range *ranges, int nranges);
   ms_status (*sgd)(ms_stream *s, const ms_optim_args *a);
   ms_status (*adam)(ms_stream *s, const ms_optim_args *a); /* AdamW where hyper.decoupled */
-  ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt, ms_real *out); /* [1 + T]: sum over t and each r(t), over all ranges, not divided by T */
-  ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a); /* grad += *reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
+  /* [1 + T]: sum over t and each r(t), over all ranges, not divided by T */
+  ms_status (*trt_value)(ms_stream *s, const ms_real *param, const ms_range *ranges, int nranges, ms_trt trt,
+                         ms_real *out);
+  /* grad += *reg_scale * dR/dw on regularised ranges; no_grad ranges are overwritten */
+  ms_status (*trt_grad)(ms_stream *s, const ms_optim_args *a);
 } ms_backend;
 
 /* The CPU table, complete; the reference. */

@@ -122,12 +122,8 @@ static int device_versions(lua_State *L) {
 #endif
   const struct {
     const char *name, *version;
-  } list[] = {{"moonspike", MS_VERSION},
-              {"Lua", LUA_RELEASE + 4},
-              {"compiler", COMPILER},
-              {"OpenMP", openmp},
-              {"zlib", zlibVersion()},
-              {"jansson", jansson_version_str()}};
+  } list[] = {{"moonspike", MS_VERSION}, {"Lua", LUA_RELEASE + 4}, {"compiler", COMPILER},
+              {"OpenMP", openmp},        {"zlib", zlibVersion()},  {"jansson", jansson_version_str()}};
   lua_newtable(L);
   for (int i = 0; i < (int)(sizeof list / sizeof list[0]); i++) {
     lua_createtable(L, 2, 0);

@@ -14,8 +14,8 @@ static unsigned check_dims(lua_State *L, int index, const ms_tensor *x) {
     lua_Integer dim = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : 0;
     if (dim == 0 || dim > x->ndim || dim < -x->ndim)
       ms_arg_error(L, index,
-                    lua_pushfstring(L, "dim: [%I]: expected 1 to %d or -%d to -1, got %s", i, x->ndim, x->ndim,
-                                    luaL_tolstring(L, -1, NULL)));
+                   lua_pushfstring(L, "dim: [%I]: expected 1 to %d or -%d to -1, got %s", i, x->ndim, x->ndim,
+                                   luaL_tolstring(L, -1, NULL)));
     unsigned bit = 1u << (dim > 0 ? dim - 1 : x->ndim + dim);
     if (mask & bit)
       ms_arg_error(L, index, lua_pushfstring(L, "dim: [%I]: expected each dimension once, got %I again", i, dim));

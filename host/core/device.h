@@ -1,4 +1,5 @@
-/* Devices: a backend table, an index, a stream. The CPU always exists; others are plugins, found when first asked for. */
+/* Devices: a backend table, an index, a stream. The CPU always exists; others are plugins, found when first asked
+** for. */
 #ifndef MS_DEVICE_H
 #define MS_DEVICE_H
 
@@ -21,7 +22,8 @@ ms_device *ms_device_at(int i);
 /* Why `name` ("cuda") is not usable; "" where it is. */
 const char *ms_device_why(const char *name);
 
-/* Turns the status of a row into an error that names the op; MS_OK passes, and MS_EINTR is raised when an interrupt waits. */
+/* Turns the status of a row into an error that names the op; MS_OK passes, and MS_EINTR is raised when an
+** interrupt waits. */
 ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err);
 ms_status ms_device_synchronize(ms_device *d, ms_error *err);
 /* CPU threads in use; n > 0 sets them. */

@@ -1,5 +1,6 @@
-/* The tape. A node is one recorded op; it is owned by the tensors it produced and by the nodes that read them, ordered
-** by a sequence number, and knows nothing of the tensors themselves: leaves are edges to the leaf, others edges to a node's output. */
+/* The tape. A node is one recorded op; it is owned by the tensors it produced and by the nodes that read them,
+** ordered by a sequence number, and knows nothing of the tensors themselves: leaves are edges to the leaf, others
+** edges to a node's output. */
 #ifndef MS_GRAPH_H
 #define MS_GRAPH_H
 
@@ -11,12 +12,13 @@
 
 typedef struct ms_op {
   const char *name;
-  /* din[i] (+1 each, NULL where no gradient flows or none is wanted: see ms_wants) from dout[j] (borrowed; NULL: zero). Runs with recording off. */
+  /* din[i] (+1 each, NULL where no gradient flows or none is wanted: see ms_wants) from dout[j] (borrowed; NULL:
+  ** zero). Runs with recording off. */
   ms_status (*backward)(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err);
 } ms_op;
 
 typedef struct ms_edge {
-  ms_node *node;   /* retained */
+  ms_node *node; /* retained */
   int output;
   ms_tensor *leaf; /* retained; exactly one of node and leaf, or neither (no gradient) */
 } ms_edge;
@@ -45,26 +47,31 @@ int ms_set_grad_enabled(int on); /* returns what it was */
 
 /* Would an op on these inputs be recorded? (grad mode is on and one of them requires grad) */
 int ms_records(int nin, ms_tensor *const *in);
-/* Records op over inputs `in` (NULL entries allowed) for outputs `out`, which must be fresh. A no-op unless ms_records.
-** *node (may be NULL) receives the borrowed node to hang saved tensors and params on, or NULL when nothing was recorded.
-** When it fails, out is unchanged. */
-ms_status ms_record(ms_node **node, const ms_op *op, int nin, ms_tensor *const *in, int nout, ms_tensor *const *out, ms_error *err);
-/* Keeps t for backward at index i; an in-place write in between becomes an error that names both ops. Saving an output is fine (a detached alias is kept). */
+/* Records op over inputs `in` (NULL entries allowed) for outputs `out`, which must be fresh. A no-op unless
+** ms_records. *node (may be NULL) receives the borrowed node to hang saved tensors and params on, or NULL when
+** nothing was recorded. When it fails, out is unchanged. */
+ms_status ms_record(ms_node **node, const ms_op *op, int nin, ms_tensor *const *in, int nout, ms_tensor *const *out,
+                    ms_error *err);
+/* Keeps t for backward at index i; an in-place write in between becomes an error that names both ops. Saving an
+** output is fine (a detached alias is kept). */
 ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err);
 /* Borrowed; checks the version. *out is NULL when nothing was saved at i. */
 ms_status ms_saved_get(ms_tensor **out, ms_node *n, int i, ms_error *err);
 int ms_wants(const ms_node *n, int i); /* does input i lead to anything that requires grad? */
 
-/* dL/d(leaf) += ..., from root (one element, or with seed of root's shape). Releases what the graph saved, unless retain_graph.
-** After a failure (an interrupt, say) leaves may have received a part of their gradients; nothing else is left behind. */
+/* dL/d(leaf) += ..., from root (one element, or with seed of root's shape). Releases what the graph saved, unless
+** retain_graph. After a failure (an interrupt, say) leaves may have received a part of their gradients; nothing
+** else is left behind. */
 ms_status ms_backward(ms_tensor *root, ms_tensor *seed, int retain_graph, ms_error *err);
 /* Gradients of root with respect to inputs[], without touching .grad; out[i] +1 or NULL when unreached. */
-ms_status ms_grad_of(ms_tensor **out, ms_tensor *root, ms_tensor *seed, int n, ms_tensor *const *inputs, int retain_graph, ms_error *err);
+ms_status ms_grad_of(ms_tensor **out, ms_tensor *root, ms_tensor *seed, int n, ms_tensor *const *inputs,
+                     int retain_graph, ms_error *err);
 
 /* 1 while ms_grad_of runs: a backward must then return its gradients in din and leave no pending term. */
 int ms_grad_collecting(void);
 
-/* The gradient as anyone but the optimizer sees it: adds a pending term first. *out borrowed, NULL when there is none. */
+/* The gradient as anyone but the optimizer sees it: adds a pending term first. *out borrowed, NULL when there is
+** none. */
 ms_status ms_grad(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 /* leaf.grad += g; writes into the gradient arena where the leaf lies in one. */
 ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err);
@@ -78,7 +85,7 @@ typedef struct ms_callback {
   void (*release)(void *ud);
   void *ud;
 } ms_callback;
-ms_status ms_record_callback(const char *name, ms_callback cb, int nin, ms_tensor *const *in, int nout, ms_tensor *const *out,
-                             ms_error *err); /* takes ownership of cb, also when it fails */
+ms_status ms_record_callback(const char *name, ms_callback cb, int nin, ms_tensor *const *in, int nout,
+                             ms_tensor *const *out, ms_error *err); /* takes ownership of cb, also when it fails */
 
 #endif

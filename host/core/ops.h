@@ -1,6 +1,6 @@
 /* Every op of the library. out receives +1 and is written only on success; arguments are borrowed. All dims here are
-** 0-based and may be negative (counted from the end); the bindings convert. An op checks, allocates and differentiates:
-** its forward and backward stand side by side in host/core/ops/. */
+** 0-based and may be negative (counted from the end); the bindings convert. An op checks, allocates and
+** differentiates: its forward and backward stand side by side in host/core/ops/. */
 #ifndef MS_OPS_H
 #define MS_OPS_H
 
@@ -8,28 +8,34 @@
 #include "rng.h"
 
 /* ---- op_create.c ---- */
-ms_status ms_full(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, double value, ms_error *err);
+ms_status ms_full(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, double value,
+                  ms_error *err);
 ms_status ms_arange(ms_tensor **out, ms_device *d, ms_dtype dtype, double start, double step, int64_t n, ms_error *err);
-ms_status ms_random(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, ms_random_kind kind, double a, double b,
-                    ms_philox_key key, ms_error *err);
+ms_status ms_random(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, ms_random_kind kind,
+                    double a, double b, ms_philox_key key, ms_error *err);
 ms_status ms_random_(ms_tensor *t, ms_random_kind kind, double a, double b, ms_philox_key key, ms_error *err);
 ms_status ms_fill_(ms_tensor *t, double value, ms_error *err);
 
 /* ---- op_view.c: no data moves unless said ---- */
-ms_status ms_view(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err); /* one size may be -1; MS_ESHAPE naming reshape where memory does not allow it */
-ms_status ms_reshape(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err); /* copies where needed; logical order */
+/* one size may be -1; MS_ESHAPE naming reshape where memory does not allow it */
+ms_status ms_view(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err);
+/* copies where needed; logical order */
+ms_status ms_reshape(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err);
 ms_status ms_flatten(ms_tensor **out, ms_tensor *t, int first, int last, ms_error *err);
 ms_status ms_select(ms_tensor **out, ms_tensor *t, int dim, int64_t index, ms_error *err);
 ms_status ms_narrow(ms_tensor **out, ms_tensor *t, int dim, int64_t start, int64_t length, ms_error *err);
 ms_status ms_transpose(ms_tensor **out, ms_tensor *t, int a, int b, ms_error *err);
 ms_status ms_permute(ms_tensor **out, ms_tensor *t, const int *order, ms_error *err);
-ms_status ms_expand(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err); /* -1: as it is; new leading dims allowed. Over a leading T: sets source */
+/* -1: as it is; new leading dims allowed. Over a leading T: sets source */
+ms_status ms_expand(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, ms_error *err);
 ms_status ms_squeeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err);
 ms_status ms_unsqueeze(ms_tensor **out, ms_tensor *t, int dim, ms_error *err);
 ms_status ms_detach(ms_tensor **out, ms_tensor *t, ms_error *err);
-ms_status ms_contiguous(ms_tensor **out, ms_tensor *t, ms_error *err); /* dense in the default layout; differentiable */
-ms_status ms_clone(ms_tensor **out, ms_tensor *t, ms_error *err);      /* always a copy; differentiable */
-ms_status ms_to(ms_tensor **out, ms_tensor *t, ms_device *d, int dtype, ms_error *err); /* d NULL, dtype -1: as it is; t itself (+1) when nothing changes */
+/* dense in the default layout; differentiable */
+ms_status ms_contiguous(ms_tensor **out, ms_tensor *t, ms_error *err);
+ms_status ms_clone(ms_tensor **out, ms_tensor *t, ms_error *err); /* always a copy; differentiable */
+/* d NULL, dtype -1: as it is; t itself (+1) when nothing changes */
+ms_status ms_to(ms_tensor **out, ms_tensor *t, ms_device *d, int dtype, ms_error *err);
 ms_status ms_cat(ms_tensor **out, int n, ms_tensor *const *in, int dim, ms_error *err);
 ms_status ms_stack(ms_tensor **out, int n, ms_tensor *const *in, int dim, ms_error *err);
 ms_status ms_copy_(ms_tensor *dst, ms_tensor *src, ms_error *err); /* broadcasts and converts; in place */
@@ -44,8 +50,10 @@ ms_status ms_clamp(ms_tensor **out, ms_tensor *x, double lo, double hi, ms_error
 ms_status ms_unary_(ms_tensor *x, ms_unary_op op, ms_error *err);
 ms_status ms_binary_(ms_tensor *x, ms_binary_op op, ms_tensor *y, ms_error *err);
 ms_status ms_binary_scalar_(ms_tensor *x, ms_binary_op op, double value, ms_error *err);
-ms_status ms_axpy_(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_error *err); /* x = beta * x + alpha * y */
-ms_status ms_broadcast_shape(int *ndim, int64_t *size, const ms_tensor *a, const ms_tensor *b, const char *op, ms_error *err);
+/* x = beta * x + alpha * y */
+ms_status ms_axpy_(ms_tensor *x, double beta, double alpha, ms_tensor *y, ms_error *err);
+ms_status ms_broadcast_shape(int *ndim, int64_t *size, const ms_tensor *a, const ms_tensor *b, const char *op,
+                             ms_error *err);
 /* Sums g over what broadcasting repeated, so that it has `like`'s shape (+1). Helper of backward functions. */
 ms_status ms_unbroadcast(ms_tensor **out, ms_tensor *g, int ndim, const int64_t *size, ms_error *err);
 
@@ -56,7 +64,8 @@ ms_status ms_var(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unb
 ms_status ms_item(double *out, ms_tensor *x, ms_error *err); /* one element; synchronises */
 
 /* ---- op_matmul.c ---- */
-ms_status ms_matmul(ms_tensor **out, ms_tensor *a, ms_tensor *b, ms_error *err); /* torch.matmul's rules for 1-D, 2-D and batched operands */
+/* torch.matmul's rules for 1-D, 2-D and batched operands */
+ms_status ms_matmul(ms_tensor **out, ms_tensor *a, ms_tensor *b, ms_error *err);
 ms_status ms_log_softmax(ms_tensor **out, ms_tensor *x, int dim, ms_error *err);
 ms_status ms_softmax(ms_tensor **out, ms_tensor *x, int dim, ms_error *err);
 
@@ -70,11 +79,13 @@ ms_status ms_topk(ms_tensor **value, ms_tensor **index, ms_tensor *x, int64_t k,
 typedef struct ms_conv_opts {
   int stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
 } ms_conv_opts;
-/* x [N, C, H, W] or [T, N, C, H, W], weight [Cout, Cin/groups, kh, kw], bias [Cout] or NULL. A static x (expanded over T) is computed once. */
+/* x [N, C, H, W] or [T, N, C, H, W], weight [Cout, Cin/groups, kh, kw], bias [Cout] or NULL. A static x (expanded
+** over T) is computed once. */
 ms_status ms_conv2d(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_conv_opts o, ms_error *err);
 /* x [..., in], weight [out, in], bias [out] or NULL. */
 ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err);
-/* Synaptic operations of a layer on x: out[0] non-zero inputs, out[1] outputs they reach, summed over the whole tensor. Synchronises. */
+/* Synaptic operations of a layer on x: out[0] non-zero inputs, out[1] outputs they reach, summed over the whole
+** tensor. Synchronises. */
 ms_status ms_conv2d_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err);
 ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_error *err);
 
@@ -91,17 +102,19 @@ typedef struct ms_norm_opts {
   double eps, momentum, gain; /* gain: tdBN's alpha * V_th, else 1 */
   int training;
 } ms_norm_opts;
-/* Over every dimension but the channel: x [N, C], [N, C, H, W], [T, N, C, H, W], or with steps != 0 [T, N, C]. Channel is the last of 2-D and
-** 3-D inputs, the third from the end of 4-D and 5-D ones. gamma, beta, running_* [C] or NULL. The result is lazy. */
-ms_status ms_batch_norm(ms_tensor **out, ms_tensor *x, ms_tensor *gamma, ms_tensor *beta, ms_tensor *running_mean, ms_tensor *running_var,
-                        ms_norm_opts o, ms_error *err);
-/* How a lazy tensor is computed: a * y + b + r. Used by op_norm.c (materialise), op_math.c (add of a residual) and op_neuron.c. */
+/* Over every dimension but the channel: x [N, C], [N, C, H, W], [T, N, C, H, W], or with steps != 0 [T, N, C].
+** Channel is the last of 2-D and 3-D inputs, the third from the end of 4-D and 5-D ones. gamma, beta, running_*
+** [C] or NULL. The result is lazy. */
+ms_status ms_batch_norm(ms_tensor **out, ms_tensor *x, ms_tensor *gamma, ms_tensor *beta, ms_tensor *running_mean,
+                        ms_tensor *running_var, ms_norm_opts o, ms_error *err);
+/* How a lazy tensor is computed: a * y + b + r. Used by op_norm.c (materialise), op_math.c (add of a residual) and
+** op_neuron.c. */
 struct ms_lazy {
   int refs;
-  ms_tensor *y;               /* input of the normalisation, dense; [1, ...] with repeat > 1 */
-  ms_tensor *gamma, *beta;    /* may be NULL */
+  ms_tensor *y;                     /* input of the normalisation, dense; [1, ...] with repeat > 1 */
+  ms_tensor *gamma, *beta;          /* may be NULL */
   ms_tensor *a, *b, *mean, *invstd; /* [C] */
-  ms_tensor *r;               /* residual, same logical shape as the result, or NULL */
+  ms_tensor *r;                     /* residual, same logical shape as the result, or NULL */
   int64_t repeat, c;
   double gain;
   int training;
@@ -115,7 +128,8 @@ ms_status ms_lazy_check(const ms_lazy *l, ms_error *err);
 ms_status ms_lazy_materialise(ms_tensor *t, ms_error *err);
 ms_lazy *ms_lazy_retain(ms_lazy *l);
 void ms_lazy_release(ms_lazy *l);
-/* x (lazy, without residual, never materialised) + r, lazy again; *out NULL where it does not apply and the plain add must run. */
+/* x (lazy, without residual, never materialised) + r, lazy again; *out NULL where it does not apply and the plain
+** add must run. */
 ms_status ms_lazy_add(ms_tensor **out, ms_tensor *x, ms_tensor *r, ms_error *err);
 /* Fusion on (default) or off: off materialises at once. Returns what it was. Forward bits are the same. */
 int ms_set_fusion(int on);
@@ -123,19 +137,23 @@ int ms_set_fusion(int on);
 /* ---- op_neuron.c ---- */
 typedef struct ms_neuron_opts {
   ms_neuron p;
-  ms_callback *surrogate; /* NULL: p.surrogate. Else call(ud, 1, din, 1, dout): din[0] = g(u) for dout[0] = u [T, ...]; borrowed, retained by retain/release */
+  /* NULL: p.surrogate. Else call(ud, 1, din, 1, dout): din[0] = g(u) for dout[0] = u [T, ...]; borrowed, retained
+  ** by retain/release */
+  ms_callback *surrogate;
   void (*surrogate_retain)(void *ud);
 } ms_neuron_opts;
 typedef struct ms_neuron_report { /* what the last call did, for print(net) and firing rates */
-  int fused;            /* 1: normalisation taken in, 2: and a residual */
-  const char *why_not;  /* static string when not fused, "" otherwise */
+  int fused;                      /* 1: normalisation taken in, 2: and a residual */
+  const char *why_not;            /* static string when not fused, "" otherwise */
 } ms_neuron_report;
-/* x [T, ...], v0 [...] or NULL (p.v_init; broadcasts over N), w [1] PLIF or NULL. spikes [T, ...] (dtype spike), v [...] membrane after T, both
-** differentiable; v may be a NULL pointer when not wanted; counts [T, C] int64 or NULL pointer. */
-ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0, ms_tensor *w,
-                            const ms_neuron_opts *o, ms_neuron_report *report, ms_error *err);
+/* x [T, ...], v0 [...] or NULL (p.v_init; broadcasts over N), w [1] PLIF or NULL. spikes [T, ...] (dtype spike), v
+** [...] membrane after T, both differentiable; v may be a NULL pointer when not wanted; counts [T, C] int64 or
+** NULL pointer. */
+ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0,
+                            ms_tensor *w, const ms_neuron_opts *o, ms_neuron_report *report, ms_error *err);
 /* The membrane before reset, [T, ...], for monitors; not differentiable. */
-ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o, ms_error *err);
+ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o,
+                             ms_error *err);
 
 /* ---- op_loss.c ---- */
 typedef struct ms_loss_opts {
@@ -149,16 +167,20 @@ typedef struct ms_loss_parts {
   ms_tensor *correct; /* [1] int64 */
 } ms_loss_parts;
 /* logits [T, B, C], labels [B] int64. Each member +1 on success. */
-ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tensor *labels, ms_loss_opts o, ms_error *err);
-/* TRT's regulariser of n parameters: value [] = (1/T) sum_t r(t); backward leaves a pending term on each parameter, scaled by dL/dvalue.
-** delta, eps as published; t0: the first t (0 published, 1 the paper's text). steps: r(t) each, [T] (may be a NULL pointer). */
+ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tensor *labels, ms_loss_opts o,
+                                 ms_error *err);
+/* TRT's regulariser of n parameters: value [] = (1/T) sum_t r(t); backward leaves a pending term on each
+** parameter, scaled by dL/dvalue. delta, eps as published; t0: the first t (0 published, 1 the paper's text).
+** steps: r(t) each, [T] (may be a NULL pointer). */
 typedef struct ms_trt_opts {
   double lambda, delta, eps;
   int t0, steps;
 } ms_trt_opts;
-ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tensor *const *params, ms_trt_opts o, ms_error *err);
+ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tensor *const *params, ms_trt_opts o,
+                             ms_error *err);
 
 /* ---- op_dropout.c ---- */
-ms_status ms_dropout(ms_tensor **out, ms_tensor *x, double p, ms_philox_key key, ms_error *err); /* inverted: kept values times 1 / (1 - p) */
+/* inverted: kept values times 1 / (1 - p) */
+ms_status ms_dropout(ms_tensor **out, ms_tensor *x, double p, ms_philox_key key, ms_error *err);
 
 #endif

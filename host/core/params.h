@@ -1,12 +1,13 @@
-/* Flat arenas and optimizers. Parameters lie in one arena, their gradients in a second of the same layout; an optimizer
-** owns moment arenas of the same layout and is a list of ranges with settings. Gathering moves bytes under the existing
-** storage object, so every handle and view taken before stays the parameter. */
+/* Flat arenas and optimizers. Parameters lie in one arena, their gradients in a second of the same layout; an
+** optimizer owns moment arenas of the same layout and is a list of ranges with settings. Gathering moves bytes
+** under the existing storage object, so every handle and view taken before stays the parameter. */
 #ifndef MS_PARAMS_H
 #define MS_PARAMS_H
 
 #include "graph.h"
 
-/* Gathers those of params[] (float32 leaves, any duplicates) that lie in no arena yet into one new arena of their device. */
+/* Gathers those of params[] (float32 leaves, any duplicates) that lie in no arena yet into one new arena of their
+** device. */
 ms_status ms_gather_params(int n, ms_tensor *const *params, ms_error *err);
 void ms_arena_release(ms_arena *a);
 /* Where t lies: its arena (borrowed, NULL: none) and the offset in elements. */
@@ -14,8 +15,9 @@ ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
 /* Base pointers; grad (may be NULL) is allocated when first asked for. */
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err);
 
-/* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents undefined. A gradient that
-** someone still holds there moves to memory of its own first, values kept. A leaf that is no whole parameter of an arena gets fresh memory. */
+/* The place of a leaf's gradient in the gradient arena: a tensor of the leaf's shape and strides (+1), contents
+** undefined. A gradient that someone still holds there moves to memory of its own first, values kept. A leaf that
+** is no whole parameter of an arena gets fresh memory. */
 ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 
 /* ---- pending TRT terms (decision 14) ---- */
@@ -42,19 +44,24 @@ typedef enum ms_optim_kind { MS_OPTIM_SGD, MS_OPTIM_ADAM } ms_optim_kind;
 
 ms_status ms_optim_new(ms_optim **out, ms_optim_kind kind, ms_error *err);
 void ms_optim_free(ms_optim *o);
-/* Adds parameters with their settings (step, correction*, first are ignored) as group *group (0-based out). A parameter twice is MS_EINVAL naming it. */
-ms_status ms_optim_add_group(ms_optim *o, int n, ms_tensor *const *params, const ms_hyper *settings, int *group, ms_error *err);
+/* Adds parameters with their settings (step, correction*, first are ignored) as group *group (0-based out). A
+** parameter twice is MS_EINVAL naming it. */
+ms_status ms_optim_add_group(ms_optim *o, int n, ms_tensor *const *params, const ms_hyper *settings, int *group,
+                             ms_error *err);
 ms_status ms_optim_set(ms_optim *o, int group, const ms_hyper *settings, ms_error *err);
 ms_status ms_optim_get(const ms_optim *o, int group, ms_hyper *settings, ms_error *err);
 /* One step over every parameter that has a gradient or a pending term: all or nothing. */
 ms_status ms_optim_step(ms_optim *o, ms_error *err);
 ms_status ms_optim_zero_grad(ms_optim *o, ms_error *err);
-/* State of the i-th parameter (order of addition), for checkpoints: m, v +1 float32 of the parameter's shape (NULL before the first step), steps taken. */
+/* State of the i-th parameter (order of addition), for checkpoints: m, v +1 float32 of the parameter's shape (NULL
+** before the first step), steps taken. */
 int ms_optim_count(const ms_optim *o);
-ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, ms_tensor **v, double *step, ms_error *err);
+ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, ms_tensor **v, double *step,
+                         ms_error *err);
 ms_status ms_optim_set_state(ms_optim *o, int i, ms_tensor *m, ms_tensor *v, double step, ms_error *err);
 
-/* L2 norm over all gradients (pending terms added first) and scaling when above max_norm, torch.nn.utils.clip_grad_norm_. */
+/* L2 norm over all gradients (pending terms added first) and scaling when above max_norm,
+** torch.nn.utils.clip_grad_norm_. */
 ms_status ms_clip_grad_norm(double *norm, int n, ms_tensor *const *params, double max_norm, ms_error *err);
 ms_status ms_clip_grad_value(int n, ms_tensor *const *params, double limit, ms_error *err);
 

@@ -1,5 +1,6 @@
-/* safetensors files: little-endian u64 header length, JSON header, data. Written to a temporary file in the same folder, synced, renamed.
-** Every file read is treated as hostile. Values move as raw bytes of the file's dtype in row-major logical order. */
+/* safetensors files: little-endian u64 header length, JSON header, data. Written to a temporary file in the same
+** folder, synced, renamed. Every file read is treated as hostile. Values move as raw bytes of the file's dtype in
+** row-major logical order. */
 #ifndef MS_SAFETENSORS_H
 #define MS_SAFETENSORS_H
 
@@ -17,7 +18,8 @@ typedef struct ms_st_entry {
 
 /* ---- reading ---- */
 typedef struct ms_st_file ms_st_file;
-ms_status ms_st_open(ms_st_file **out, const char *path, ms_error *err); /* validates everything: sizes, overlaps, holes, duplicates, UTF-8 of names */
+/* validates everything: sizes, overlaps, holes, duplicates, UTF-8 of names */
+ms_status ms_st_open(ms_st_file **out, const char *path, ms_error *err);
 void ms_st_close(ms_st_file *f);
 int ms_st_count(const ms_st_file *f);
 const ms_st_entry *ms_st_at(const ms_st_file *f, int i); /* in order of offset */
@@ -32,7 +34,8 @@ ms_status ms_st_tensor(ms_tensor **out, const ms_st_file *f, int i, ms_error *er
 typedef struct ms_st_writer ms_st_writer;
 ms_status ms_st_writer_new(ms_st_writer **out, const char *path, ms_error *err);
 ms_status ms_st_writer_metadata(ms_st_writer *w, const char *key, const char *value, ms_error *err);
-ms_status ms_st_writer_add(ms_st_writer *w, const char *name, ms_tensor *t, ms_error *err); /* retained; spike is stored as F32 */
+/* retained; spike is stored as F32 */
+ms_status ms_st_writer_add(ms_st_writer *w, const char *name, ms_tensor *t, ms_error *err);
 /* Writes, syncs, renames; the old file stays whole when anything fails. */
 ms_status ms_st_writer_finish(ms_st_writer *w, ms_error *err);
 void ms_st_writer_free(ms_st_writer *w); /* removes what was not finished */

@@ -2,10 +2,12 @@
 **
 ** A storage is bytes on a device. A tensor is a shape over a storage; a view is a second tensor on the same storage.
 ** Fresh tensors of 4 or more dimensions are channels-last: [.., C, H, W] lies in memory as [.., H, W, C] (weights
-** [Cout, Cin, kh, kw] as [Cout][kh][kw][Cin]); others are row-major. Everything a user sees follows the logical order.
+** [Cout, Cin, kh, kw] as [Cout][kh][kw][Cin]); others are row-major. Everything a user sees follows the logical
+** order.
 **
-** A tensor may be lazy (normalisation, decision "fusion follows what is called"): it has a shape but no storage yet. Reading it
-** through ms_data_of or any op materialises it; only the neuron op and the residual add look at ms_tensor.lazy first. */
+** A tensor may be lazy (normalisation, decision "fusion follows what is called"): it has a shape but no storage
+** yet. Reading it through ms_data_of or any op materialises it; only the neuron op and the residual add look at
+** ms_tensor.lazy first. */
 #ifndef MS_TENSOR_H
 #define MS_TENSOR_H
 
@@ -21,10 +23,10 @@ typedef struct ms_storage {
   ms_device *device;
   void *data;
   size_t bytes;
-  uint32_t version;       /* in-place writes so far */
-  const char *writer;     /* op of the last one, for messages; static string */
-  ms_arena *arena;        /* owner of data when gathered (retained); NULL: the storage owns it */
-  int host;               /* data comes from alloc_host */
+  uint32_t version;   /* in-place writes so far */
+  const char *writer; /* op of the last one, for messages; static string */
+  ms_arena *arena;    /* owner of data when gathered (retained); NULL: the storage owns it */
+  int host;           /* data comes from alloc_host */
 } ms_storage;
 
 /* What a leaf owes its gradient: the TRT term that backward left for the optimizer to fuse (decision 14). */
@@ -49,21 +51,21 @@ struct ms_tensor {
   int output;    /* which of the node's outputs */
   ms_tensor *grad;
   ms_pending *pending;
-  ms_lazy *lazy;      /* how to compute it, while unmaterialised; kept after for a fused consumer */
-  ms_tensor *source;  /* expanded view over dimension 0: the [1, ...] tensor it repeats (static input), retained */
-  double density;     /* share of non-zero elements where known (spikes, counted by the neuron), else -1 */
-  int nonleaf_view;   /* 1: shares memory with a tensor of the graph; in-place writes under autograd are refused */
-  char name[64];      /* parameter name, "" otherwise */
+  ms_lazy *lazy;     /* how to compute it, while unmaterialised; kept after for a fused consumer */
+  ms_tensor *source; /* expanded view over dimension 0: the [1, ...] tensor it repeats (static input), retained */
+  double density;    /* share of non-zero elements where known (spikes, counted by the neuron), else -1 */
+  int nonleaf_view;  /* 1: shares memory with a tensor of the graph; in-place writes under autograd are refused */
+  char name[64];     /* parameter name, "" otherwise */
 };
 
 /* ---- life ---- */
 /* out: +1. Fresh memory, contents undefined; layout as said above. */
 ms_status ms_tensor_new(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, ms_error *err);
 /* A second tensor on t's storage with its own shape; not connected to the graph. */
-ms_status ms_tensor_alias(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, const int64_t *stride, int64_t offset,
-                          ms_error *err);
-ms_tensor *ms_retain(ms_tensor *t);  /* returns t */
-void ms_release(ms_tensor *t);       /* NULL is fine */
+ms_status ms_tensor_alias(ms_tensor **out, ms_tensor *t, int ndim, const int64_t *size, const int64_t *stride,
+                          int64_t offset, ms_error *err);
+ms_tensor *ms_retain(ms_tensor *t); /* returns t */
+void ms_release(ms_tensor *t);      /* NULL is fine */
 ms_storage *ms_storage_retain(ms_storage *s);
 void ms_storage_release(ms_storage *s);
 
@@ -83,7 +85,8 @@ int ms_same_shape(const ms_tensor *a, const ms_tensor *b);
 /* First element; materialises a lazy tensor first (which can fail). */
 ms_status ms_data_of(ms_data *out, ms_tensor *t, ms_error *err);
 ms_status ms_materialise(ms_tensor *t, ms_error *err);
-/* +1: t itself where it is dense in the default layout (and of type dtype, or dtype -1), else a copy. Not differentiable. */
+/* +1: t itself where it is dense in the default layout (and of type dtype, or dtype -1), else a copy. Not
+** differentiable. */
 ms_status ms_dense(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err);
 
 /* ---- accounting ---- */
@@ -91,8 +94,8 @@ typedef struct ms_live {
   int64_t storages, tensors, nodes, arenas, bytes;
 } ms_live;
 ms_live ms_live_counts(void);
-/* Called at the head of an allocation once `bytes allocated since the last call` passes max(64 MiB, half of the live bytes), and again
-** before an out-of-memory error is given. May run finalizers, that is, re-enter core. */
+/* Called at the head of an allocation once `bytes allocated since the last call` passes max(64 MiB, half of the
+** live bytes), and again before an out-of-memory error is given. May run finalizers, that is, re-enter core. */
 void ms_set_memory_hook(void (*hook)(void *ud), void *ud);
 /* Core's own heap blocks go through these, so that a test can fail the n-th one; n < 0: never. */
 void *ms_alloc(size_t bytes); /* zeroed */
@@ -104,7 +107,8 @@ int64_t ms_allocations(void); /* so far, device allocations included */
 /* Host bytes in logical row-major order, n elements of t's own type (spike: as ms_real values). Synchronises. */
 ms_status ms_read(ms_tensor *t, void *host, ms_error *err);
 ms_status ms_write(ms_tensor *t, const void *host, ms_error *err);
-/* In-place write bookkeeping: bumps the version, refuses what autograd cannot follow. Call before writing t's memory. */
+/* In-place write bookkeeping: bumps the version, refuses what autograd cannot follow. Call before writing t's
+** memory. */
 ms_status ms_begin_write(ms_tensor *t, const char *op, ms_error *err);
 
 #endif

@@ -1,7 +1,7 @@
 /* Tab completion of globals, fields and methods: "ms.nn.Conv", "net:par", "net[1].wei". Names are looked up without
-** running code: raw fields, then __index tables, then what a metatable may carry: __dir, a list of names or a table by
-** name, and __fields, a list of names or the name of the raw field that holds it. Only a position in a value with __dir,
-** which is the library's own, asks the value. */
+** running code: raw fields, then __index tables, then what a metatable may carry: __dir, a list of names or a
+** table by name, and __fields, a list of names or the name of the raw field that holds it. Only a position in a
+** value with __dir, which is the library's own, asks the value. */
 #include "repl.h"
 
 #include <ctype.h>
@@ -103,7 +103,8 @@ static void add_list(lua_State *L, int found, const char *prefix, size_t n, cons
   lua_pop(L, 1);
 }
 
-/* Pushes the list __fields of the value on top, or the list in the field that __fields names; 0 where there is none. */
+/* Pushes the list __fields of the value on top, or the list in the field that __fields names; 0 where there is
+** none. */
 static int push_fields(lua_State *L) {
   int value = lua_gettop(L), type = luaL_getmetafield(L, -1, "__fields");
   if (type == LUA_TSTRING && lua_istable(L, value))

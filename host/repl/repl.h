@@ -4,9 +4,9 @@
 
 #include <lua.h>
 
-/* Reads, evaluates and prints until end of input. Expressions are printed without `=`; unfinished input continues on the next
-** line; Ctrl-C returns to a fresh prompt with every value intact. Line editing, history ($MOONSPIKE_HISTORY, else
-** ~/.moonspike_history) and Tab completion on a terminal only. */
+/* Reads, evaluates and prints until end of input. Expressions are printed without `=`; unfinished input continues
+** on the next line; Ctrl-C returns to a fresh prompt with every value intact. Line editing, history
+** ($MOONSPIKE_HISTORY, else ~/.moonspike_history) and Tab completion on a terminal only. */
 void ms_repl(lua_State *L);
 void ms_repl_print_readline_version(void);
 

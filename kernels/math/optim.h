@@ -1,7 +1,7 @@
 /* Per-element arithmetic of the optimizers and of TRT's regulariser.
 **
-** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta t) - 1.
-** Closed form of the sum over t, with a_t = 1 + c_t * eps and q_t = 1 / (a_t + c_t |w|):
+** TRT (arXiv 2506.19256, Eq. 13 and 14): r(t) = sum_j lambda * w_j^2 / (1 + c_t * (|w_j| + eps)), c_t = e^(delta
+** t) - 1. Closed form of the sum over t, with a_t = 1 + c_t * eps and q_t = 1 / (a_t + c_t |w|):
 **   R = lambda * w^2 * sum_t q_t,   dR/dw = lambda * w * sum_t q_t * (1 + a_t * q_t)
 ** which is 2 * lambda * w at c_t = 0 and 0 at w = 0. */
 #ifndef MS_OPTIM_H
