@@ -215,12 +215,32 @@ ms_device *ms_check_device(lua_State *L, int index) {
 
 /* ---- crossing ---- */
 
+/* "zeros: ", from the running function's help text: core's allocator does not know for whom it works. */
+static void push_operation(lua_State *L) {
+  lua_Debug ar;
+  ms_push_help(L);
+  lua_getstack(L, 0, &ar);
+  lua_getinfo(L, "f", &ar);
+  lua_rawget(L, -2);
+  const char *text = lua_tostring(L, -1);
+  if (text != NULL)
+    lua_pushfstring(L, "%s: ", lua_pushlstring(L, text, strcspn(text, "( \n")));
+  else
+    lua_pushliteral(L, "");
+  lua_replace(L, text != NULL ? -4 : -3);
+  lua_pop(L, text != NULL ? 2 : 1);
+}
+
 int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults) {
   if (status == MS_OK)
     return nresults;
   push_where(L);
+  if (status == MS_EMEM && !strncmp(err->text, "out of memory", 13))
+    push_operation(L);
+  else
+    lua_pushliteral(L, "");
   lua_pushstring(L, status == MS_EINTR ? "interrupted!" : err->text);
-  lua_concat(L, 2);
+  lua_concat(L, 3);
   return lua_error(L);
 }
 

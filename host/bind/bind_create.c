@@ -194,10 +194,25 @@ static int push_written(lua_State *L, creation c, const void *host) {
   return finish_creation(L, &c, status, out, &err);
 }
 
+/* Is the first number of a nested table true or false? */
+static int holds_booleans(lua_State *L, int index) {
+  int top = lua_gettop(L);
+  lua_pushvalue(L, index);
+  for (int d = 0; lua_istable(L, -1) && d <= MS_MAX_DIMS; d++) {
+    lua_geti(L, -1, 1);
+    lua_replace(L, -2);
+  }
+  int found = lua_isboolean(L, -1);
+  lua_settop(L, top);
+  return found;
+}
+
 static int create_tensor(lua_State *L) {
   creation c = {.op = "tensor", .device = ms_device_current(), .dtype = MS_F32, .opts = 2};
   if (!lua_istable(L, 1) && lua_type(L, 1) != LUA_TNUMBER)
     ms_expected(L, 1, "value", "number or table");
+  if (holds_booleans(L, 1))
+    c.dtype = MS_U8;
   check_creation_options(L, &c, 0);
   void *host = ms_push_nested(L, 1, "tensor", c.dtype, &c.ndim, c.size);
   return push_written(L, c, host);
@@ -235,8 +250,7 @@ static int create_is_tensor(lua_State *L) {
 static const ms_reg functions[] = {
     {"tensor", create_tensor,
      "tensor(value[, opts]) -> tensor\n\nA number gives a tensor without dimensions, a nested table one of its shape; "
-     "ragged "
-     "tables raise, naming the position." OPTIONS},
+     "ragged tables raise, naming the position. A table of true and false gives uint8." OPTIONS},
     {"zeros", create_zeros,
      "zeros(n1, n2, ...[, opts]) or zeros({n1, n2, ...}[, opts]) -> tensor\n\nAll zeros." OPTIONS},
     {"ones", create_ones, "ones(n1, n2, ...[, opts]) or ones({n1, n2, ...}[, opts]) -> tensor\n\nAll ones." OPTIONS},

@@ -49,6 +49,10 @@ static int64_t integer_in(lua_State *L, int index, int64_t lo, int64_t hi, const
 
 void ms_store_element(lua_State *L, int index, void *host, ms_dtype dtype, int64_t i, const char *op,
                       const char *what) {
+  if (dtype == MS_U8 && lua_isboolean(L, index)) {
+    ((uint8_t *)host)[i] = (uint8_t)lua_toboolean(L, index);
+    return;
+  }
   if (lua_type(L, index) != LUA_TNUMBER)
     ms_raise(L, "%s: %s: expected a number, got %s", op, what, ms_type_name(L, index));
   switch (dtype) {

@@ -100,16 +100,12 @@ static int reduce_var(lua_State *L) {
 }
 
 static int reduce_std(lua_State *L) {
-  ms_tensor *x = ms_check_tensor(L, 1, "x"), *var = NULL;
+  ms_tensor *x = ms_check_tensor(L, 1, "x");
   unsigned dims = check_dims(L, 2, x);
   int keep = lua_toboolean(L, 3), unbiased = lua_isnoneornil(L, 4) || lua_toboolean(L, 4);
   ms_error err;
   ms_handle *out = ms_push_handle(L);
-  ms_status status = ms_var(&var, x, dims, keep, unbiased, &err);
-  if (!status)
-    status = ms_unary(&out->tensor, MS_UNARY_sqrt, var, &err);
-  ms_release(var);
-  return ms_finish(L, status, &err, 1);
+  return ms_finish(L, ms_std(&out->tensor, x, dims, keep, unbiased, &err), &err, 1);
 }
 
 static int reduce_norm(lua_State *L) {

@@ -61,6 +61,7 @@ ms_status ms_unbroadcast(ms_tensor **out, ms_tensor *g, int ndim, const int64_t 
 ms_status ms_reduce(ms_tensor **out, ms_reduce_op op, ms_tensor *x, unsigned dims, int keep, ms_error *err);
 ms_status ms_mean(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, ms_error *err);
 ms_status ms_var(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unbiased, ms_error *err);
+ms_status ms_std(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unbiased, ms_error *err);
 ms_status ms_item(double *out, ms_tensor *x, ms_error *err); /* one element; synchronises */
 
 /* ---- op_matmul.c ---- */

@@ -1,6 +1,7 @@
 #include "internal.h"
 #include "params.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define HOOK_FLOOR ((int64_t)64 << 20)
@@ -63,6 +64,17 @@ void ms_free(void *p) {
   free(p);
 }
 
+/* "12.3 MB" */
+static ms_text size_text(double bytes) {
+  static const char *const unit[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  ms_text text;
+  size_t i = 0;
+  for (; bytes >= 999.95 && i + 1 < sizeof unit / sizeof *unit; i++)
+    bytes /= 1000;
+  snprintf(text.s, sizeof text.s, i ? "%.1f %s" : "%.0f %s", bytes, unit[i]);
+  return text;
+}
+
 ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err) {
   void *p = NULL;
   ms_status st = MS_OK;
@@ -80,8 +92,8 @@ ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err)
     }
   }
   if (st == MS_EMEM)
-    return ms_fail(err, st, "out of memory on %s: %zu bytes wanted, %lld in use", d->name, bytes,
-                   (long long)live.bytes);
+    return ms_fail(err, st, "out of memory: wanted %s, %s in use (on %s)", size_text((double)bytes).s,
+                   size_text((double)live.bytes).s, d->name);
   if (st)
     return ms_row(d, st, "alloc", err);
   since_hook += (int64_t)bytes;

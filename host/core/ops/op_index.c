@@ -49,6 +49,18 @@ static ms_status gather_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
   return ms_give(&din[0], dx, st);
 }
 
+/* Names the first value of index that is not in [0, size). */
+static ms_status fail_index(const char *op, const int64_t *index, int64_t n, int64_t size, ms_error *err) {
+  int64_t i = 0;
+  while (i + 1 < n && index[i] >= 0 && index[i] < size)
+    i++;
+  if (size == 0)
+    return ms_fail(err, MS_ERANGE, "%s: index: nothing to choose from, the size is 0, got %lld", op,
+                   (long long)index[i]);
+  return ms_fail(err, MS_ERANGE, "%s: index: expected values from 0 to %lld, got %lld", op, (long long)size - 1,
+                 (long long)index[i]);
+}
+
 /* x and index have equal sizes but in dim. */
 static ms_status gather_rows(ms_tensor **out, const char *op, ms_tensor *y, ms_tensor *x, ms_tensor *index, int dim,
                              ms_error *err) {
@@ -73,7 +85,7 @@ static ms_status gather_rows(ms_tensor **out, const char *op, ms_tensor *y, ms_t
                 op, err);
   }
   if (!st && ms_on_cpu(ms_tensor_device(x)) && *(const int64_t *)flag.p)
-    st = ms_fail(err, MS_ERANGE, "%s: index: expected values from 0 to %lld", op, (long long)x->size[dim] - 1);
+    st = fail_index(op, at.p, ms_numel(index), x->size[dim], err);
   ms_release(bad);
   if (!st)
     *out = ms_retain(y);

@@ -280,15 +280,16 @@ ms_status ms_reduce(ms_tensor **out, ms_reduce_op op, ms_tensor *x, unsigned dim
 
 /* ---- var: of its differences from the mean, so that nothing cancels ---- */
 
-ms_status ms_var(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unbiased, ms_error *err) {
+static ms_status variance(ms_tensor **out, const char *name, ms_tensor *x, unsigned dims, int keep, int unbiased,
+                          ms_error *err) {
   static const ms_op op = {"var", sum_backward};
   ms_tensor *mean = NULL, *d = NULL, *square = NULL;
-  ms_status st = check_dims(&dims, x, "var", err);
+  ms_status st = check_dims(&dims, x, name, err);
   if (st)
     return st;
   int64_t n = reduced_count(x, dims) - (unbiased != 0);
   if (n < 1)
-    return ms_fail(err, MS_ESHAPE, "var: expected at least %d elements, got %s", unbiased ? 2 : 1,
+    return ms_fail(err, MS_ESHAPE, "%s: expected at least %d elements, got %s", name, unbiased ? 2 : 1,
                    ms_shape_text(x->ndim, x->size).s);
   st = ms_mean(&mean, x, dims, 1, err);
   if (!st)
@@ -300,6 +301,19 @@ ms_status ms_var(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unb
   ms_release(square);
   ms_release(d);
   ms_release(mean);
+  return st;
+}
+
+ms_status ms_var(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unbiased, ms_error *err) {
+  return variance(out, "var", x, dims, keep, unbiased, err);
+}
+
+ms_status ms_std(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, int unbiased, ms_error *err) {
+  ms_tensor *var = NULL;
+  ms_status st = variance(&var, "std", x, dims, keep, unbiased, err);
+  if (!st)
+    st = ms_unary(out, MS_UNARY_sqrt, var, err);
+  ms_release(var);
   return st;
 }
 
