@@ -14,7 +14,7 @@ end
 
 local function write(where, path, tensors, metadata)
   local ok, why = core.checkpoint.write(path, tensors, metadata)
-  if not ok then o.fail("%s: %s", where, why) end
+  if not ok then o.fail("%s: %s", where, (why:gsub("^save: ", ""))) end
 end
 
 local function open(where, path)
@@ -149,9 +149,28 @@ local function reseed()
   return { a, b }
 end
 
+-- What JSON cannot hold in v, and where: "a function", "extra.x". Depth and cycles are left to the encoder.
+local function misfit(v, at, depth)
+  local kind = type(v)
+  if kind == "number" then
+    if v ~= v or v == math.huge or v == -math.huge then return tostring(v), at end
+  elseif kind == "table" and v ~= core.json.null and depth > 0 then
+    for _, key in ipairs(o.keys(v)) do
+      local what, place = misfit(v[key], type(key) == "string" and at .. "." .. key or ("%s[%s]"):format(at, tostring(key)), depth - 1)
+      if what then return what, place end
+    end
+  elseif kind == "function" or kind == "thread" or kind == "userdata" and v ~= core.json.null then
+    return "a " .. (kind == "userdata" and o.show(v) or kind), at
+  end
+end
+
 function checkpoint.checkpoint(path, opts)
   o.check("checkpoint", "path", path, o.string())
   local opt = o.read("checkpoint", opts, spec)
+  local what, place = misfit(opt.extra, "extra", 50)
+  if what then
+    o.fail("checkpoint: extra: expected what JSON can hold (booleans, finite numbers, strings and tables of them), got %s at %s", what, place)
+  end
   local tensors = state_list(opt.model, "model.")
   local seed, draws = core.random.state()
   local state = {

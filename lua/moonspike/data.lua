@@ -270,4 +270,4 @@ doc.set(data.Images, [[
 doc.set(meta, "A set of labelled images.\n" .. shared)
 doc.set(data, "ms.data: FashionMNIST Images read_idx")
 
-return data
+return o.named(data, "data")

@@ -37,7 +37,8 @@ local function find(root, path)
   for key in path:gmatch "[^.:]+" do
     local mt = type(root) ~= "table" and debug.getmetatable(root)
     root = mt and type(mt.__index) == "table" and mt.__index or root
-    root = type(root) == "table" and root[key] or nil
+    local ok, value = pcall(function() return root[key] end) -- nn, loss ... raise for what they lack
+    root = type(root) == "table" and ok and value or nil
   end
   return root
 end

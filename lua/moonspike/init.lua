@@ -9,7 +9,7 @@ local checkpoint = require "moonspike.checkpoint"
 
 local ms = {}
 
-for _, part in ipairs { core.tensor, core.ops } do -- ms.zeros, ms.matmul, ...
+for _, part in ipairs { core.tensor, core.ops, (require "moonspike.tensor") } do -- ms.zeros, ms.matmul, ms.sort, ...
   for name, fn in pairs(part) do ms[name] = fn end
 end
 

@@ -156,4 +156,4 @@ doc.set(loss.CrossEntropy, [[
 doc.set(loss.MSE, "loss.MSE(a, b) -> mean((a - b)^2)")
 doc.set(loss, "ms.loss: SDT SMSE LTS TET TRT CrossEntropy MSE. A loss of your own is any function of tensors.")
 
-return loss
+return o.named(loss, "loss")

@@ -66,6 +66,14 @@ local function inside(v, limits)
     and (not limits.below or v < limits.below) and (not limits.to or v <= limits.to)
 end
 
+-- Lets a table of the library raise for a name that it lacks, with those that it has; pairs and completion see no difference.
+function o.named(t, name)
+  return setmetatable(t, { __index = function(_, key)
+    if type(key) ~= "string" or key:sub(1, 1) == "_" then return nil end
+    o.fail("%s has no '%s' (known: %s)", name, key, table.concat(o.keys(t), ", "))
+  end })
+end
+
 -- Each maker takes the default (nil: may be left out; o.required: may not) and returns { default, text, test }.
 o.required = {}
 

@@ -41,4 +41,4 @@ doc.set(nn.utils, "ms.nn.utils: clip_grad_norm clip_grad_value")
 doc.set(nn.init, "ms.nn.init: " .. table.concat(o.keys(nn.init), " ") .. ". Initialisers, which fill a tensor in place.")
 doc.set(nn.is_module, "nn.is_module(v) -> boolean")
 
-return nn
+return o.named(nn, "nn")

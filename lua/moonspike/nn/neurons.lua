@@ -45,7 +45,7 @@ local Neuron = Module "Neuron"
 
 local function setup(self, where, opt, charge)
   self.v_threshold, self.v_reset = opt.v_threshold, opt.v_reset
-  self.reset, self.detach_reset, self.fire = opt.reset, opt.detach_reset, opt.fire
+  self.reset_mode, self.detach_reset, self.fire = opt.reset, opt.detach_reset, opt.fire
   self.surrogate = opt.surrogate
   self.alpha = opt.alpha or widths[opt.surrogate] or 1
   self.membrane_step = false -- true while net:step runs
@@ -80,6 +80,11 @@ function Neuron:forward(x, v0)
   return s, v
 end
 
+function Neuron:reset()
+  o.fail("%s: reset: there is nothing to reset, every call starts from v0; what net:step keeps, net:reset_state() forgets "
+    .. "(the option reset is the field reset_mode)", self:class())
+end
+
 -- Spikes per neuron and time step of the last call.
 function Neuron:rate()
   local counts = rawget(self, "counts")
@@ -104,8 +109,8 @@ function Neuron:extra()
   local text = { self:charge_text() }
   local function add(condition, ...) if condition then text[#text + 1] = string.format(...) end end
   add(self.v_threshold ~= 1, "v_threshold %g", self.v_threshold)
-  add(self.reset == "soft", "soft reset")
-  add(self.reset == "hard" and self.v_reset ~= 0, "v_reset %g", self.v_reset)
+  add(self.reset_mode == "soft", "soft reset")
+  add(self.reset_mode == "hard" and self.v_reset ~= 0, "v_reset %g", self.v_reset)
   add(self.detach_reset, "reset detached")
   add(self.fire ~= ">", "fires at >=")
   add(true, type(self.surrogate) == "function" and "surrogate in Lua" or "%s %g", self.surrogate, self.alpha)
@@ -195,5 +200,10 @@ doc.set(PLIF, [[
 
     Parametric LIF (Fang et al. 2021): 1 / tau = sigmoid(w), one learnable w [1] = -log(init_tau - 1).
     h = v + (x - (v - v_reset)) / tau; decay_input = false: x is not scaled.]] .. shared)
+
+doc.set(Neuron.reset, "lif:reset()\n\n    Raises: a neuron starts from v0 in every call. net:reset_state() forgets what net:step keeps.")
+doc.set(Neuron.rate, "lif:rate() -> number\n\n    Spikes per neuron and time step of the last call.")
+doc.set(Neuron.rates, "lif:rates() -> list\n\n    Spikes per neuron in each time step of the last call.")
+doc.set(Neuron.membrane, "lif:membrane(x[, v0]) -> tensor\n\n    The membrane before reset at every time step.")
 
 return neurons

@@ -133,7 +133,7 @@ local function class(name, spec)
   function mt.__tostring(self)
     local lines = {}
     for i, group in ipairs(self.param_groups) do
-      local text = { ("%d parameters"):format(#group.params) }
+      local text = { ("%d parameter%s"):format(#group.params, #group.params == 1 and "" or "s") }
       for _, key in ipairs(o.keys(spec)) do
         local v = group[key]
         text[#text + 1] = key .. " = " .. (type(v) == "table" and "{ " .. table.concat(v, ", ") .. " }" or tostring(v))
@@ -276,4 +276,4 @@ doc.set(optim.Optimizer, [[
 doc.set(optim, [[
     ms.optim: SGD Adam AdamW Optimizer; StepLR MultiStepLR CosineAnnealingLR LinearWarmup SequentialLR; clip_grad_norm clip_grad_value]])
 
-return optim
+return o.named(optim, "optim")
