@@ -96,15 +96,26 @@ local criteria = {
   trt = function(net) return loss.TRT(net, { lambda = 1e-5, delta = 0.25, eta = 0.05, epsilon = 1e-5 }) end,
 }
 
-local ok, opt = pcall(function() return complete(parse(arg)) end)
-if not ok then
-  io.stderr:write("fashion_mnist: ", opt, "\n")
+local function fail(message)
+  io.stderr:write("fashion_mnist: ", message, "\n")
   os.exit(2)
 end
+
+-- What f returns; where it fails, the program ends in one line that blames the option, not a place in this file.
+local function try(option, f, ...)
+  local done, result, why = pcall(f, ...)
+  if not done then why, result = result:gsub("^[^\n]-%.lua:%d+: ", ""), nil end
+  if not result and why then fail(("%s: %s"):format(option, (why:gsub("^%l+: ", "")))) end
+  return result
+end
+
+local ok, opt = pcall(function() return complete(parse(arg)) end)
+if not ok then fail(opt) end
 local out = opt.out
 
 ms.manual_seed(opt.seed)
-ms.device(opt.device)
+try("--device", ms.device, opt.device)
+try("--out", ms.system.mkdir, out)
 local limit = opt.limit > 0 and opt.limit or nil
 local train = data.FashionMNIST { train = true, batch_size = opt.batch, T = opt.T, shuffle = true, limit = limit }
 local test = data.FashionMNIST { train = false, batch_size = 256, T = opt.T, limit = limit }
@@ -121,9 +132,8 @@ if opt.resume then
   schedule.T_max = info.extra.T_max
   print(("resumed after epoch %d"):format(info.epoch))
 end
-assert(ms.system.mkdir(out))
-assert(ms.system.write_file(out .. "/options.json", ms.json.encode(opt) .. "\n"))
-local log = assert(ms.log(out .. "/log.jsonl", { append = opt.resume }))
+try("--out", ms.system.write_file, out .. "/options.json", ms.json.encode(opt) .. "\n")
+local log = try("--out", ms.log, out .. "/log.jsonl", { append = opt.resume })
 print(train:describe())
 print(net)
 
@@ -147,9 +157,11 @@ while epoch <= schedule.T_max do
   local start, lr = ms.system.clock(), schedule:get_lr()
   local train_loss, train_accuracy = train_epoch(epoch)
   local accuracy, test_loss, firing, synops, layers = ms.evaluate(net, test)
-  spent = spent + ms.system.clock() - start
-  if opt.minutes > 0 and epoch == 1 then -- the cosine ends with the last epoch that fits, with 5 % to spare
-    schedule.T_max = math.max(1, math.min(opt.epochs, math.floor(57 * opt.minutes / spent)))
+  local seconds = ms.system.clock() - start
+  spent = spent + seconds
+  if opt.minutes > 0 then -- the cosine ends with the last epoch that fits, with 5 % to spare, at the pace of this one
+    local more = math.floor((0.95 * 60 * opt.minutes - spent) / seconds)
+    schedule.T_max = math.max(epoch, math.min(opt.epochs, epoch + more))
   end
   schedule:step()
   print(("%5d  %7.4f  %6.2f%%  %9.4f  %7.2f%%  %6.4f  %8.2e  %.1e  %6.1f"):format(epoch, train_loss, 100 * train_accuracy,
