@@ -68,7 +68,7 @@ function TestOptimizers:test_groups()
   opt.param_groups[2].lr = 1
   opt:step()
   s.near(b, { -.1 })
-  lu.assertStrContains(tostring(opt), "optim.SGD { 1 parameters, dampening = 0, lr = 0.5")
+  lu.assertStrContains(tostring(opt), "optim.SGD { 1 parameter, dampening = 0, lr = 0.5")
 end
 
 function TestOptimizers:test_a_parameter_without_gradient_is_left_alone()
