@@ -8,11 +8,11 @@ local autograd = require "moonspike.autograd"
 
 local T, ops = core.tensor, core.ops
 local makers, methods = {}, {}
-
 local EXACT = 1 << 24 -- integers up to here are exact in float32, in which topk compares
 
 local size_rule, part_rule, number_rule = o.integer(nil, { from = 0 }), o.integer(nil, { from = 1 }), o.number()
 
+local creation = { dtype = o.string(nil), device = o.string(nil), requires_grad = o.boolean(false) }
 local tensor_rule = o.where(nil, "a tensor", o.is_tensor)
 local function check(where, name, x) return o.check(where, name, x, tensor_rule) end
 
@@ -34,6 +34,7 @@ function makers.linspace(first, last, n, opts)
   o.check("linspace", "first", first, number_rule)
   o.check("linspace", "last", last, number_rule)
   n = o.check("linspace", "n", n, size_rule)
+  opts = o.read("linspace", opts, creation)
   if n < 2 or first == last then return T.full({ n }, first, opts) end
   local was <close> = autograd.guard(false)
   local step = (last - first) / (n - 1)
@@ -46,7 +47,7 @@ function makers.eye(n, m, opts)
   if type(m) == "table" then m, opts = nil, m end
   n = o.check("eye", "n", n, size_rule)
   m = m == nil and n or o.check("eye", "m", m, size_rule)
-  local x = T.zeros({ n, m }, opts)
+  local x = T.zeros({ n, m }, o.read("eye", opts, creation))
   local was <close> = autograd.guard(false)
   local index = { dtype = "int64", device = x.device }
   return x:copy_(T.arange(n, index):unsqueeze(2):eq(T.arange(m, index)))

@@ -32,6 +32,8 @@ function TestMade:test_linspace()
     local x = ms.linspace(-0.3, 0.1 * n, n)
     lu.assertEquals({ #x, x[-1]:item(), x[1]:item() }, { n, ms.tensor(0.1 * n):item(), ms.tensor(-0.3):item() })
   end
+  s.raises("linspace: unknown option 'step'", ms.linspace, 0, 1, 2, { step = 1 })
+  s.raises("eye: options: expected a table, got 4", ms.eye, 2, 3, 4)
   s.raises("linspace: n: expected an integer >= 0, got 1.5", ms.linspace, 0, 1, 1.5)
   s.raises("linspace: last: expected a number, got 'a'", ms.linspace, 0, "a", 2)
 end
