@@ -124,4 +124,9 @@ static ms_status weight_grad(const ms_conv_desc *d, const ms_conv_args *a) {
   return a->bias ? ms_bias_grad(a->bias, a->y, lines * d->ow, d->cout, partial) : MS_OK;
 }
 
-const ms_conv_engine ms_conv_depthwise = {"depthwise", workspace, forward, input_grad, weight_grad};
+static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
+  (void)pass;
+  return d->groups == d->cin && d->cin == d->cout;
+}
+
+const ms_conv_engine ms_conv_depthwise = {"depthwise", supports, workspace, forward, input_grad, weight_grad};

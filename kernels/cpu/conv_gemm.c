@@ -328,4 +328,10 @@ static size_t workspace(const ms_conv_desc *d, ms_conv_pass pass) {
   return partial > bias ? partial : bias;
 }
 
-const ms_conv_engine ms_conv_gemm = {"gemm", workspace, forward, input_grad, weight_grad};
+static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
+  (void)d;
+  (void)pass;
+  return 1;
+}
+
+const ms_conv_engine ms_conv_gemm = {"gemm", supports, workspace, forward, input_grad, weight_grad};

@@ -5,10 +5,7 @@
 /* ---- micro kernel ---- */
 
 /* rows x two vectors of C stay in registers while k runs; a value of A is broadcast, a pair of vectors of B loaded.
-** A transposed A is walked with a pitch that the hardware does not foresee, hence the prefetch.
-** Unlike the rest of the backend this is contracted to fused multiply-adds where the machine has them. */
-#define MS_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
-
+** A transposed A is walked with a pitch that the hardware does not foresee, hence the prefetch. */
 #define MS_MICRO(isa, target, bytes, most)                                                                        \
   typedef ms_real vec_##isa __attribute__((vector_size(bytes), aligned(sizeof(ms_real)), may_alias));             \
   enum { lanes_##isa = (bytes) / (int)sizeof(ms_real) };                                                          \

@@ -52,6 +52,9 @@ void ms_pack_columns(ms_panels to, ms_data x, int64_t at, int64_t pitch, int64_t
 void ms_store_tile(ms_data c, int64_t at, int64_t ldc, const ms_real *tile, int64_t rows, int64_t cols, ms_real alpha,
                    ms_real beta, const ms_real *bias);
 
+/* Products only: contracted to fused multiply-adds where the machine has them, unlike the rest of the backend. */
+#define MS_FUSED __attribute__((optimize("O3", "fp-contract=fast")))
+
 typedef ms_real ms_run __attribute__((vector_size(64), aligned(sizeof(ms_real)), may_alias));
 typedef ms_real ms_quad __attribute__((vector_size(4 * sizeof(ms_real)), aligned(sizeof(ms_real)), may_alias));
 

@@ -1,4 +1,5 @@
 /* Convolution rows against plain loops in double, the adjoint identity, equal bits for any number of threads. */
+#include "../../kernels/cpu/conv.h"
 #include "rowtest.h"
 
 typedef struct shape {
@@ -17,7 +18,10 @@ static const shape list[] = {
     {2, 8, 7, 5, 5, 3, 3, 2, 2, 1, 1, 1, 2, 5},     {1, 6, 6, 4, 8, 3, 3, 1, 1, 1, 1, 1, 1, 4},
     {100, 1, 1, 70, 10, 1, 1, 1, 1, 0, 0, 1, 1, 1}, {1, 1, 1, 300, 40, 1, 1, 1, 1, 0, 0, 1, 1, 1},
     {0, 5, 5, 3, 4, 3, 3, 1, 1, 1, 1, 1, 1, 1},     {3, 20, 19, 32, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1},
-    {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1, 1},     {1, 24, 24, 1, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1}};
+    {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1, 1},     {1, 24, 24, 1, 32, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    {3, 6, 7, 140, 70, 3, 3, 1, 1, 1, 1, 1, 1, 1},  {2, 12, 9, 70, 34, 5, 4, 2, 1, 2, 1, 1, 1, 1},
+    {2, 5, 4, 6, 5, 2, 3, 5, 4, 1, 1, 1, 1, 1},     {1, 9, 70, 3, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+    {9, 4, 4, 12, 150, 3, 3, 1, 1, 1, 1, 1, 1, 2}};
 
 enum { SHAPES = sizeof list / sizeof *list };
 
@@ -146,8 +150,9 @@ static void run(const fixture *f, ms_conv_pass pass, ms_data out, int64_t n, ms_
   ms_cpu_conv_plan_destroy(plan);
 }
 
-static void check_all(const shape *s, ms_dtype xt, ms_dtype wt, ms_dtype yt) {
-  fixture f = make(s, xt, wt, yt);
+static void check_passes(const shape *s, const fixture *made) {
+  fixture f = *made;
+  ms_dtype yt = f.g.dtype;
   sums r = {&f, zeros(f.ny), zeros(f.ny), zeros(f.nx), zeros(f.nx), zeros(f.nw), zeros(f.nw), 0};
   visit(&f.d, add_product, &r);
 
@@ -187,7 +192,21 @@ static void check_all(const shape *s, ms_dtype xt, ms_dtype wt, ms_dtype yt) {
   double *lists[] = {r.y, r.ysize, r.dx, r.dxsize, r.dw, r.dwsize};
   for (int i = 0; i < 6; i++)
     free(lists[i]);
+}
+
+static void check_all(const shape *s, ms_dtype xt, ms_dtype wt, ms_dtype yt) {
+  fixture f = make(s, xt, wt, yt);
+  check_passes(s, &f);
   drop(&f);
+}
+
+/* Every engine wherever it supports the shape; the others fall back to the usual one. */
+static void check_engines(const shape *s, const fixture *f) {
+  const char *const names[] = {"gemm", "depthwise", "event", NULL};
+  for (int i = 0; i < 4; i++) {
+    assert_true(ms_cpu_conv_force(names[i]));
+    check_passes(s, f);
+  }
 }
 
 static void test_real(void **state) {
@@ -208,6 +227,87 @@ static void test_other_types(void **state) {
     check_all(&list[i], MS_BF16, MS_BF16, MS_BF16);
     check_all(&list[i], MS_U8, MS_BF16, MS_F32);
   }
+}
+
+/* Spikes at all densities, counts above 1 in some of them. */
+static void test_density(void **state) {
+  (void)state;
+  const double density[] = {0, -1, 0.02, 0.2, 1};
+  for (int i = 0; i < SHAPES; i++)
+    for (int k = 0; k < 10; k++) {
+      fixture f = make(&list[i], MS_SPIKE, MS_F32, MS_F32);
+      uint8_t *x = f.x.p;
+      for (int64_t e = 0; e < f.nx; e++)
+        x[e] = row_random() < density[k % 5] ? (uint8_t)(k < 5 ? 1 : 1 + 255 * row_random() * row_random()) : 0;
+      if (k % 5 == 1 && f.nx) /* one spike */
+        x[(int64_t)(row_random() * (double)f.nx)] = k < 5 ? 1 : 255;
+      assert_true(ms_cpu_conv_force("event"));
+      check_passes(&list[i], &f);
+      assert_true(ms_cpu_conv_force(NULL));
+      drop(&f);
+    }
+}
+
+static void test_engines(void **state) {
+  (void)state;
+  const ms_dtype types[][3] = {
+      {MS_F32, MS_F32, MS_F32}, {MS_SPIKE, MS_BF16, MS_BF16}, {MS_U8, MS_BF16, MS_F32}, {MS_U8, MS_F32, MS_BF16}};
+  for (int i = 0; i < SHAPES; i++)
+    for (int k = 0; k < 4; k++) {
+      fixture f = make(&list[i], types[k][0], types[k][1], types[k][2]);
+      check_engines(&list[i], &f);
+      drop(&f);
+    }
+}
+
+/* A hook that forces nothing would leave the tests above without meaning. */
+static void test_force(void **state) {
+  (void)state;
+  assert_false(ms_cpu_conv_force("no such engine"));
+  ms_conv_desc d = describe(&list[1], MS_SPIKE, MS_F32);
+  ms_conv_plan *plan = NULL;
+  assert_int_equal(ms_cpu_conv_plan(NULL, &d, &plan), MS_OK);
+  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_FORWARD), "gemm");
+  assert_true(ms_cpu_conv_force("event"));
+  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_FORWARD), "event");
+  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_INPUT_GRAD), "gemm");
+  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_WEIGHT_GRAD), "event");
+  assert_true(ms_cpu_conv_force(NULL));
+  ms_cpu_conv_plan_destroy(plan);
+}
+
+/* Events run where the density is known and low, and only there. */
+static void test_choice(void **state) {
+  (void)state;
+  const shape s = {5, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 1};
+  fixture f = make(&s, MS_SPIKE, MS_F32, MS_F32);
+  ms_conv_plan *plan = NULL;
+  assert_int_equal(ms_cpu_conv_plan(NULL, &f.d, &plan), MS_OK);
+  void *workspace = malloc(ms_cpu_conv_workspace(plan, MS_CONV_FORWARD));
+  const struct {
+    const char *same;
+    ms_real density;
+  } cases[] = {{"gemm", -1}, {"gemm", 1}, {"event", MS_R(0.1)}, {"event", 0}};
+  ms_data y[2] = {row_output(MS_F32, f.ny), row_output(MS_F32, f.ny)};
+  for (int i = 0; i < 4; i++) {
+    for (int k = 0; k < 2; k++) {
+      assert_true(ms_cpu_conv_force(k ? cases[i].same : NULL));
+      ms_conv_args a = {.plan = plan,
+                        .x = f.x,
+                        .weight = f.w,
+                        .y = y[k],
+                        .density = k ? -1 : cases[i].density,
+                        .workspace = workspace};
+      assert_int_equal(ms_cpu_conv_forward(NULL, &a), MS_OK);
+    }
+    assert_memory_equal(y[0].p, y[1].p, (size_t)f.ny * sizeof(ms_real));
+    assert_true(ms_cpu_conv_force(NULL));
+  }
+  free(y[0].p);
+  free(y[1].p);
+  free(workspace);
+  ms_cpu_conv_plan_destroy(plan);
+  drop(&f);
 }
 
 /* <conv(x), g> = <x, input grad of g> = <w, weight grad of g>: in double arithmetic over what the rows returned. */
@@ -253,8 +353,9 @@ static void test_workspace(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_real), cmocka_unit_test(test_spike),
-                                     cmocka_unit_test(test_other_types), cmocka_unit_test(test_adjoint),
-                                     cmocka_unit_test(test_workspace)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_real),    cmocka_unit_test(test_spike),   cmocka_unit_test(test_other_types),
+      cmocka_unit_test(test_density), cmocka_unit_test(test_engines), cmocka_unit_test(test_force),
+      cmocka_unit_test(test_choice),  cmocka_unit_test(test_adjoint), cmocka_unit_test(test_workspace)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
