@@ -25,19 +25,17 @@ int ms_cpu_conv_force(const char *name) {
 ** the outputs that an input reaches, kernel over stride. Measured on two cores with AVX-512, both engines in turn in
 ** one process, over 1x1 to 5x5 kernels, 3 to 3136 input and 10 to 512 output channels, 1 to 4096 images: the limits
 ** are about two thirds of the density at which both took the same time with counts of 1, and below the one with counts
-** of 1 to 4. Layers that no row fits were slower at some density, as were those with fewer than 256 output pixels,
-** which do not repay the packing of the weights; grouped layers were not measured. */
+** of 1 to 4. Layers that no row fits were slower at some density, as were those with fewer output pixels than below,
+** which do not repay that the weights are packed or turned round; grouped layers were not measured. */
 static ms_real break_even(const ms_conv_desc *d, ms_conv_pass pass) {
   static const struct {
     int64_t taps, cin, cout;
     ms_real forward, weight_grad;
   } table[] = {
-      {9, 64, 32, MS_R(0.35), MS_R(0.35)},
-      {9, 16, 8, MS_R(0.3), MS_R(0.2)},
-      {2, 64, 64, MS_R(0.25), MS_R(0.15)},
-      {1, 256, 64, MS_R(0.1), 0},
+      {9, 64, 32, MS_R(0.35), MS_R(0.35)}, {9, 16, 8, MS_R(0.3), MS_R(0.2)}, {4, 64, 64, MS_R(0.25), MS_R(0.15)},
+      {2, 64, 128, MS_R(0.2), MS_R(0.1)},  {2, 64, 64, MS_R(0.2), 0},        {1, 256, 128, MS_R(0.1), 0},
   };
-  if (d->groups > 1 || d->n * d->oh * d->ow < 256)
+  if (d->groups > 1 || d->n * d->oh * d->ow < (pass == MS_CONV_FORWARD ? 256 : 512))
     return 0;
   int64_t taps = (int64_t)d->kh * d->kw / ((int64_t)d->stride_h * d->stride_w);
   for (size_t i = 0; i < sizeof table / sizeof *table; i++)
