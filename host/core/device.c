@@ -157,11 +157,12 @@ ms_status ms_device_find(ms_device **out, const char *name, ms_error *err) {
     if (end && (end == name + 5 || *end || name[5] < '0' || name[5] > '9'))
       return ms_fail(err, MS_EDEVICE, "device: '%s': expected a number after 'cuda:'", name);
     d = index < MAX_DEVICES ? device_of(CUDA, (int)index) : NULL;
-    if (!d && backends[CUDA].k)
+    const char *why = d ? "" : ms_device_why("cuda");
+    if (*why)
+      return ms_fail(err, MS_EDEVICE, "device: '%s' is not usable: %s", name, why);
+    if (!d)
       return ms_fail(err, MS_EDEVICE, "device: '%s' does not exist (there are %d CUDA devices)", name,
                      backends[CUDA].k->device_count());
-    if (!d)
-      return ms_fail(err, MS_EDEVICE, "device: '%s' is not usable: %s", name, backends[CUDA].why);
   } else {
     return ms_fail(err, MS_EDEVICE, "device: unknown device '%.64s' (known: cpu, cuda, cuda:N, auto)", name);
   }
