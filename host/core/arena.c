@@ -70,11 +70,9 @@ static void exchange(ms_storage *a, ms_storage *b) {
   ms_storage t = *a;
   a->data = b->data;
   a->arena = b->arena;
-  a->host = b->host;
   a->bytes = b->bytes;
   b->data = t.data;
   b->arena = t.arena;
-  b->host = t.host;
   b->bytes = t.bytes;
 }
 

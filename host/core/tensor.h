@@ -26,7 +26,6 @@ typedef struct ms_storage {
   uint32_t version;   /* in-place writes so far */
   const char *writer; /* op of the last one, for messages; static string */
   ms_arena *arena;    /* owner of data when gathered (retained); NULL: the storage owns it */
-  int host;           /* data comes from alloc_host */
 } ms_storage;
 
 /* What a leaf owes its gradient: the TRT term that backward left for the optimizer to fuse (decision 14). */
