@@ -34,8 +34,14 @@ typedef enum ms_dtype {
 #define MS_DTYPE(name, text, size) MS_##name,
 #include "dtype.def"
 #undef MS_DTYPE
-  MS_DTYPE_COUNT
+  MS_DTYPE_COUNT,
+  /* No type of a tensor: a form in which a row takes or writes spikes, one bit an element. Element i is bit i % 8 of
+  ** byte i / 8; the bytes of whole 64-bit words may be read, so a buffer has MS_BITS_BYTES(n). Rows that take it say
+  ** so; the number of channels is a multiple of 8. */
+  MS_BITS = MS_DTYPE_COUNT
 } ms_dtype;
+
+#define MS_BITS_BYTES(n) (((size_t)(n) + 511) / 512 * 64)
 
 typedef enum ms_unary_op {
 #define MS_UNARY(name, lo, hi) MS_UNARY_##name,
@@ -62,7 +68,8 @@ typedef struct ms_stream ms_stream;
 typedef struct ms_event ms_event;
 typedef struct ms_graph ms_graph;
 
-/* A typed pointer. A spike element is a byte b that stands for the value b * scale; scale is 1 for other types. */
+/* A typed pointer. A spike element is a byte (or bit) b that stands for the value b * scale; scale is 1 for other
+** types. */
 typedef struct ms_data {
   void *p;
   ms_dtype dtype;
@@ -117,7 +124,11 @@ typedef struct ms_gemm {
 } ms_gemm;
 
 /* A convolution over n images (n = T * N), also a linear layer (h = w = kh = kw = 1, stride 1).
-** x [n, h, w, cin], weight [cout, kh, kw, cin / groups], y [n, oh, ow, cout], all contiguous. */
+** x [n, h, w, cin], weight [cout, kh, kw, cin / groups], y [n, oh, ow, cout], all contiguous.
+** weight names the precision: MS_F32, or MS_BF16 for products of bfloat16 operands summed in float32. x is the type
+** of the layer's input: real, bfloat16, spike, uint8 or MS_BITS. What is not said here follows from the arguments of
+** each pass: y of the forward pass, dL/dy and dL/dx are real or bfloat16, weight as it is read and dL/dweight as it
+** is written likewise. */
 typedef struct ms_conv_desc {
   int64_t n, h, w, cin, cout, oh, ow;
   int kh, kw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
@@ -134,8 +145,24 @@ typedef struct ms_conv_args {
   ms_data x, weight, y; /* INPUT_GRAD writes x, WEIGHT_GRAD writes weight (and bias when not NULL); y is then dL/dy */
   ms_real *bias;        /* [cout] or NULL */
   ms_real density;      /* share of non-zero inputs where known, else -1: an engine may choose by it */
-  void *workspace;      /* conv_workspace(plan, pass) bytes */
+  int counts;           /* spike or uint8 inputs may be greater than 1 */
+  /* INPUT_GRAD: MS_BITS over x, or NULL. Where a bit is 0 nobody reads dL/dx (the neuron behind x has a zero surrogate
+  ** there), so any finite value may be written. mask_density is the share of ones, or -1. */
+  const uint8_t *mask;
+  ms_real mask_density;
+  void *workspace; /* conv_workspace(plan, pass) bytes */
 } ms_conv_args;
+
+/* Where events beat the dense engine: the first row whose least values a layer reaches decides for its precision.
+** taps = kernel elements / stride elements. Each limit is the share of non-zero inputs (input_grad: of ones in the
+** mask) below which the sparse engine runs; 0: never. */
+typedef struct ms_break_even {
+  int64_t taps, cin, cout;
+  ms_dtype precision;                        /* MS_F32, MS_BF16 */
+  double forward, weight_grad;               /* inputs 0 and 1 */
+  double forward_counts, weight_grad_counts; /* greater ones too */
+  double input_grad;
+} ms_break_even;
 
 /* Two-dimensional pooling of n images; windows may overlap, hang over the padding, or be of unequal size
 ** (adaptive). */
@@ -181,7 +208,10 @@ typedef struct ms_affine {
 **   input  I[t, i] = a[c] * y[t, i] + b[c] + r[t, i]       (norm and residual optional), evaluated as fma(a, y, b) +
 **   r
 **   h = p.leak * v + p.gain * I + p.bias;  s = fire(h - p.threshold);  v = reset(h, s)     (math/neuron.h)
-** y and r walk t with their own stride, 0 for a static input. */
+** y and r walk t with their own stride, 0 for a static input. y is real or bfloat16; r may also be spike or MS_BITS.
+**
+** Pooling behind the neuron: with pool_h > 0 the n neurons are images of pool_h x pool_w pixels (both even), and
+** pooled [T, n / 4] receives the sums of 2x2 windows: an average pooling with scale 1/4, channels fastest. */
 typedef struct ms_neuron_args {
   ms_neuron p;
   int64_t steps, n, c;
@@ -192,11 +222,16 @@ typedef struct ms_neuron_args {
   int64_t r_step;
   const ms_real *w;  /* PLIF's scalar on the device, or NULL */
   const ms_real *v0; /* [n] or NULL: p.v_init */
-  /* forward: what is written, each but s may be NULL */
-  ms_data s;       /* [T, n], spike (real in the smooth test build) */
+  int64_t pool_h, pool_w;
+  /* forward: what is written, each may be NULL */
+  ms_data s;       /* [T, n], spike or MS_BITS (real in the smooth test build) */
+  ms_data pooled;  /* [T, n / 4], spike (real in the smooth test build: averages) */
+  uint8_t *active; /* [T, n] MS_BITS: 1 where the surrogate's derivative is not zero */
   ms_real *v;      /* [n] membrane after the last step */
   ms_real *h;      /* [T, n] membrane before reset */
-  int64_t *counts; /* [T, c] spikes of each step and channel; needs s */
+  int64_t *counts; /* [T, c] spikes of each step and channel */
+  /* [2]: ones in active (0 without it), non-zero elements of pooled (0 without it) */
+  int64_t *totals;
 } ms_neuron_args;
 
 /* Backward of the same layer; membranes are recomputed from y. Formulas: math/neuron.h.
@@ -207,16 +242,18 @@ typedef struct ms_neuron_grad_args {
   const ms_real *mean, *invstd; /* [c], with norm.a */
   ms_real norm_gain;            /* ms_norm.gain: dgamma = norm_gain * sum of g * xhat */
   int norm_training;
-  ms_data gs;               /* [T, n] dL/ds; p NULL: zero */
-  int64_t gs_step;          /* n or 0 */
+  /* [T, n] dL/ds, real or bfloat16; p NULL: zero. With fwd.pool_h: [T, n / 4] dL/dpooled, of which each spike of a
+  ** window gets a quarter */
+  ms_data gs;
+  int64_t gs_step;          /* elements between steps of gs, or 0 */
   const ms_real *gv;        /* [n] dL/dv of the last membrane, or NULL */
   const ms_real *surrogate; /* [T, n] ds/dh given by the caller (surrogate written in Lua), or NULL */
-  ms_real *dy;              /* [T, n] (or [n]) out; NULL: not wanted */
-  ms_real *dr;              /* [T, n] gradient of r (dL/dI), out, or NULL; r_step 0: [n] */
+  ms_data dy;               /* [T, n] (or [n]) out, real or bfloat16; p NULL: not wanted */
+  ms_data dr;               /* [T, n] gradient of r (dL/dI), out; p NULL: not wanted; r_step 0: [n] */
   ms_real *dv0;             /* [n] out or NULL */
   ms_real *dw;              /* [1] out or NULL */
   ms_real *dgamma, *dbeta;  /* [c] out or NULL */
-  ms_real *g;               /* [T, n] scratch; needed when norm.a is set, may equal dy where that is [T, n] */
+  ms_real *g; /* [T, n] scratch; needed with norm_training and dy, may equal dy.p where that is real [T, n] */
 } ms_neuron_grad_args;
 
 /* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient,
@@ -307,7 +344,17 @@ typedef struct ms_backend {
   ms_status (*conv_plan)(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
   void (*conv_plan_destroy)(ms_conv_plan *plan);
   size_t (*conv_workspace)(const ms_conv_plan *plan, ms_conv_pass pass);
-  const char *(*conv_engine)(const ms_conv_plan *plan, ms_conv_pass pass); /* name for reports */
+  /* The engine that a call with these arguments (plan, density, counts, mask) runs; why says the reason in one clause */
+  const char *(*conv_engine)(const ms_conv_args *a, ms_conv_pass pass, char why[MS_WHY]);
+  const char *const *(*conv_engines)(void); /* names of all engines that this machine runs, NULL behind the last */
+  /* From now on the engine of this name runs wherever it supports the shape, whatever the density. plan NULL: for all
+  ** plans, also later ones; name NULL: as usual. MS_EINVAL: no such engine. */
+  ms_status (*conv_force)(ms_conv_plan *plan, const char *name);
+  /* 1: only engines whose results do not depend on the number of threads. Returns what it was; -1 asks. */
+  int (*conv_deterministic)(int on);
+  /* The table in use (borrowed); set replaces it (copied; NULL: the shipped one). */
+  int (*conv_table)(const ms_break_even **table);
+  ms_status (*conv_table_set)(const ms_break_even *table, int rows);
 
   /* ---- rows ---- */
   ms_status (*unary)(ms_stream *s, ms_unary_op op, const ms_loop *l);      /* out = f(in0) */
@@ -346,9 +393,14 @@ typedef struct ms_backend {
   ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_input_grad)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_weight_grad)(ms_stream *s, const ms_conv_args *a);
-  /* out[0] = non-zero inputs, out[1] = sum over non-zero inputs of the outputs each reaches (int64, exact) */
+  /* out[0] = non-zero inputs, out[1] = sum over non-zero inputs of the outputs each reaches (int64, exact). x may be
+  ** MS_BITS. */
   ms_status (*conv_synops)(ms_stream *s, const ms_conv_desc *d, ms_data x, int64_t out[2]);
 
+  /* Bits in x [n], contiguous: out = x as spike bytes, real or bfloat16 values. */
+  ms_status (*unpack_bits)(ms_stream *s, ms_data out, ms_data x, int64_t n);
+
+  /* Pooling takes MS_BITS too. */
   /* spike in, spike out when y is spike: counts are summed and y.scale is x.scale / (kh * kw) */
   ms_status (*avg_pool)(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y);
   ms_status (*avg_pool_grad)(ms_stream *s, const ms_pool_desc *d, ms_data g, ms_data dx);

@@ -2,62 +2,111 @@
 #include "conv.h"
 #include "cpu.h"
 #include "gemm.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct ms_conv_plan {
   ms_conv_desc d;
+  const ms_conv_engine *forced;
 };
 
-static const ms_conv_engine *const engines[] = {&ms_conv_gemm, &ms_conv_depthwise, &ms_conv_event};
-enum { ENGINES = sizeof engines / sizeof *engines };
+/* The first that supports a dense pass runs it; gemm supports all. */
+static const ms_conv_engine *const engines[] = {&ms_conv_event, &ms_conv_depthwise, &ms_conv_gemm};
+enum { ENGINES = sizeof engines / sizeof *engines, TABLE_ROWS = 64 };
 static const ms_conv_engine *forced;
+static int deterministic;
 
-int ms_cpu_conv_force(const char *name) {
-  forced = NULL;
-  for (int i = 0; name && i < ENGINES; i++)
-    if (strcmp(engines[i]->name, name) == 0)
-      forced = engines[i];
-  return !name || forced;
+/* ---- break-even ---- */
+
+/* Densities up to which events are worth it. Measured on two cores with AVX-512, both engines in turn in one process,
+** over 1x1 to 5x5 kernels, 3 to 3136 input and 10 to 512 output channels, 1 to 4096 images. Layers that no row fits
+** were slower at some density. */
+static const ms_break_even shipped[] = {
+    /* taps, cin, cout, precision, forward, weight_grad, forward_counts, weight_grad_counts, input_grad */
+    {9, 64, 32, MS_F32, 0.35, 0.35, 0.35, 0.35, 0}, {9, 16, 8, MS_F32, 0.3, 0.2, 0.3, 0.2, 0},
+    {4, 64, 64, MS_F32, 0.25, 0.15, 0.25, 0.15, 0}, {2, 64, 128, MS_F32, 0.2, 0.1, 0.2, 0.1, 0},
+    {2, 64, 64, MS_F32, 0.2, 0, 0.2, 0, 0},         {1, 256, 128, MS_F32, 0.1, 0, 0.1, 0, 0},
+};
+enum { SHIPPED = sizeof shipped / sizeof *shipped };
+static ms_break_even table[TABLE_ROWS];
+static int table_rows = -1; /* -1: the shipped one */
+
+int ms_cpu_conv_table(const ms_break_even **out) {
+  *out = table_rows < 0 ? shipped : table;
+  return table_rows < 0 ? SHIPPED : table_rows;
 }
 
-/* Densities up to which events are worth it. The first row whose least values a layer reaches decides; `taps` counts
-** the outputs that an input reaches, kernel over stride. Measured on two cores with AVX-512, both engines in turn in
-** one process, over 1x1 to 5x5 kernels, 3 to 3136 input and 10 to 512 output channels, 1 to 4096 images: the limits
-** are about two thirds of the density at which both took the same time with counts of 1, and below the one with counts
-** of 1 to 4. Layers that no row fits were slower at some density, as were those with fewer output pixels than below,
-** which do not repay that the weights are packed or turned round; grouped layers were not measured. */
-static ms_real break_even(const ms_conv_desc *d, ms_conv_pass pass) {
-  static const struct {
-    int64_t taps, cin, cout;
-    ms_real forward, weight_grad;
-  } table[] = {
-      {9, 64, 32, MS_R(0.35), MS_R(0.35)}, {9, 16, 8, MS_R(0.3), MS_R(0.2)}, {4, 64, 64, MS_R(0.25), MS_R(0.15)},
-      {2, 64, 128, MS_R(0.2), MS_R(0.1)},  {2, 64, 64, MS_R(0.2), 0},        {1, 256, 128, MS_R(0.1), 0},
-  };
+ms_status ms_cpu_conv_table_set(const ms_break_even *rows, int n) {
+  if (n < 0 || n > TABLE_ROWS)
+    return MS_EINVAL;
+  if (rows)
+    memmove(table, rows, (size_t)n * sizeof *rows);
+  table_rows = rows ? n : -1;
+  return MS_OK;
+}
+
+/* Layers with fewer output pixels than this do not repay that the weights are packed or turned round; grouped layers
+** were not measured. */
+static double break_even(const ms_conv_desc *d, ms_conv_pass pass, int counts) {
   if (d->groups > 1 || d->n * d->oh * d->ow < (pass == MS_CONV_FORWARD ? 256 : 512))
     return 0;
   int64_t taps = (int64_t)d->kh * d->kw / ((int64_t)d->stride_h * d->stride_w);
-  for (size_t i = 0; i < sizeof table / sizeof *table; i++)
-    if (taps >= table[i].taps && d->cin >= table[i].cin && d->cout >= table[i].cout)
-      return pass == MS_CONV_FORWARD ? table[i].forward : table[i].weight_grad;
+  const ms_break_even *row;
+  int rows = ms_cpu_conv_table(&row);
+  for (; rows > 0; rows--, row++)
+    if (row->precision == d->weight && taps >= row->taps && d->cin >= row->cin && d->cout >= row->cout)
+      switch (pass) {
+      case MS_CONV_FORWARD:
+        return counts ? row->forward_counts : row->forward;
+      case MS_CONV_WEIGHT_GRAD:
+        return counts ? row->weight_grad_counts : row->weight_grad;
+      case MS_CONV_INPUT_GRAD:
+        return row->input_grad;
+      }
   return 0;
 }
 
-/* The one place where an engine is chosen: by shape, pass and, where it is known, the share of non-zero inputs. */
-static const ms_conv_engine *choose_engine(const ms_conv_desc *d, ms_conv_pass pass, ms_real density) {
-  if (forced && forced->supports(d, pass))
-    return forced;
-  if (density >= 0 && ms_conv_event.supports(d, pass) && density < break_even(d, pass))
+/* ---- the choice ---- */
+
+static int allowed(const ms_conv_engine *e, const ms_conv_desc *d, ms_conv_pass pass) {
+  return e->supports(d, pass) && (e->deterministic || !deterministic);
+}
+
+/* The one place where an engine is chosen: by shape, precision, pass and, where it is known, the share of non-zero
+** inputs (of the gradient of the inputs: the share that is wanted). why may be NULL. */
+static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass pass, char *why) {
+  const ms_conv_desc *d = &a->plan->d;
+  const ms_conv_engine *want = a->plan->forced ? a->plan->forced : forced;
+  char none[MS_WHY];
+  why = why ? why : none;
+  if (want && want->supports(d, pass)) {
+    snprintf(why, MS_WHY, "forced");
+    return want;
+  }
+  double density = pass == MS_CONV_INPUT_GRAD ? (a->mask ? a->mask_density : -1) : a->density;
+  double limit = break_even(d, pass, a->counts);
+  if (density >= 0 && density < limit && allowed(&ms_conv_event, d, pass)) {
+    snprintf(why, MS_WHY, "density %.3f is below the break-even %.3f", density, limit);
     return &ms_conv_event;
-  return d->groups > 1 && ms_conv_depthwise.supports(d, pass) ? &ms_conv_depthwise : &ms_conv_gemm;
+  }
+  if (!ms_conv_event.supports(d, pass))
+    snprintf(why, MS_WHY, pass == MS_CONV_INPUT_GRAD ? "the gradient is dense" : "the input is not spikes");
+  else if (density < 0)
+    snprintf(why, MS_WHY, "the density is not known");
+  else
+    snprintf(why, MS_WHY, "density %.3f is not below the break-even %.3f", density, limit);
+  for (int i = 0; i < ENGINES; i++)
+    if (engines[i] != &ms_conv_event && allowed(engines[i], d, pass))
+      return engines[i];
+  return &ms_conv_gemm;
 }
 
 /* ---- services ---- */
 
 ms_status ms_cpu_conv_plan(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out) {
   (void)s;
-  ms_conv_plan *plan = malloc(sizeof *plan);
+  ms_conv_plan *plan = calloc(1, sizeof *plan);
   if (!plan)
     return MS_EMEM;
   plan->d = *d;
@@ -79,8 +128,33 @@ size_t ms_cpu_conv_workspace(const ms_conv_plan *plan, ms_conv_pass pass) {
   return most;
 }
 
-const char *ms_cpu_conv_engine(const ms_conv_plan *plan, ms_conv_pass pass) {
-  return choose_engine(&plan->d, pass, -1)->name;
+const char *ms_cpu_conv_engine(const ms_conv_args *a, ms_conv_pass pass, char why[MS_WHY]) {
+  return choose_engine(a, pass, why)->name;
+}
+
+const char *const *ms_cpu_conv_engines(void) {
+  static const char *names[ENGINES + 1];
+  for (int i = 0; i < ENGINES; i++)
+    names[i] = engines[i]->name;
+  return names;
+}
+
+ms_status ms_cpu_conv_force(ms_conv_plan *plan, const char *name) {
+  const ms_conv_engine *found = NULL;
+  for (int i = 0; name && i < ENGINES; i++)
+    if (strcmp(engines[i]->name, name) == 0)
+      found = engines[i];
+  if (name && !found)
+    return MS_EINVAL;
+  *(plan ? &plan->forced : &forced) = found;
+  return MS_OK;
+}
+
+int ms_cpu_conv_deterministic(int on) {
+  int was = deterministic;
+  if (on >= 0)
+    deterministic = on != 0;
+  return was;
 }
 
 /* ---- rows ---- */
@@ -102,7 +176,7 @@ ms_status ms_cpu_conv_forward(ms_stream *s, const ms_conv_args *a) {
   const ms_conv_desc *d = &a->plan->d;
   if (output_size(d) == 0)
     return MS_OK;
-  return choose_engine(d, MS_CONV_FORWARD, a->density)->forward(d, a);
+  return choose_engine(a, MS_CONV_FORWARD, NULL)->forward(d, a);
 }
 
 ms_status ms_cpu_conv_input_grad(ms_stream *s, const ms_conv_args *a) {
@@ -110,7 +184,7 @@ ms_status ms_cpu_conv_input_grad(ms_stream *s, const ms_conv_args *a) {
   const ms_conv_desc *d = &a->plan->d;
   if (input_size(d) == 0)
     return MS_OK;
-  return choose_engine(d, MS_CONV_INPUT_GRAD, a->density)->input_grad(d, a);
+  return choose_engine(a, MS_CONV_INPUT_GRAD, NULL)->input_grad(d, a);
 }
 
 ms_status ms_cpu_conv_weight_grad(ms_stream *s, const ms_conv_args *a) {
@@ -118,7 +192,7 @@ ms_status ms_cpu_conv_weight_grad(ms_stream *s, const ms_conv_args *a) {
   const ms_conv_desc *d = &a->plan->d;
   if (weight_size(d) == 0)
     return MS_OK;
-  return choose_engine(d, MS_CONV_WEIGHT_GRAD, a->density)->weight_grad(d, a);
+  return choose_engine(a, MS_CONV_WEIGHT_GRAD, NULL)->weight_grad(d, a);
 }
 
 /* ---- shared by engines ---- */

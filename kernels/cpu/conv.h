@@ -7,6 +7,7 @@
 
 typedef struct ms_conv_engine {
   const char *name;
+  int deterministic; /* results do not depend on the number of threads */
   int (*supports)(const ms_conv_desc *d, ms_conv_pass pass);
   size_t (*workspace)(const ms_conv_desc *d, ms_conv_pass pass);
   ms_status (*forward)(const ms_conv_desc *d, const ms_conv_args *a);
@@ -17,10 +18,6 @@ typedef struct ms_conv_engine {
 extern const ms_conv_engine ms_conv_gemm;      /* any shape: implicit matrix product, conv_gemm.c */
 extern const ms_conv_engine ms_conv_depthwise; /* groups == cin == cout, conv_depthwise.c */
 extern const ms_conv_engine ms_conv_event;     /* bytes, mostly zeros: only what is not zero is visited, conv_event.c */
-
-/* For tests and measurements: from now on the engine of this name runs wherever it supports the shape, whatever the
-** density. NULL: as usual. 0 when there is no such engine. */
-int ms_cpu_conv_force(const char *name);
 
 /* Reductions over positions are cut into `chunks` pieces of `size` positions, by shape alone; the last may be short. */
 typedef struct ms_chunks {

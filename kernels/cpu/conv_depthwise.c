@@ -129,4 +129,4 @@ static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
   return d->groups == d->cin && d->cin == d->cout;
 }
 
-const ms_conv_engine ms_conv_depthwise = {"depthwise", supports, workspace, forward, input_grad, weight_grad};
+const ms_conv_engine ms_conv_depthwise = {"depthwise", 1, supports, workspace, forward, input_grad, weight_grad};

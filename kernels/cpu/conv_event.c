@@ -321,4 +321,4 @@ static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
   return pass == MS_CONV_WEIGHT_GRAD && ms_event_weight_grad_fits(d);
 }
 
-const ms_conv_engine ms_conv_event = {"event", supports, workspace, forward, no_input_grad, ms_event_weight_grad};
+const ms_conv_engine ms_conv_event = {"event", 1, supports, workspace, forward, no_input_grad, ms_event_weight_grad};

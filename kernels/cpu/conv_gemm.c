@@ -334,4 +334,4 @@ static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
   return 1;
 }
 
-const ms_conv_engine ms_conv_gemm = {"gemm", supports, workspace, forward, input_grad, weight_grad};
+const ms_conv_engine ms_conv_gemm = {"gemm", 1, supports, workspace, forward, input_grad, weight_grad};

@@ -28,7 +28,12 @@ ms_status ms_cpu_event_wait(ms_stream *s, ms_event *e);
 ms_status ms_cpu_conv_plan(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
 void ms_cpu_conv_plan_destroy(ms_conv_plan *plan);
 size_t ms_cpu_conv_workspace(const ms_conv_plan *plan, ms_conv_pass pass);
-const char *ms_cpu_conv_engine(const ms_conv_plan *plan, ms_conv_pass pass);
+const char *ms_cpu_conv_engine(const ms_conv_args *a, ms_conv_pass pass, char why[MS_WHY]);
+const char *const *ms_cpu_conv_engines(void);
+ms_status ms_cpu_conv_force(ms_conv_plan *plan, const char *name);
+int ms_cpu_conv_deterministic(int on);
+int ms_cpu_conv_table(const ms_break_even **table);
+ms_status ms_cpu_conv_table_set(const ms_break_even *table, int rows);
 
 /* ---- rows ---- */
 ms_status ms_cpu_unary(ms_stream *s, ms_unary_op op, const ms_loop *l);
@@ -57,6 +62,7 @@ ms_status ms_cpu_conv_forward(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cpu_conv_input_grad(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cpu_conv_weight_grad(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cpu_conv_synops(ms_stream *s, const ms_conv_desc *d, ms_data x, int64_t out[2]);
+ms_status ms_cpu_unpack_bits(ms_stream *s, ms_data out, ms_data x, int64_t n);
 ms_status ms_cpu_avg_pool(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y);
 ms_status ms_cpu_avg_pool_grad(ms_stream *s, const ms_pool_desc *d, ms_data g, ms_data dx);
 ms_status ms_cpu_max_pool(ms_stream *s, const ms_pool_desc *d, ms_data x, ms_data y, int32_t *index);

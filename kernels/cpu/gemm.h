@@ -8,6 +8,7 @@
 #define MS_GEMM_H
 
 #include "../kernels.h"
+#include "bits.h"
 #include "parallel.h"
 #include <string.h>
 
@@ -95,6 +96,8 @@ MS_HD void ms_unpack(ms_real *restrict to, ms_data x, int64_t at, int64_t n) {
     MS_SIMD
     for (int64_t i = 0; i < n; i++)
       to[i] = ms_bf16_to(from[i]);
+  } else if (x.dtype == MS_BITS) {
+    MS_BITS_EXPAND(to, (const uint8_t *)x.p, at, n, x.scale);
   } else {
     const uint8_t *from = (const uint8_t *)x.p + at;
     ms_real scale = x.scale;

@@ -179,13 +179,15 @@ MS_HD double plif_row(const layer *l, const ms_tile *k, int64_t step, const ms_r
 }
 
 /* Writes d as the gradient of what walks t with `stride`; a static operand (stride 0) gathers. */
-MS_HD void emit_row(const layer *l, const ms_tile *k, int64_t step, int64_t stride, const ms_real *d, ms_real *out) {
-  ms_real *o = out + step * stride + k->at;
+MS_HD void emit_row(const layer *l, const ms_tile *k, int64_t step, int64_t stride, const ms_real *d, ms_data out) {
+  ms_real buf[MS_TILE], *o = ms_tile_open(out, step * stride + k->at, buf);
   if (stride == 0 && step < l->f->steps - 1) {
-    MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] += d[j];
+    const ms_real *sum = ms_tile_load(out, k->at, k->len, buf);
+    MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] = sum[j] + d[j];
   } else {
     memcpy(o, d, (size_t)k->len * sizeof *d);
   }
+  ms_tile_close(out, step * stride + k->at, k->len, o);
 }
 
 /* Steps T - 1 .. 0 of a tile whose membranes h [T][MS_TILE] are known; returns the tile's part of PLIF's sum. */
@@ -193,7 +195,7 @@ MS_HD double backward_tile(const layer *l, const ms_tile *k, const ms_real *hs, 
   const ms_neuron_args *f = l->f;
   const ms_neuron_grad_args *g = l->g;
   int statistics = l->a && g->norm_training;
-  ms_real *out = statistics ? (g->dy ? g->g : NULL) : g->dy;
+  ms_data out = statistics ? (ms_data){g->dy.p ? g->g : NULL, MS_F32, 1} : g->dy;
   const ms_real *factor = l->a && !statistics ? l->a + k->phase : NULL;
   ms_real gv[MS_TILE], gs[MS_TILE], sur[MS_TILE], d[MS_TILE], ybuf[MS_TILE];
   ms_real sum_g[MS_TILE] = {0}, sum_gx[MS_TILE] = {0}, gain = l->p.gain;
@@ -211,7 +213,7 @@ MS_HD double backward_tile(const layer *l, const ms_tile *k, const ms_real *hs, 
     if (g->dw)
       dk += plif_row(l, k, step, h, d);
     MS_SIMD for (int64_t j = 0; j < k->len; j++) d[j] *= gain;
-    if (g->dr)
+    if (g->dr.p)
       emit_row(l, k, step, f->r_step, d, g->dr);
     if (part)
       ms_norm_sums_row(k->len, d, ms_tile_load(f->y, step * f->y_step + k->at, k->len, ybuf), l->mean + k->phase, sum_g,
@@ -219,7 +221,7 @@ MS_HD double backward_tile(const layer *l, const ms_tile *k, const ms_real *hs, 
     if (factor) {
       MS_SIMD for (int64_t j = 0; j < k->len; j++) d[j] *= factor[j];
     }
-    if (out)
+    if (out.p)
       emit_row(l, k, step, f->y_step, d, out);
   }
   if (g->dv0)
@@ -257,12 +259,14 @@ MS_HOT static int backward_chunk(const layer *l, int64_t chunk, double *part, do
 MS_HOT static void dy_chunk(const layer *l, int64_t chunk) {
   const ms_neuron_args *f = l->f;
   int64_t steps = f->y_step ? f->steps : 1;
-  ms_real ybuf[MS_TILE];
+  ms_real ybuf[MS_TILE], out[MS_TILE];
   for (ms_tile k = ms_tile_first(&l->t, chunk); k.len; ms_tile_next(&l->t, &k))
     for (int64_t step = 0; step < steps; step++) {
       int64_t at = step * f->y_step + k.at;
+      ms_real *dy = ms_tile_open(l->g->dy, at, out);
       ms_norm_dx_row(k.len, l->g->g + at, ms_tile_load(f->y, at, k.len, ybuf), l->a + k.phase, l->mean + k.phase,
-                     l->g_mean + k.phase, l->gx_mean + k.phase, l->g->dy + at);
+                     l->g_mean + k.phase, l->gx_mean + k.phase, dy);
+      ms_tile_close(l->g->dy, at, k.len, dy);
     }
 }
 
@@ -312,7 +316,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
     ms_norm_sums_finish(&l.t, total, g->invstd, g->norm_gain, seen, f->y_step ? 1 : (double)f->steps, g->dgamma,
                         g->dbeta, l.g_mean, l.gx_mean);
   }
-  if (f->norm.a && g->norm_training && g->dy) {
+  if (f->norm.a && g->norm_training && g->dy.p) {
     ms_parallel_for(k, chunks, l.t.per * row * f->steps) dy_chunk(&l, k);
   }
   return MS_OK;

@@ -8,6 +8,7 @@
 #define MS_TILE_H
 
 #include "../kernels.h"
+#include "bits.h"
 #include "parallel.h"
 #include <string.h>
 
@@ -83,6 +84,8 @@ MS_HD const ms_real *ms_tile_load(ms_data d, int64_t at, int64_t len, ms_real *b
   if (d.dtype == MS_BF16) {
     const ms_bf16 *x = (const ms_bf16 *)d.p + at;
     MS_SIMD for (int64_t j = 0; j < len; j++) buf[j] = ms_bf16_to(x[j]);
+  } else if (d.dtype == MS_BITS) {
+    MS_BITS_EXPAND(buf, (const uint8_t *)d.p, at, len, d.scale);
   } else if (d.dtype == MS_I64) {
     const int64_t *x = (const int64_t *)d.p + at;
     for (int64_t j = 0; j < len; j++)

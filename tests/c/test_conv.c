@@ -119,7 +119,6 @@ static double *zeros(int64_t n) {
 static void run(const fixture *f, ms_conv_pass pass, ms_data out, int64_t n, ms_real *bias) {
   ms_conv_plan *plan = NULL;
   assert_int_equal(ms_cpu_conv_plan(NULL, &f->d, &plan), MS_OK);
-  assert_non_null(ms_cpu_conv_engine(plan, pass));
   size_t bytes = (size_t)n * row_width(out.dtype), room = ms_cpu_conv_workspace(plan, pass);
   assert_true(room <= (16u << 20));
   void *workspace = malloc(room + 1), *first = malloc(bytes + 1);
@@ -204,7 +203,7 @@ static void check_all(const shape *s, ms_dtype xt, ms_dtype wt, ms_dtype yt) {
 static void check_engines(const shape *s, const fixture *f) {
   const char *const names[] = {"gemm", "depthwise", "event", NULL};
   for (int i = 0; i < 4; i++) {
-    assert_true(ms_cpu_conv_force(names[i]));
+    assert_int_equal(ms_cpu_conv_force(NULL, names[i]), MS_OK);
     check_passes(s, f);
   }
 }
@@ -241,9 +240,9 @@ static void test_density(void **state) {
         x[e] = row_random() < density[k % 5] ? (uint8_t)(k < 5 ? 1 : 1 + 255 * row_random() * row_random()) : 0;
       if (k % 5 == 1 && f.nx) /* one spike */
         x[(int64_t)(row_random() * (double)f.nx)] = k < 5 ? 1 : 255;
-      assert_true(ms_cpu_conv_force("event"));
+      assert_int_equal(ms_cpu_conv_force(NULL, "event"), MS_OK);
       check_passes(&list[i], &f);
-      assert_true(ms_cpu_conv_force(NULL));
+      assert_int_equal(ms_cpu_conv_force(NULL, NULL), MS_OK);
       drop(&f);
     }
 }
@@ -263,16 +262,18 @@ static void test_engines(void **state) {
 /* A hook that forces nothing would leave the tests above without meaning. */
 static void test_force(void **state) {
   (void)state;
-  assert_false(ms_cpu_conv_force("no such engine"));
+  assert_int_equal(ms_cpu_conv_force(NULL, "no such engine"), MS_EINVAL);
   ms_conv_desc d = describe(&list[1], MS_SPIKE, MS_F32);
   ms_conv_plan *plan = NULL;
   assert_int_equal(ms_cpu_conv_plan(NULL, &d, &plan), MS_OK);
-  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_FORWARD), "gemm");
-  assert_true(ms_cpu_conv_force("event"));
-  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_FORWARD), "event");
-  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_INPUT_GRAD), "gemm");
-  assert_string_equal(ms_cpu_conv_engine(plan, MS_CONV_WEIGHT_GRAD), "event");
-  assert_true(ms_cpu_conv_force(NULL));
+  assert_string_equal(ms_cpu_conv_engine(&(ms_conv_args){.plan = plan, .density = -1}, MS_CONV_FORWARD, NULL), "gemm");
+  assert_int_equal(ms_cpu_conv_force(NULL, "event"), MS_OK);
+  assert_string_equal(ms_cpu_conv_engine(&(ms_conv_args){.plan = plan, .density = -1}, MS_CONV_FORWARD, NULL), "event");
+  assert_string_equal(ms_cpu_conv_engine(&(ms_conv_args){.plan = plan, .density = -1}, MS_CONV_INPUT_GRAD, NULL),
+                      "gemm");
+  assert_string_equal(ms_cpu_conv_engine(&(ms_conv_args){.plan = plan, .density = -1}, MS_CONV_WEIGHT_GRAD, NULL),
+                      "event");
+  assert_int_equal(ms_cpu_conv_force(NULL, NULL), MS_OK);
   ms_cpu_conv_plan_destroy(plan);
 }
 
@@ -291,7 +292,7 @@ static void test_choice(void **state) {
   ms_data y[2] = {row_output(MS_F32, f.ny), row_output(MS_F32, f.ny)};
   for (int i = 0; i < 4; i++) {
     for (int k = 0; k < 2; k++) {
-      assert_true(ms_cpu_conv_force(k ? cases[i].same : NULL));
+      assert_int_equal(ms_cpu_conv_force(NULL, k ? cases[i].same : NULL), MS_OK);
       ms_conv_args a = {.plan = plan,
                         .x = f.x,
                         .weight = f.w,
@@ -301,7 +302,7 @@ static void test_choice(void **state) {
       assert_int_equal(ms_cpu_conv_forward(NULL, &a), MS_OK);
     }
     assert_memory_equal(y[0].p, y[1].p, (size_t)f.ny * sizeof(ms_real));
-    assert_true(ms_cpu_conv_force(NULL));
+    assert_int_equal(ms_cpu_conv_force(NULL, NULL), MS_OK);
   }
   free(y[0].p);
   free(y[1].p);

@@ -84,7 +84,7 @@ static void test_golden(void **state) {
       CLOSE(v, k->v[f.steps - 1]);
     }
     f.steps = STEPS;
-    ms_neuron_grad_args g = {.fwd = f, .gs = f32(gs), .gs_step = 1, .dy = dx, .dv0 = &dv0};
+    ms_neuron_grad_args g = {.fwd = f, .gs = f32(gs), .gs_step = 1, .dy = f32(dx), .dv0 = &dv0};
     assert_int_equal(ms_cpu_neuron_grad(NULL, &g), MS_OK);
     for (int t = 0; t < STEPS; t++) {
       CLOSE(h[t], k->h[t]);
@@ -217,8 +217,8 @@ static net net_of(int on, int surrogate, int64_t steps, int64_t rows, int64_t c)
   ms_neuron_grad_args g = {.gs = f32(random_reals(total, -1, 1)),
                            .gs_step = n,
                            .gv = random_reals(n, -1, 1),
-                           .dy = random_reals(ny, 5, 6),
-                           .dr = on & RESIDUAL ? random_reals(ny, 5, 6) : NULL,
+                           .dy = f32(random_reals(ny, 5, 6)),
+                           .dr = on & RESIDUAL ? f32(random_reals(ny, 5, 6)) : (ms_data){NULL, MS_F32, 1},
                            .dv0 = random_reals(n, 5, 6),
                            .dw = on & PLIF ? random_reals(1, 5, 6) : NULL};
   if (on & NORM) {
@@ -302,12 +302,12 @@ static void check_switches(int on, int surrogate) {
       double y = on & STATIC ? k.y[i] : k.y[t * n + i];
       sum_g[i % c] += g[t];
       sum_gx[i % c] += g[t] * (y - k.n.mean[i % c]) * k.n.invstd[i % c];
-      if (k.g.dr && k.f.r_step)
-        CLOSE_TO(k.g.dr[t * n + i], g[t], tol);
+      if (k.g.dr.p && k.f.r_step)
+        CLOSE_TO(((ms_real *)k.g.dr.p)[t * n + i], g[t], tol);
     }
   }
-  for (int64_t i = 0; k.g.dr && !k.f.r_step && i < n; i++)
-    CLOSE_TO(k.g.dr[i], all[i] + all[n + i] + all[2 * n + i] + all[3 * n + i], tol);
+  for (int64_t i = 0; k.g.dr.p && !k.f.r_step && i < n; i++)
+    CLOSE_TO(((ms_real *)k.g.dr.p)[i], all[i] + all[n + i] + all[2 * n + i] + all[3 * n + i], tol);
   if (on & PLIF)
     CLOSE_TO(*k.g.dw, dw, tol);
   for (int64_t i = 0; i < (on & STATIC ? n : steps * n); i++) {
@@ -320,7 +320,7 @@ static void check_switches(int on, int surrogate) {
           one -= sum_g[ch] / count + xhat * sum_gx[ch] / count;
         want += on & NORM ? k.n.a[ch] * one : one;
       }
-    CLOSE_TO(k.g.dy[i], want, tol);
+    CLOSE_TO(((ms_real *)k.g.dy.p)[i], want, tol);
   }
   for (int64_t ch = 0; on & NORM && ch < c; ch++) {
     CLOSE_TO(k.g.dgamma[ch], k.g.norm_gain * sum_gx[ch], tol);
@@ -363,8 +363,8 @@ static void test_differences(void **state) {
       net k = net_of(on, kind, steps, rows, c);
       loss(&k);
       assert_int_equal(ms_cpu_neuron_grad(NULL, &k.g), MS_OK);
-      check_differences(&k, k.y, k.g.dy, on & STATIC ? n : steps * n);
-      check_differences(&k, k.r, k.g.dr, on & STATIC ? n : steps * n);
+      check_differences(&k, k.y, k.g.dy.p, on & STATIC ? n : steps * n);
+      check_differences(&k, k.r, k.g.dr.p, on & STATIC ? n : steps * n);
       check_differences(&k, k.v0, on & V0 ? k.g.dv0 : NULL, n);
       check_differences(&k, k.w, k.g.dw, 1);
       check_differences(&k, k.gamma, k.g.dgamma, c);
@@ -380,7 +380,7 @@ static void test_differences(void **state) {
 static ms_real *everything(const net *k, int64_t *length) {
   int64_t n = k->f.n, c = k->f.c, total = k->f.steps * n, ny = k->f.y_step ? total : n, at = 0;
   ms_real *all = reals(total * 3 + n * 2 + k->f.steps * c + 2 * c + 1);
-  const ms_real *parts[] = {k->f.h, k->f.v, k->g.dy, k->g.dv0, k->g.dgamma, k->g.dbeta, k->g.dw};
+  const ms_real *parts[] = {k->f.h, k->f.v, k->g.dy.p, k->g.dv0, k->g.dgamma, k->g.dbeta, k->g.dw};
   const int64_t sizes[] = {total, n, ny, n, c, c, 1};
   for (int i = 0; i < 7; i++)
     for (int64_t j = 0; parts[i] && j < sizes[i]; j++)
@@ -491,7 +491,7 @@ static void test_operands(void **state) {
     sur[i] = ms_surrogate_grad(MS_SURROGATE_ATAN, k.f.h[i] - k.f.p.threshold, k.f.p.alpha);
   for (int way = 0; way < 4; way++) {
     ms_neuron_grad_args g = k.g;
-    g.dy = reals(steps * n);
+    g.dy = f32(reals(steps * n));
     g.dgamma = way ? reals(c) : NULL;
     if (way == 0)
       g.gs = as_type(gs, steps * n, MS_BF16, 1);
@@ -500,10 +500,10 @@ static void test_operands(void **state) {
     else if (way == 2)
       g.surrogate = sur;
     else
-      g.g = g.dy;
+      g.g = g.dy.p;
     assert_int_equal(ms_cpu_neuron_grad(NULL, &g), MS_OK);
     for (int64_t i = 0; i < steps * n; i++)
-      CLOSE(g.dy[i], k.g.dy[i]);
+      CLOSE(((ms_real *)g.dy.p)[i], ((ms_real *)k.g.dy.p)[i]);
     for (int64_t ch = 0; way && ch < c; ch++)
       CLOSE(g.dgamma[ch], dgamma[ch]);
   }
@@ -512,7 +512,7 @@ static void test_operands(void **state) {
   g.gv = NULL;
   assert_int_equal(ms_cpu_neuron_grad(NULL, &g), MS_OK);
   for (int64_t i = 0; i < steps * n; i++)
-    CLOSE(g.dy[i], 0);
+    CLOSE(((ms_real *)g.dy.p)[i], 0);
 }
 
 int main(void) {

@@ -285,13 +285,13 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
   a.gs = ms_dense_data(g.gs);
   a.gv = ms_reals(g.gv);
   a.surrogate = ms_reals(g.surrogate);
-  a.dy = ms_reals(g.dy);
-  a.dr = ms_reals(g.dr);
+  a.dy = ms_dense_data(g.dy);
+  a.dr = ms_dense_data(g.dr);
   a.dv0 = ms_reals(g.dv0);
   a.dw = ms_reals(g.dw);
   a.dgamma = ms_reals(g.dgamma);
   a.dbeta = ms_reals(g.dbeta);
-  a.g = g.scratch ? ms_reals(g.scratch) : a.dy;
+  a.g = g.scratch ? ms_reals(g.scratch) : a.dy.p;
   if (!(st = ms_row(d, d->k->neuron_grad(d->stream, &a), "neuron", err)))
     st = deliver(din, &g, n, s[SAVED_W], err);
 done:;

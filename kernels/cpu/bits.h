@@ -1,0 +1,24 @@
+/* Spikes packed as bits (MS_BITS): element i is bit i % 8 of byte i / 8. */
+#ifndef MS_BITS_H
+#define MS_BITS_H
+
+#include "../kernels.h"
+
+MS_HD int ms_bit(const uint8_t *bits, int64_t i) {
+  return bits[i >> 3] >> (i & 7) & 1;
+}
+
+/* to[i] = bit at + i ? one : 0. */
+#define MS_BITS_EXPAND(to, bits, at, n, one)                                                          \
+  do {                                                                                                \
+    int64_t i_ = 0;                                                                                   \
+    for (; i_ < (n) && ((at) + i_) % 8; i_++)                                                         \
+      (to)[i_] = ms_bit(bits, (at) + i_) ? (one) : 0;                                                 \
+    const uint8_t *from_ = (bits) + ((at) + i_) / 8;                                                  \
+    for (; i_ + 8 <= (n); i_ += 8, from_++)                                                           \
+      _Pragma("omp simd") for (int b_ = 0; b_ < 8; b_++)(to)[i_ + b_] = *from_ >> b_ & 1 ? (one) : 0; \
+    for (; i_ < (n); i_++)                                                                            \
+      (to)[i_] = ms_bit(bits, (at) + i_) ? (one) : 0;                                                 \
+  } while (0)
+
+#endif
