@@ -58,20 +58,19 @@ typedef void (*tile_fn)(int transposed, int rows, int cols, int64_t k, const ms_
                         int fresh);
 
 MS_MICRO(base, , 16, 6)
-#if defined(__x86_64__) && !defined(MS_NO_CLONES)
-MS_MICRO(avx2, __attribute__((target("avx2,fma"))), 32, 6)
-MS_MICRO(avx512, __attribute__((target("avx512f,fma"))), 64, 12)
+#ifdef MS_ISA_LEVELS
+MS_MICRO(avx2, MS_TARGET_AVX2, 32, 6)
+MS_MICRO(avx512, MS_TARGET_AVX512, 64, 12)
+#endif
 
 static tile_fn best_tile(void) {
-  return __builtin_cpu_supports("avx512f")                                 ? tile_avx512
-         : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? tile_avx2
-                                                                           : tile_base;
-}
+#ifdef MS_ISA_LEVELS
+  static const tile_fn tiles[] = {tile_base, tile_avx2, tile_avx512};
+  return tiles[ms_cpu_isa()];
 #else
-static tile_fn best_tile(void) {
   return tile_base;
-}
 #endif
+}
 
 /* ---- blocks ---- */
 

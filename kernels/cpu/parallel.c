@@ -1,6 +1,7 @@
 #include "parallel.h"
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -17,6 +18,37 @@ int ms_cpu_threads(void) {
 
 void ms_cpu_set_threads(int n) {
   wanted_threads = n > 0 ? n : 0;
+}
+
+static int forced_isa = -1;
+
+static ms_isa best_isa(void) {
+#ifdef MS_ISA_LEVELS
+  int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+             __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512cd"))
+    return MS_ISA_AVX512;
+  if (avx2)
+    return MS_ISA_AVX2;
+#endif
+  return MS_ISA_BASE;
+}
+
+ms_isa ms_cpu_isa(void) {
+  return forced_isa < 0 ? best_isa() : (ms_isa)forced_isa;
+}
+
+ms_status ms_cpu_isa_force(const char *name) {
+  static const char *const names[] = {"base", "avx2", "avx512"};
+  int found = -1;
+  for (int i = 0; name && i <= (int)best_isa(); i++)
+    if (strcmp(name, names[i]) == 0)
+      found = i;
+  if (name && found < 0)
+    return MS_EINVAL;
+  forced_isa = found;
+  return MS_OK;
 }
 
 enum { SLOTS = 4 };

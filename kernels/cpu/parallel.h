@@ -10,8 +10,7 @@
 #ifndef MS_PARALLEL_H
 #define MS_PARALLEL_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "../kernels.h"
 
 /* Levels, not processor names: gcc takes arch=haswell to mean that one processor, and a newer one would get "default".
 ** Under a sanitizer the resolver would run before the sanitizer's own start. */
@@ -21,6 +20,20 @@
 #else
 #define MS_HOT
 #endif
+
+/* Micro kernels have one body for each level and are chosen through a pointer by ms_cpu_isa() when a row starts. */
+typedef enum ms_isa { MS_ISA_BASE, MS_ISA_AVX2, MS_ISA_AVX512 } ms_isa;
+
+#if defined(__x86_64__) && !defined(MS_NO_CLONES)
+#define MS_ISA_LEVELS 1 /* the two below exist */
+#define MS_TARGET_AVX2 __attribute__((target("avx2,fma,bmi,bmi2,popcnt")))
+#define MS_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512cd,avx2,fma,bmi,bmi2,popcnt")))
+#endif
+
+/* The highest level that this machine has, unless forced. Forcing takes "base", "avx2", "avx512", or NULL for as
+** usual; MS_EINVAL when the name is unknown or the machine lacks the level. Not while rows run. */
+ms_isa ms_cpu_isa(void);
+ms_status ms_cpu_isa_force(const char *name);
 
 /* -O2 of gcc vectorises little by itself. */
 #define MS_PRAGMA(text) _Pragma(#text)
