@@ -1,4 +1,6 @@
 /* Convolution and linear layers: one engine interface, a linear layer is a 1x1 convolution over one-pixel images. */
+#include "../autocast.h"
+#include "../engines.h"
 #include "nn.h"
 
 #include <string.h>
@@ -48,8 +50,9 @@ static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv
   return MS_OK;
 }
 
-static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *op,
-                          ms_error *err) {
+/* layer: the name of the weight, "" where it has none. */
+static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *layer,
+                          const char *op, ms_error *err) {
   ms_tensor *workspace = NULL;
   if (desc->n == 0)
     return MS_OK;
@@ -64,6 +67,7 @@ static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass p
   if (st)
     goto done;
   a->workspace = ms_scratch_ptr(workspace);
+  ms_engines_begin(d, desc, pass, a, layer);
   switch (pass) {
   case MS_CONV_FORWARD:
     st = d->k->conv_forward(d->stream, a);
@@ -75,6 +79,7 @@ static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass p
     st = d->k->conv_weight_grad(d->stream, a);
     break;
   }
+  ms_engines_end(d, a);
   st = ms_row(d, st, op, err);
 done:
   ms_release(workspace);
@@ -84,9 +89,11 @@ done:
 /* ---- the op, given its descriptor ---- */
 typedef struct conv_params {
   ms_conv_desc desc;
+  ms_dtype dx; /* type of the gradient of x */
   double density;
   int ndim;
   int64_t size[MS_MAX_DIMS]; /* of x */
+  char layer[64];
 } conv_params;
 
 static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
@@ -96,15 +103,15 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
   if (!dout[0])
     return MS_OK;
   if ((st = ms_saved_get(&x, n, 0, err)) || (st = ms_saved_get(&w, n, 1, err)) ||
-      (st = ms_dense(&g, dout[0], MS_F32, err)))
+      (st = ms_dense(&g, dout[0], (int)p->desc.weight, err)))
     return st;
   ms_device *d = ms_tensor_device(g);
   if (ms_wants(n, 0)) {
     ms_conv_args a = {.weight = ms_dense_data(w), .y = ms_dense_data(g), .density = -1};
-    if ((st = ms_tensor_new(&dx, d, MS_F32, p->ndim, p->size, err)))
+    if ((st = ms_tensor_new(&dx, d, p->dx, p->ndim, p->size, err)))
       goto done;
     a.x = ms_dense_data(dx);
-    if ((st = run_pass(d, &p->desc, MS_CONV_INPUT_GRAD, &a, n->op->name, err)))
+    if ((st = run_pass(d, &p->desc, MS_CONV_INPUT_GRAD, &a, p->layer, n->op->name, err)))
       goto done;
   }
   if (ms_wants(n, 1) || ms_wants(n, 2)) {
@@ -116,7 +123,7 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
       goto done;
     a.weight = ms_dense_data(dw);
     a.bias = ms_reals(db);
-    if ((st = run_pass(d, &p->desc, MS_CONV_WEIGHT_GRAD, &a, n->op->name, err)))
+    if ((st = run_pass(d, &p->desc, MS_CONV_WEIGHT_GRAD, &a, p->layer, n->op->name, err)))
       goto done;
   }
   din[0] = dx;
@@ -152,22 +159,41 @@ static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x
   return st;
 }
 
+static ms_status dense_weight(ms_tensor **out, ms_tensor *weight, ms_dtype precision, ms_error *err) {
+  ms_tensor *w;
+  if (precision == weight->dtype)
+    return ms_dense(out, weight, -1, err);
+  ms_status st = ms_half(&w, weight, 1, err);
+  if (st)
+    return st;
+  st = ms_dense(out, w, -1, err);
+  ms_release(w);
+  return st;
+}
+
 static ms_status forward(ms_tensor **out, const ms_op *op, ms_tensor *x, ms_tensor *weight, ms_tensor *bias,
                          const ms_conv_desc *desc, int ndim, const int64_t *size, ms_error *err) {
   ms_device *d = ms_tensor_device(x);
   ms_tensor *xd = NULL, *wd = NULL, *bd = NULL, *y = NULL;
-  conv_params params = {.desc = *desc, .density = x->density, .ndim = x->ndim};
+  ms_dtype precision = ms_autocast() ? MS_BF16 : weight->dtype;
+  conv_params params = {.desc = *desc, .dx = MS_F32, .density = x->density, .ndim = x->ndim};
   memcpy(params.size, x->size, sizeof params.size);
+  memcpy(params.layer, weight->name, sizeof params.layer);
+  params.desc.weight = precision;
+  if (precision == MS_BF16) {
+    params.desc.x = x->dtype == MS_F32 ? MS_BF16 : x->dtype;
+    params.dx = x->dtype == MS_F32 ? MS_F32 : MS_BF16;
+  }
   ms_status st;
-  if ((st = ms_dense(&xd, x, -1, err)) || (st = ms_dense(&wd, weight, -1, err)) ||
-      (bias && (st = ms_dense(&bd, bias, -1, err))) || (st = ms_tensor_new(&y, d, weight->dtype, ndim, size, err)))
+  if ((st = ms_dense(&xd, x, (int)params.desc.x, err)) || (st = dense_weight(&wd, weight, precision, err)) ||
+      (bias && (st = ms_dense(&bd, bias, -1, err))) || (st = ms_tensor_new(&y, d, precision, ndim, size, err)))
     goto done;
   ms_conv_args a = {.x = ms_dense_data(xd),
                     .weight = ms_dense_data(wd),
                     .y = ms_dense_data(y),
                     .bias = ms_reals(bd),
                     .density = MS_R(x->density)};
-  if ((st = run_pass(d, desc, MS_CONV_FORWARD, &a, op->name, err)) ||
+  if ((st = run_pass(d, &params.desc, MS_CONV_FORWARD, &a, params.layer, op->name, err)) ||
       (st = record(op, &params, x, weight, bias, xd, wd, y, err)))
     goto done;
   *out = y;
