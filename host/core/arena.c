@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define ALIGN ((int64_t)(64 / sizeof(ms_real)))
+#define ALIGN 32 /* elements: 64 bytes of the shadow too */
 
 typedef struct piece {
   int64_t offset, n;
@@ -20,9 +20,9 @@ struct ms_arena {
   ms_device *device;
   void *data;
   size_t bytes;
-  int npieces; /* 0: a gradient arena */
+  int npieces; /* 0: an arena of gradients or a shadow */
   piece *pieces;
-  ms_arena *grad; /* NULL until asked for */
+  ms_arena *grad, *shadow; /* NULL until asked for */
 };
 
 static ms_status arena_new(ms_arena **out, ms_device *d, size_t bytes, int npieces, ms_error *err) {
@@ -52,6 +52,7 @@ void ms_arena_release(ms_arena *a) {
   for (int i = 0; i < a->npieces; i++)
     ms_storage_release(a->pieces[i].grad);
   ms_arena_release(a->grad);
+  ms_arena_release(a->shadow);
   ms_device_free(a->device, a->data, a->bytes);
   ms_live_counters()->arenas--;
   ms_free(a->pieces);
@@ -244,6 +245,31 @@ ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err) {
   g->storage = ms_storage_retain(p->grad);
   *out = g;
   return MS_OK;
+}
+
+/* ---- shadows ---- */
+ms_status ms_arena_half(ms_storage **out, const ms_storage *s, ms_error *err) {
+  const piece *p = piece_of(s);
+  ms_arena *a = s->arena;
+  ms_storage *half;
+  size_t bytes = s->bytes / sizeof(ms_real) * sizeof(ms_bf16);
+  ms_status st = MS_OK;
+  if (p && !a->shadow)
+    st = arena_new(&a->shadow, a->device, a->bytes / sizeof(ms_real) * sizeof(ms_bf16), 0, err);
+  if (st || (st = ms_storage_new(&half, s->device, p ? 0 : bytes, err)))
+    return st;
+  if (p) {
+    half->data = (ms_bf16 *)a->shadow->data + p->offset;
+    half->arena = a->shadow;
+    half->bytes = bytes;
+    a->shadow->refs++;
+  }
+  *out = half;
+  return MS_OK;
+}
+
+ms_bf16 *ms_arena_shadow(const ms_storage *s) {
+  return s->arena && s->arena->shadow && s->half && s->half->arena == s->arena->shadow ? s->arena->shadow->data : NULL;
 }
 
 /* ---- pending terms ---- */

@@ -1,5 +1,6 @@
 /* Optimizers over arenas. A step first finds out what it will do and gets all memory it needs; then it writes. */
 #include "params.h"
+#include "autocast.h"
 #include "internal.h"
 #include "ops.h"
 
@@ -281,6 +282,7 @@ typedef struct plan {
   int nranges;
   int *first;         /* [nslots + 1] ranges of each slot */
   const ms_trt **trt; /* [nslots] what the step adds there, or NULL */
+  ms_bf16 **shadow;   /* [nslots] what the step writes there too, or NULL */
 } plan;
 
 static void plan_free(plan *p) {
@@ -291,6 +293,7 @@ static void plan_free(plan *p) {
   ms_free(p->fresh);
   ms_free(p->first);
   ms_free(p->trt);
+  ms_free(p->shadow);
 }
 
 static int owes(const ms_tensor *t) {
@@ -340,6 +343,8 @@ static ms_status plan_member(plan *p, ms_optim *o, int i, ms_error *err) {
   }
   if (!t->grad && (st = ms_arena_grad_alias(&p->fresh[p->nranges], t, err)))
     return st;
+  if (t->storage->half_used && ms_arena_shadow(t->storage))
+    p->shadow[m->slot] = ms_arena_shadow(t->storage);
   p->member[p->nranges] = i;
   p->ranges[p->nranges++] = r;
   return MS_OK;
@@ -352,8 +357,9 @@ static ms_status make_plan(plan *p, ms_optim *o, ms_error *err) {
               .member = ms_alloc(n * sizeof *p->member),
               .fresh = ms_alloc(n * sizeof *p->fresh),
               .first = ms_alloc(slots * sizeof *p->first),
-              .trt = ms_alloc(slots * sizeof *p->trt)};
-  if (!p->ranges || !p->member || !p->fresh || !p->first || !p->trt)
+              .trt = ms_alloc(slots * sizeof *p->trt),
+              .shadow = ms_alloc(slots * sizeof *p->shadow)};
+  if (!p->ranges || !p->member || !p->fresh || !p->first || !p->trt || !p->shadow)
     return ms_fail(err, MS_EMEM, "%s: out of memory", op_name(o));
   for (int s = 0; s < o->nslots && !st; s++) {
     p->first[s] = p->nranges;
@@ -371,6 +377,7 @@ static ms_status run_slot(const ms_optim *o, const plan *p, int s, ms_error *err
   ms_hyper *hyper = (ms_hyper *)o->hyper->storage->data;
   ms_optim_args a = {.m = (ms_real *)k->m->storage->data,
                      .v = k->v ? (ms_real *)k->v->storage->data : NULL,
+                     .shadow = p->shadow[s],
                      .ranges = p->ranges + p->first[s],
                      .nranges = p->first[s + 1] - p->first[s],
                      .hyper = hyper};
@@ -390,9 +397,12 @@ static ms_status run_slot(const ms_optim *o, const plan *p, int s, ms_error *err
 /* The tape's side of what the rows wrote. */
 static void finish(ms_optim *o, plan *p) {
   for (int i = 0; i < p->nranges; i++) {
-    ms_tensor *t = o->members[p->member[i]].t;
+    const member *m = &o->members[p->member[i]];
+    ms_tensor *t = m->t;
     t->storage->version++;
     t->storage->writer = "step";
+    if (p->shadow[m->slot] && ms_arena_shadow(t->storage))
+      ms_half_written(t->storage);
     if (p->fresh[i]) {
       t->grad = p->fresh[i];
       p->fresh[i] = NULL;

@@ -20,6 +20,13 @@ ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *
 ** is no whole parameter of an arena gets fresh memory. */
 ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
 
+/* ---- bfloat16 shadows of parameters (autocast.h) ---- */
+/* A storage (+1) for s.half, contents undefined: a place in the shadow of the arena, which is allocated when first
+** asked for, or memory of its own where s lies in no arena. */
+ms_status ms_arena_half(ms_storage **out, const ms_storage *s, ms_error *err);
+/* Where a row writes the copies of all parameters of s's arena, when s has its copy there; else NULL. */
+ms_bf16 *ms_arena_shadow(const ms_storage *s);
+
 /* ---- pending TRT terms (decision 14) ---- */
 int ms_trt_same(const ms_trt *a, const ms_trt *b);
 /* The total of a scale that was pending and the one that came, for parameters in a row that share both (retained). */

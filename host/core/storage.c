@@ -138,6 +138,7 @@ void ms_storage_release(ms_storage *s) {
     ms_arena_release(s->arena);
   else
     ms_device_free(s->device, s->data, s->bytes);
+  ms_storage_release(s->half);
   live.storages--;
   ms_free(s);
 }

@@ -26,6 +26,11 @@ typedef struct ms_storage {
   uint32_t version;   /* in-place writes so far */
   const char *writer; /* op of the last one, for messages; static string */
   ms_arena *arena;    /* owner of data when gathered (retained); NULL: the storage owns it */
+  /* bfloat16 copy of float32 data, element by element (autocast.h); NULL: never asked for. It is up to date while
+  ** half_version is version; half_used: read since an optimizer last looked. */
+  struct ms_storage *half;
+  uint32_t half_version;
+  int half_used;
 } ms_storage;
 
 /* What a leaf owes its gradient: the TRT term that backward left for the optimizer to fuse (decision 14). */

@@ -56,7 +56,7 @@ ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tenso
   ms_device *d = ms_tensor_device(logits);
   int64_t one = 1, three = 3, batch = logits->size[1], classes = logits->size[2];
   int was = ms_set_grad_enabled(0), grad = was && logits->requires_grad;
-  if ((st = ms_dense(&x, logits, MS_F32, err)) || (st = ms_dense(&y, labels, -1, err)) ||
+  if ((st = ms_dense(&x, logits, -1, err)) || (st = ms_dense(&y, labels, -1, err)) ||
       (st = ms_tensor_new(&parts.parts, d, MS_F32, 1, &three, err)) ||
       (st = ms_tensor_new(&parts.correct, d, MS_I64, 1, &one, err)) ||
       (st = ms_scratch(&scratch, d, (size_t)(batch * (classes + 4)) * sizeof(ms_real), err)) ||

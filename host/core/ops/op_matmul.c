@@ -1,3 +1,4 @@
+#include "../autocast.h"
 #include "op.h"
 
 #include <string.h>
@@ -101,44 +102,70 @@ static ms_status product(ms_tensor **out, ms_tensor *a, ms_tensor *b, ms_dtype d
   return ms_give(out, c, st);
 }
 
-static ms_status product_transposed(ms_tensor **out, ms_tensor *a, int ta, ms_tensor *b, int tb, ms_error *err) {
+static ms_status product_transposed(ms_tensor **out, ms_tensor *a, int ta, ms_tensor *b, int tb, ms_dtype dtype,
+                                    ms_error *err) {
   ms_tensor *x = NULL, *y = NULL;
   ms_status st = ta ? ms_transpose(&x, a, -2, -1, err) : MS_OK;
   if (!st && tb)
     st = ms_transpose(&y, b, -2, -1, err);
   if (!st)
-    st = product(out, ta ? x : a, tb ? y : b, MS_F32, err);
+    st = product(out, ta ? x : a, tb ? y : b, dtype, err);
   ms_release(y);
   ms_release(x);
   return st;
 }
 
+typedef struct product_params {
+  int half;      /* recorded under autocast: the gradient of the product is read as bfloat16 */
+  ms_dtype a, b; /* types of the gradients */
+} product_params;
+
 static ms_status matmul_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
-  ms_tensor *a, *b;
+  const product_params *p = n->params;
+  ms_tensor *a, *b, *g = NULL;
   if (!dout[0])
     return MS_OK;
   ms_status st = ms_saved_get(&a, n, 0, err);
   if (!st)
     st = ms_saved_get(&b, n, 1, err);
+  if (!st && p->half)
+    st = ms_half(&g, dout[0], 0, err);
+  else if (!st)
+    g = ms_retain(dout[0]);
   if (!st && ms_wants(n, 0))
-    st = product_transposed(&din[0], dout[0], 0, b, 1, err);
+    st = product_transposed(&din[0], g, 0, b, 1, p->a, err);
   if (!st && ms_wants(n, 1))
-    st = product_transposed(&din[1], a, 1, dout[0], 0, err);
+    st = product_transposed(&din[1], a, 1, g, 0, p->b, err);
+  ms_release(g);
   return st;
 }
 
 static ms_status multiply(ms_tensor **out, ms_tensor *a, ms_tensor *b, ms_error *err) {
   static const ms_op op = {"matmul", matmul_backward};
-  ms_tensor *c = NULL;
+  ms_tensor *c = NULL, *x = NULL, *y = NULL;
   ms_node *n;
-  ms_dtype dtype = ms_promote(a->dtype, b->dtype);
-  ms_status st = product(&c, a, b, dtype == MS_BF16 ? MS_BF16 : MS_F32, err);
+  product_params p = {ms_autocast(), MS_F32, MS_F32};
+  ms_status st = MS_OK;
+  if (!p.half) {
+    x = ms_retain(a);
+    y = ms_retain(b);
+  } else if (!(st = ms_half(&x, a, 0, err))) {
+    st = ms_half(&y, b, 0, err);
+    p.a = a->dtype == MS_F32 ? MS_F32 : MS_BF16;
+    p.b = b->dtype == MS_F32 ? MS_F32 : MS_BF16;
+  }
+  if (!st)
+    st = product(&c, x, y, p.half || ms_promote(a->dtype, b->dtype) == MS_BF16 ? MS_BF16 : MS_F32, err);
   if (!st)
     st = ms_record(&n, &op, 2, (ms_tensor *[]){a, b}, 1, &c, err);
+  if (!st)
+    st = ms_keep(n, &p, sizeof p, err);
   if (!st && n && ms_wants(n, 1))
-    st = ms_save(n, 0, a, err);
+    st = ms_save(n, 0, x, err);
   if (!st && n && ms_wants(n, 0))
-    st = ms_save(n, 1, b, err);
+    st = ms_save(n, 1, y, err);
+  ms_release(x);
+  ms_release(y);
   return ms_give(out, c, st);
 }
 

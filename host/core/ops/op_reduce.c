@@ -1,3 +1,4 @@
+#include "../autocast.h"
 #include "op.h"
 
 #include <string.h>
@@ -37,7 +38,7 @@ static ms_dtype reduce_dtype(ms_reduce_op op, const ms_tensor *x) {
     return MS_U8;
   case MS_REDUCE_sum:
   case MS_REDUCE_prod:
-    return ms_is_float(x->dtype) ? ms_float_of(x) : MS_I64;
+    return ms_is_float(x->dtype) ? ms_wide_float(x) : MS_I64;
   default:
     return ms_promote(x->dtype, x->dtype);
   }
@@ -145,7 +146,7 @@ ms_status ms_mean(ms_tensor **out, ms_tensor *x, unsigned dims, int keep, ms_err
   ms_status st = check_dims(&dims, x, "mean", err);
   if (!st && reduced_count(x, dims) == 0)
     st = ms_fail(err, MS_ESHAPE, "mean: expected at least one element, got %s", ms_shape_text(x->ndim, x->size).s);
-  return st ? st : sum_scaled(out, &op, x, dims, keep, ms_float_of(x), 1 / (ms_real)reduced_count(x, dims), err);
+  return st ? st : sum_scaled(out, &op, x, dims, keep, ms_wide_float(x), 1 / (ms_real)reduced_count(x, dims), err);
 }
 
 /* ---- max, min: the gradient goes to the first extremum ---- */
@@ -297,7 +298,7 @@ static ms_status variance(ms_tensor **out, const char *name, ms_tensor *x, unsig
   if (!st)
     st = ms_unary(&square, MS_UNARY_square, d, err);
   if (!st)
-    st = sum_scaled(out, &op, square, dims, keep, ms_float_of(x), 1 / (ms_real)n, err);
+    st = sum_scaled(out, &op, square, dims, keep, ms_wide_float(x), 1 / (ms_real)n, err);
   ms_release(square);
   ms_release(d);
   ms_release(mean);
