@@ -7,8 +7,8 @@
 
 #include "tensor.h"
 
-int ms_autocast(void);           /* 1: bf16 */
-int ms_set_autocast(int on);     /* returns what it was */
+int ms_autocast(void);       /* 1: bf16 */
+int ms_set_autocast(int on); /* returns what it was */
 /* The type of a result that PyTorch's autocast keeps in float32: t's float type, but float32 under bf16. */
 ms_dtype ms_wide_float(const ms_tensor *t);
 

@@ -202,7 +202,7 @@ static ms_status upstream(gradients *g, int64_t *gs_step, const neuron_params *p
     all = one;
   }
   if (!st && all)
-    st = ms_dense(&g->gs, all, MS_F32, err);
+    st = ms_dense(&g->gs, all, all->dtype == MS_BF16 ? MS_BF16 : MS_F32, err);
   ms_release(one);
   if (st || !dout[1])
     return st;
@@ -220,26 +220,31 @@ static ms_status upstream(gradients *g, int64_t *gs_step, const neuron_params *p
 }
 
 /* An operand's gradient: [T, ...], or [1, ...] of a static one. */
-static ms_status new_gradient(ms_tensor **out, ms_device *d, const neuron_params *p, int64_t step, ms_error *err) {
+static ms_status new_gradient(ms_tensor **out, ms_device *d, const neuron_params *p, ms_dtype dtype, int64_t step,
+                              ms_error *err) {
   int64_t size[MS_MAX_DIMS];
   memcpy(size, p->size, sizeof size);
   if (step == 0)
     size[0] = 1;
-  return ms_tensor_new(out, d, MS_F32, p->ndim, size, err);
+  return ms_tensor_new(out, d, dtype, p->ndim, size, err);
 }
 
-static ms_status allocate(gradients *g, ms_node *n, ms_device *d, int normalised, ms_error *err) {
+/* y and r: as they were saved. Behind a bfloat16 y gradients are bfloat16, but for a float32 residual. */
+static ms_status allocate(gradients *g, ms_node *n, ms_device *d, const ms_tensor *y, const ms_tensor *r,
+                          int normalised, ms_error *err) {
   const neuron_params *p = n->params;
+  ms_dtype dy = y->dtype == MS_BF16 ? MS_BF16 : MS_F32, dr = r && r->dtype == MS_F32 ? MS_F32 : dy;
   int64_t one = 1;
   ms_status st;
-  if ((ms_wants(n, IN_X) && (st = new_gradient(&g->dy, d, p, p->y_step, err))) ||
-      (ms_wants(n, IN_R) && (st = new_gradient(&g->dr, d, p, p->r_step, err))) ||
+  if ((ms_wants(n, IN_X) && (st = new_gradient(&g->dy, d, p, dy, p->y_step, err))) ||
+      (ms_wants(n, IN_R) && (st = new_gradient(&g->dr, d, p, dr, p->r_step, err))) ||
       (ms_wants(n, IN_V0) && (st = new_membrane(&g->dv0, d, p, err))) ||
       (ms_wants(n, IN_W) && (st = ms_new_sum(&g->dw, d, 1, &one, p->n, err))) ||
       (ms_wants(n, IN_GAMMA) && (st = ms_new_sum(&g->dgamma, d, 1, &p->c, p->n, err))) ||
       (ms_wants(n, IN_BETA) && (st = ms_new_sum(&g->dbeta, d, 1, &p->c, p->n, err))))
     return st;
-  return normalised && !(g->dy && p->y_step) ? new_gradient(&g->scratch, d, p, p->n, err) : MS_OK;
+  int usable = g->dy && g->dy->dtype == MS_F32 && p->y_step;
+  return normalised && !usable ? new_gradient(&g->scratch, d, p, MS_F32, p->n, err) : MS_OK;
 }
 
 /* Brings dv0 and dw to the shape of what they belong to, and hands everything over. */
@@ -279,7 +284,8 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
                            .invstd = ms_reals(s[SAVED_INVSTD]),
                            .norm_gain = MS_R(p->norm_gain),
                            .norm_training = p->norm_training};
-  if ((st = upstream(&g, &a.gs_step, p, dout, err)) || (st = allocate(&g, n, d, s[SAVED_A] != NULL, err)) ||
+  if ((st = upstream(&g, &a.gs_step, p, dout, err)) ||
+      (st = allocate(&g, n, d, s[SAVED_Y], s[SAVED_R], s[SAVED_A] != NULL, err)) ||
       (p->surrogate.call && (st = call_surrogate(&g.surrogate, p, a.fwd, d, err))))
     goto done;
   a.gs = ms_dense_data(g.gs);

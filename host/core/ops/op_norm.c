@@ -120,10 +120,10 @@ static ms_status norm_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
     return MS_OK;
   if ((st = ms_saved_get(&y, n, SAVED_Y, err)) || (st = ms_saved_get(&gamma, n, SAVED_GAMMA, err)) ||
       (st = ms_saved_get(&mean, n, SAVED_MEAN, err)) || (st = ms_saved_get(&invstd, n, SAVED_INVSTD, err)) ||
-      (st = ms_dense(&g, dout[0], MS_F32, err)))
+      (st = ms_dense(&g, dout[0], dout[0]->dtype == MS_BF16 ? MS_BF16 : MS_F32, err)))
     return st;
   ms_device *d = ms_tensor_device(y);
-  if ((ms_wants(n, 0) && (st = ms_tensor_new(&dx, d, MS_F32, y->ndim, y->size, err))) ||
+  if ((ms_wants(n, 0) && (st = ms_tensor_new(&dx, d, y->dtype, y->ndim, y->size, err))) ||
       (ms_wants(n, 1) && (st = ms_new_sum(&dgamma, d, 1, &p->c, p->rows, err))) ||
       (ms_wants(n, 2) && (st = ms_new_sum(&dbeta, d, 1, &p->c, p->rows, err))))
     goto done;
