@@ -1,4 +1,5 @@
-/* core.autograd: recording on and off, gradients as values, ops whose backward is a Lua function. */
+/* core.autograd: recording and mixed precision on and off, gradients as values, ops whose backward is a Lua function. */
+#include "../core/autocast.h"
 #include "bind_private.h"
 
 static int autograd_set_enabled(lua_State *L) {
@@ -9,6 +10,17 @@ static int autograd_set_enabled(lua_State *L) {
 
 static int autograd_is_enabled(lua_State *L) {
   lua_pushboolean(L, ms_grad_enabled());
+  return 1;
+}
+
+static int autograd_set_autocast(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TBOOLEAN);
+  lua_pushboolean(L, ms_set_autocast(lua_toboolean(L, 1)));
+  return 1;
+}
+
+static int autograd_is_autocast(lua_State *L) {
+  lua_pushboolean(L, ms_autocast());
   return 1;
 }
 
@@ -73,6 +85,11 @@ static const ms_reg functions[] = {
     {"set_grad_enabled", autograd_set_enabled,
      "set_grad_enabled(on) -> boolean\n\nStarts or stops recording for gradients. Returns what it was."},
     {"is_grad_enabled", autograd_is_enabled, "is_grad_enabled() -> boolean\n\nIs recording on?"},
+    {"set_autocast", autograd_set_autocast,
+     "set_autocast(on) -> boolean\n\nDo convolutions, linear layers and matmul take float32 operands as bfloat16? "
+     "Returns "
+     "what it was."},
+    {"is_autocast", autograd_is_autocast, "is_autocast() -> boolean\n\nIs mixed precision on?"},
     {"grad", autograd_grad,
      "grad(root, {x1, x2, ...}[, opts]) -> {g1, g2, ...}\n\nThe gradients of root with respect to the inputs, without "
      "touching "

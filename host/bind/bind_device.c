@@ -33,13 +33,15 @@ static int device_devices(lua_State *L) {
     ms_device_props props = {.memory = 0};
     if (d->k->properties(d->index, &props) != MS_OK)
       strcpy(props.name, "(does not answer)");
-    lua_createtable(L, 0, 3);
+    lua_createtable(L, 0, 4);
     lua_pushstring(L, d->name);
     lua_setfield(L, -2, "name");
     lua_pushstring(L, props.name);
     lua_setfield(L, -2, "description");
     lua_pushinteger(L, props.memory);
     lua_setfield(L, -2, "memory");
+    lua_pushboolean(L, props.bf16);
+    lua_setfield(L, -2, "bf16");
     lua_rawseti(L, -2, i + 1);
   }
   return 1;
@@ -143,7 +145,8 @@ static const ms_reg functions[] = {
      "with the "
      "reason when it does not work."},
     {"devices", device_devices,
-     "devices() -> list\n\nThe devices that work: tables with name, description and memory (bytes)."},
+     "devices() -> list\n\nThe devices that work: tables with name, description, memory (bytes) and bf16: has it fast "
+     "bfloat16 arithmetic?"},
     {"why", device_why, "why(name) -> string\n\nWhy a device cannot be used; \"\" where it can."},
     {"synchronize", device_synchronize,
      "synchronize([name])\n\nWaits until the device (the current one by default) has done all that was asked."},

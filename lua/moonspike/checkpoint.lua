@@ -5,6 +5,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local Module = require "moonspike.nn.module"
+local autograd = require "moonspike.autograd"
 
 local checkpoint = {}
 
@@ -175,7 +176,7 @@ function checkpoint.checkpoint(path, opts)
   local seed, draws = core.random.state()
   local state = {
     version = 1, epoch = opt.epoch, threads = core.device.threads(), device = core.device.current(), extra = opt.extra,
-    random = { seed = seed, draws = draws, lua = reseed() },
+    random = { seed = seed, draws = draws, lua = reseed() }, autocast = autograd.autocast(),
     scheduler = opt.scheduler and opt.scheduler:state_dict(), loader = opt.loader and opt.loader:state_dict(),
     optimizer = opt.optimizer and pack_optimizer(opt.model, opt.optimizer, tensors),
   }
@@ -202,6 +203,8 @@ local function flaw(state)
   end
   if opt and not (is "string"(opt.kind) and all(opt.names, nil, is "string") and all(opt.groups, nil, is "table")
     and all(opt.numbers, #opt.names, is "table")) then return "optimizer: expected kind, names, groups and numbers" end
+  local mode = state.autocast
+  if mode ~= nil and mode ~= "bf16" and mode ~= "float32" then return ('autocast: expected "bf16" or "float32", got %s'):format(o.show(mode)) end
 end
 
 local function open_state(path)
@@ -223,7 +226,9 @@ local function snapshot(opt)
   for name, tensor in pairs(opt.model:state_dict()) do tensors[name] = tensor:detach():clone() end
   for _, key in ipairs { "scheduler", "loader", "optimizer" } do saved[key] = opt[key] and opt[key]:state_dict() end
   local seed, draws = core.random.state()
+  local mode = autograd.autocast()
   return function()
+    autograd.autocast(mode)
     opt.model:load_state_dict(tensors)
     for _, key in ipairs { "scheduler", "loader", "optimizer" } do
       if opt[key] then opt[key]:load_state_dict(saved[key]) end
@@ -246,6 +251,7 @@ local function apply(path, opt, file, state)
   local random = state.random
   core.random.set_state(random.seed, random.draws)
   math.randomseed(random.lua[1], random.lua[2])
+  if state.autocast then autograd.autocast(state.autocast) end
 end
 
 function checkpoint.resume(path, opts)
@@ -280,7 +286,8 @@ doc.set(checkpoint.load, [==[
 doc.set(checkpoint.checkpoint, [[
     ms.checkpoint(path, { model =, optimizer =, scheduler =, loader =, epoch =, extra = {} })
 
-    The whole training state: weights, moments, schedule, position and order of the data, random numbers (Lua's too), extra (plain values).
+    The whole training state: weights, moments, schedule, position and order of the data, random numbers (Lua's too), the mode of
+    ms.autocast, extra (plain values).
     A run resumed from it ends bit for bit like one that went on. Works in the middle of an epoch.]])
 doc.set(checkpoint.resume, [[
     ms.resume(path, { model =, optimizer =, scheduler =, loader = }) -> { epoch =, batch =, extra =, threads = }

@@ -26,6 +26,7 @@ ms.json, ms.system = core.json, core.system
 ms.save, ms.load, ms.checkpoint, ms.resume = checkpoint.save, checkpoint.load, checkpoint.checkpoint, checkpoint.resume
 ms.no_grad, ms.Function, ms.grad = autograd.no_grad, autograd.Function, autograd.grad
 ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is_grad_enabled
+ms.autocast = autograd.autocast
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
 ms.doc = doc.set
 
@@ -81,7 +82,7 @@ doc.set(ms, [[
       ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.data      FashionMNIST, Images
-      ms.manual_seed  device  devices  no_grad  grad  Function
+      ms.manual_seed  device  devices  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.

@@ -124,6 +124,7 @@ function loss.MSE(a, b)
   if not o.is_tensor(a) then o.fail("MSE: a: expected a tensor, got %s", o.show(a)) end
   if not o.is_tensor(b) then o.fail("MSE: b: expected a tensor, got %s", o.show(b)) end
   if o.shape(a) ~= o.shape(b) then o.fail("MSE: b: expected %s, got %s", o.shape(a), o.shape(b)) end
+  if a.dtype == "bfloat16" then a = a:float() end -- of two bfloat16 tensors the difference would be rounded
   return (a - b):square():mean()
 end
 
