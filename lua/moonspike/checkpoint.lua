@@ -6,6 +6,7 @@ local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local Module = require "moonspike.nn.module"
 local autograd = require "moonspike.autograd"
+local engines = require "moonspike.engines"
 
 local checkpoint = {}
 
@@ -175,7 +176,7 @@ function checkpoint.checkpoint(path, opts)
   local tensors = state_list(opt.model, "model.")
   local seed, draws = core.random.state()
   local state = {
-    version = 1, epoch = opt.epoch, threads = core.device.threads(), device = core.device.current(), extra = opt.extra,
+    version = 1, epoch = opt.epoch, threads = core.device.threads(), engines = engines.state(), extra = opt.extra,
     random = { seed = seed, draws = draws, lua = reseed() }, autocast = autograd.autocast(),
     scheduler = opt.scheduler and opt.scheduler:state_dict(), loader = opt.loader and opt.loader:state_dict(),
     optimizer = opt.optimizer and pack_optimizer(opt.model, opt.optimizer, tensors),
@@ -205,6 +206,7 @@ local function flaw(state)
     and all(opt.numbers, #opt.names, is "table")) then return "optimizer: expected kind, names, groups and numbers" end
   local mode = state.autocast
   if mode ~= nil and mode ~= "bf16" and mode ~= "float32" then return ('autocast: expected "bf16" or "float32", got %s'):format(o.show(mode)) end
+  return state.engines and engines.flaw(state.engines)
 end
 
 local function open_state(path)
@@ -226,6 +228,7 @@ local function snapshot(opt)
   for name, tensor in pairs(opt.model:state_dict()) do tensors[name] = tensor:detach():clone() end
   for _, key in ipairs { "scheduler", "loader", "optimizer" } do saved[key] = opt[key] and opt[key]:state_dict() end
   local seed, draws = core.random.state()
+  local choice = engines.state()
   local mode = autograd.autocast()
   return function()
     autograd.autocast(mode)
@@ -234,6 +237,7 @@ local function snapshot(opt)
       if opt[key] then opt[key]:load_state_dict(saved[key]) end
     end
     core.random.set_state(seed, draws)
+    engines.restore(choice)
   end
 end
 
@@ -252,6 +256,7 @@ local function apply(path, opt, file, state)
   core.random.set_state(random.seed, random.draws)
   math.randomseed(random.lua[1], random.lua[2])
   if state.autocast then autograd.autocast(state.autocast) end
+  return state.engines and engines.restore(state.engines) or {}
 end
 
 function checkpoint.resume(path, opts)
@@ -268,10 +273,11 @@ function checkpoint.resume(path, opts)
     why = tostring(why):gsub("^[^\n]-:%d+: ", "")
     o.fail("%s", why:find("resume: ", 1, true) == 1 and why or ("resume: %s: %s"):format(path, why))
   end
-  if state.threads ~= core.device.threads() then
-    io.stderr:write(("moonspike: %s was written with %s threads, this run has %d: results may differ in the last bits where a library decides\n")
-      :format(path, tostring(state.threads), core.device.threads()))
+  if state.threads ~= core.device.threads() and state.engines and not state.engines.deterministic and engines.is_loose(state.engines) then
+    table.insert(why, ("was written with %s threads, this run has %d: results of oneDNN may differ in the last bits; " ..
+      "ms.deterministic(true) does without"):format(tostring(state.threads), core.device.threads()))
   end
+  for _, note in ipairs(why) do io.stderr:write(("moonspike: %s %s\n"):format(path, note)) end
   return { epoch = state.epoch, extra = state.extra or {}, threads = state.threads, batch = state.loader and state.loader.batch }
 end
 
@@ -286,8 +292,8 @@ doc.set(checkpoint.load, [==[
 doc.set(checkpoint.checkpoint, [[
     ms.checkpoint(path, { model =, optimizer =, scheduler =, loader =, epoch =, extra = {} })
 
-    The whole training state: weights, moments, schedule, position and order of the data, random numbers (Lua's too), the mode of
-    ms.autocast, extra (plain values).
+    The whole training state: weights, moments, schedule, position and order of the data, random numbers (Lua's too), the choice
+    of convolution engines (ms.engines), the mode of ms.autocast, extra (plain values).
     A run resumed from it ends bit for bit like one that went on. Works in the middle of an epoch.]])
 doc.set(checkpoint.resume, [[
     ms.resume(path, { model =, optimizer =, scheduler =, loader = }) -> { epoch =, batch =, extra =, threads = }

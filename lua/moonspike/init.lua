@@ -6,6 +6,7 @@ local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
 local seeding = require "moonspike.nn.seeding"
 local checkpoint = require "moonspike.checkpoint"
+local engines = require "moonspike.engines"
 
 local ms = {}
 
@@ -28,6 +29,7 @@ ms.no_grad, ms.Function, ms.grad = autograd.no_grad, autograd.Function, autograd
 ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is_grad_enabled
 ms.autocast = autograd.autocast
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
+ms.engines, ms.deterministic = engines.engines, engines.deterministic
 ms.doc = doc.set
 
 function ms.manual_seed(seed)
@@ -83,7 +85,7 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.data      FashionMNIST, Images
       ms.manual_seed  device  devices  no_grad  grad  Function  autocast
-      ms.progress  evaluate  log  plot  save  load  checkpoint  resume
+      ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])

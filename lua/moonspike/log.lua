@@ -3,16 +3,24 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local engines = require "moonspike.engines"
 
 local Log = { __name = "log" }
 Log.__index = Log
+
+-- The first row of a run comes behind what it runs on: device, threads, engines, table.
+local function line(row, first)
+  local text = core.json.encode(row, { nonfinite = "null" }) .. "\n"
+  return first and core.json.encode { moonspike = engines.record() } .. "\n" .. text or text
+end
 
 function Log:write(row)
   if type(row) ~= "table" then o.fail("log: row: expected a table, got %s", o.show(row)) end
   if not self.file then o.fail("log: %s is closed", self.path) end
   local plain = {}
   for _, key in ipairs(o.keys(row)) do plain[key] = o.is_tensor(row[key]) and row[key]:item() or row[key] end
-  local _, why = self.file:write(core.json.encode(plain, { nonfinite = "null" }), "\n")
+  local _, why = self.file:write(line(plain, not self.started))
+  self.started = true
   local ok, later = self.file:flush()
   if why or not ok then o.fail("log: %s: %s", self.path, why or later) end
   return self
@@ -35,16 +43,19 @@ local function open(path, opts)
   return setmetatable({ path = path, file = file }, Log)
 end
 
--- The rows of a log, in order; a last line that was cut short is left out. What was not finite is absent.
+-- The rows of a log, in order; a last line that was cut short is left out. What was not finite is absent. Field runs: what the
+-- runs that wrote them said of themselves.
 local function read(path)
-  local rows = {}
+  local rows = { runs = {} }
   o.check("log.read", "path", path, o.string())
   local file, why = io.open(path)
   if not file then return nil, why end
   if not file:read(0) and file:seek "end" ~= 0 then return nil, path .. ": not a file of lines" end
-  for line in file:lines "L" do
-    local row = line:sub(-1) == "\n" and core.json.decode(line)
-    if row then
+  for text in file:lines "L" do
+    local row = text:sub(-1) == "\n" and core.json.decode(text)
+    if type(row) == "table" and row.moonspike then
+      table.insert(rows.runs, row.moonspike)
+    elseif type(row) == "table" then
       for _, key in ipairs(o.keys(row)) do
         if row[key] == core.json.null then row[key] = nil end
       end
@@ -60,5 +71,6 @@ local log = setmetatable({ open = open, read = read }, { __call = function(_, ..
 return doc.set(log, [[
     ms.log(path[, { append = true }]) -> log, or nil, message
 
-    log{ epoch = 1, loss = l } writes one line of JSON with sorted keys (tensors of one element as numbers) and flushes it.
-    ms.log.read(path) -> list of rows.]])
+    log{ epoch = 1, loss = l } writes one line of JSON with sorted keys (tensors of one element as numbers) and flushes it. In front of
+    the first one stands what it runs on: { "moonspike": { device, threads, available (engines), origin (of the break-even table) ... } }.
+    ms.log.read(path) -> list of rows; its field runs lists those records.]])
