@@ -44,8 +44,7 @@ MS_HOT static void chunk_stats(const ms_norm *n, const ms_tiling *t, int64_t chu
   memset(m2, 0, (size_t)t->row * sizeof *m2);
   for (int64_t r = begin; r < end;) {
     int64_t rows = r < full ? ms_min64(BLOCK, full - r) : 1;
-    ms_tile k = {.r = r, .end = r + 1};
-    for (ms_tile_place(t, &k); k.len; ms_tile_next(t, &k))
+    for (ms_tile k = ms_tile_first(t, r * t->row, ms_min64(t->n, (r + 1) * t->row)); k.len; ms_tile_next(t, &k))
       block_stats(n, t, k, rows, r - begin, mean, m2);
     r += rows;
   }
@@ -111,7 +110,8 @@ typedef struct apply_args {
 
 MS_HOT static void apply_chunk(const apply_args *p, int64_t chunk) {
   ms_real xbuf[MS_TILE], rbuf[MS_TILE], ybuf[MS_TILE];
-  for (ms_tile k = ms_tile_first(&p->t, chunk); k.len; ms_tile_next(&p->t, &k))
+  for (ms_tile k = ms_tile_first(&p->t, ms_chunk_begin(&p->t, chunk), ms_chunk_end(&p->t, chunk)); k.len;
+       ms_tile_next(&p->t, &k))
     for (int64_t step = 0; step < p->steps; step++) {
       const ms_real *x = ms_tile_load(p->x, step * p->x_step + k.at, k.len, xbuf);
       ms_real *y = ms_tile_open(p->y, step * p->t.n + k.at, ybuf);
@@ -158,7 +158,8 @@ MS_HOT static void sums_chunk(const grad_args *p, int64_t chunk, double *part) {
   const ms_norm_grad *n = p->n;
   ms_real xbuf[MS_TILE], gbuf[MS_TILE];
   memset(part, 0, (size_t)(2 * p->t.row) * sizeof *part);
-  for (ms_tile k = ms_tile_first(&p->t, chunk); k.len; ms_tile_next(&p->t, &k)) {
+  for (ms_tile k = ms_tile_first(&p->t, ms_chunk_begin(&p->t, chunk), ms_chunk_end(&p->t, chunk)); k.len;
+       ms_tile_next(&p->t, &k)) {
     ms_real sum_g[MS_TILE] = {0}, sum_gx[MS_TILE] = {0};
     const ms_real *x = ms_tile_load(n->x, k.at, k.len, xbuf);
     for (int64_t i = 0; i < n->repeat; i++)
@@ -174,7 +175,8 @@ MS_HOT static void sums_chunk(const grad_args *p, int64_t chunk, double *part) {
 MS_HOT static void dx_chunk(const grad_args *p, int64_t chunk) {
   const ms_norm_grad *n = p->n;
   ms_real xbuf[MS_TILE], gbuf[MS_TILE], dbuf[MS_TILE], total[MS_TILE];
-  for (ms_tile k = ms_tile_first(&p->t, chunk); k.len; ms_tile_next(&p->t, &k)) {
+  for (ms_tile k = ms_tile_first(&p->t, ms_chunk_begin(&p->t, chunk), ms_chunk_end(&p->t, chunk)); k.len;
+       ms_tile_next(&p->t, &k)) {
     const ms_real *g = ms_tile_load(n->g, k.at, k.len, gbuf), *a = p->a + k.phase;
     if (n->repeat > 1) {
       memcpy(total, g, (size_t)k.len * sizeof *g);

@@ -16,15 +16,15 @@
 #define MS_LANES 64
 
 typedef struct ms_tiling {
-  int64_t n, c;      /* elements, channels */
-  int64_t row;       /* elements of a row, a multiple of c */
-  int64_t rows, per; /* rows in all, rows of a chunk */
-  int64_t chunks;
+  int64_t n, c;         /* elements, channels */
+  int64_t row;          /* elements of a row, a multiple of c */
+  int64_t rows, per;    /* rows in all, rows of a chunk */
+  int64_t chunks, span; /* chunks in all, elements of each but the last */
 } ms_tiling;
 
 typedef struct ms_tile {
-  int64_t r, end;         /* row of this tile, end of the chunk's rows */
-  int64_t at, phase, len; /* first element, its place in the row, elements: 0 after the last tile */
+  int64_t at, end;    /* first element, end of the run that is cut into tiles */
+  int64_t phase, len; /* place in the row, elements: 0 after the last tile */
 } ms_tile;
 
 /* The row is a multiple of MS_LANES where that does not make it long, so that no tile ends in a scalar remainder. */
@@ -38,28 +38,31 @@ static inline ms_tiling ms_tiling_of(int64_t n, int64_t c) {
   t.chunks = ms_max64(1, ms_min64(most, t.rows / 8));
   t.per = ms_max64(1, ms_ceil_div(t.rows, t.chunks));
   t.chunks = ms_ceil_div(t.rows, t.per);
+  t.span = t.per * t.row;
   return t;
 }
 
-static inline void ms_tile_place(const ms_tiling *t, ms_tile *k) {
-  k->at = k->r * t->row + k->phase;
-  k->len = k->r < k->end ? ms_max64(0, ms_min64(MS_TILE, ms_min64(t->row - k->phase, t->n - k->at))) : 0;
-}
-
-/* for (ms_tile k = ms_tile_first(&t, chunk); k.len; ms_tile_next(&t, &k)) */
-static inline ms_tile ms_tile_first(const ms_tiling *t, int64_t chunk) {
-  ms_tile k = {.r = chunk * t->per, .end = ms_min64(t->rows, (chunk + 1) * t->per)};
-  ms_tile_place(t, &k);
+/* The tiles of elements [begin, end), begin a multiple of c: the row starts there.
+**   for (ms_tile k = ms_tile_first(&t, begin, end); k.len; ms_tile_next(&t, &k)) */
+static inline ms_tile ms_tile_first(const ms_tiling *t, int64_t begin, int64_t end) {
+  ms_tile k = {.at = begin, .end = end, .len = ms_max64(0, ms_min64(MS_TILE, ms_min64(t->row, end - begin)))};
   return k;
 }
 
 static inline void ms_tile_next(const ms_tiling *t, ms_tile *k) {
-  k->phase += MS_TILE;
-  if (k->phase >= t->row) {
+  k->at += k->len;
+  k->phase += k->len;
+  if (k->phase >= t->row)
     k->phase = 0;
-    k->r++;
-  }
-  ms_tile_place(t, k);
+  k->len = ms_min64(MS_TILE, ms_min64(t->row - k->phase, k->end - k->at));
+}
+
+/* The elements [begin, end) of a chunk. */
+static inline int64_t ms_chunk_begin(const ms_tiling *t, int64_t chunk) {
+  return chunk * t->span;
+}
+static inline int64_t ms_chunk_end(const ms_tiling *t, int64_t chunk) {
+  return ms_min64(t->n, (chunk + 1) * t->span);
 }
 
 /* Repeats x [c] over a row; NULL stands for `missing`. */
@@ -77,7 +80,28 @@ static inline void ms_tile_fold(const ms_tiling *t, const double *part, int64_t 
         out[k % sums * t->c + ch] += part[k * t->row + j + ch];
 }
 
-/* len values of d from element `at` on: in place where the type allows, else converted into buf. */
+/* Bytes that are zero or one into bits, and back into bytes that are zero or not; len is a multiple of 8. A word of
+** eight bytes becomes one. */
+MS_HD void ms_bits_pack(uint8_t *bits, const uint8_t *bytes, int64_t len) {
+  MS_SIMD for (int64_t i = 0; i < len / 8; i++) {
+    uint64_t x;
+    memcpy(&x, bytes + 8 * i, 8);
+    x |= x >> 7;
+    x |= x >> 14;
+    x |= x >> 28;
+    bits[i] = (uint8_t)x;
+  }
+}
+
+MS_HD void ms_bits_spread(uint8_t *bytes, const uint8_t *bits, int64_t len) {
+  MS_SIMD for (int64_t i = 0; i < len / 8; i++) {
+    uint64_t x = (bits[i] * UINT64_C(0x0101010101010101)) & UINT64_C(0x8040201008040201);
+    memcpy(bytes + 8 * i, &x, 8);
+  }
+}
+
+/* len values of d from element `at` on: in place where the type allows, else converted into buf. Bits come at most
+** MS_TILE at once. */
 MS_HD const ms_real *ms_tile_load(ms_data d, int64_t at, int64_t len, ms_real *buf) {
   if (d.dtype == MS_F32)
     return (const ms_real *)d.p + at;
@@ -85,7 +109,14 @@ MS_HD const ms_real *ms_tile_load(ms_data d, int64_t at, int64_t len, ms_real *b
     const ms_bf16 *x = (const ms_bf16 *)d.p + at;
     MS_SIMD for (int64_t j = 0; j < len; j++) buf[j] = ms_bf16_to(x[j]);
   } else if (d.dtype == MS_BITS) {
-    MS_BITS_EXPAND(buf, (const uint8_t *)d.p, at, len, d.scale);
+    if (at % 8 || len % 8) {
+      MS_BITS_EXPAND(buf, (const uint8_t *)d.p, at, len, d.scale);
+    } else {
+      uint8_t bytes[MS_TILE];
+      ms_bits_spread(bytes, (const uint8_t *)d.p + at / 8, len);
+      ms_real one = d.scale;
+      MS_SIMD for (int64_t j = 0; j < len; j++) buf[j] = bytes[j] ? one : 0;
+    }
   } else if (d.dtype == MS_I64) {
     const int64_t *x = (const int64_t *)d.p + at;
     for (int64_t j = 0; j < len; j++)
