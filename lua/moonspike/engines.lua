@@ -4,6 +4,7 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local autograd = require "moonspike.autograd"
 local Module = require "moonspike.nn.module"
 
 local raw = core.engines
@@ -11,18 +12,13 @@ local engines, module = {}, {}
 
 -- ---- the report ----
 
-local function autocast()
-  local ask = rawget(require "moonspike", "autocast")
-  return ask and ask() or nil
-end
-
 local function summary()
   local device = core.device.current()
   local props, rows, origin = raw.properties(), raw.table()
   local all, layers = raw.forced()
   return {
     device = device, description = props.name, bf16 = props.bf16, threads = core.device.threads(), engines = raw.available(),
-    deterministic = raw.deterministic(), table = origin, rows = #rows, forced = all, forced_layers = layers, autocast = autocast(),
+    deterministic = raw.deterministic(), table = origin, rows = #rows, forced = all, forced_layers = layers, autocast = autograd.autocast(),
   }
 end
 
@@ -63,7 +59,7 @@ function Report.__tostring(report)
   local lines = {
     ("%s: %s, %d threads%s"):format(report.device, report.description, report.threads, report.bf16 and ", bfloat16 products" or ""),
     ("engines: %s; forced: %s; deterministic: %s; autocast: %s"):format(table.concat(report.engines, ", "), forced_text(report),
-      report.deterministic and "yes" or "no", report.autocast or "off"),
+      report.deterministic and "yes" or "no", report.autocast),
     ("break-even table: %s, %d rows"):format(report.table, report.rows),
   }
   if #report == 0 then
@@ -290,7 +286,7 @@ end
 -- One record at the head of a log.
 function module.record()
   local state = module.state()
-  state.threads, state.used, state.autocast = core.device.threads(), nil, autocast()
+  state.threads, state.used, state.autocast = core.device.threads(), nil, autograd.autocast()
   state.machine, state.version = raw.properties().name, core.device.versions()[1][2]
   return state
 end

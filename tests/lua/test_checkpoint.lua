@@ -161,13 +161,14 @@ function TestResume:test_what_does_not_fit()
   ms.load(path "c", net)
 end
 
-function TestResume:test_another_number_of_threads_warns()
+-- Our own engines do not care; test_engines.lua has the case of one that does.
+function TestResume:test_another_number_of_threads()
   local line = [["local ms = require 'moonspike' local net = ms.nn.Linear(2, 2) ms.%s('%s', { model = net })"]]
   s.run("-e", "OMP_NUM_THREADS=1", line:format("checkpoint", path "t"))
-  local _, text = s.run("-e", "OMP_NUM_THREADS=2", line:format("resume", path "t"))
-  lu.assertStrContains(text, "was written with 1 threads, this run has 2")
-  _, text = s.run("-e", "OMP_NUM_THREADS=1", line:format("resume", path "t"))
-  lu.assertEquals(text, "")
+  for threads = 1, 2 do
+    local _, text = s.run("-e", "OMP_NUM_THREADS=" .. threads, line:format("resume", path "t"))
+    lu.assertEquals(text, "")
+  end
 end
 
 TestLog = {}
