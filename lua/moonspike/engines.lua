@@ -86,7 +86,18 @@ local function report()
   return setmetatable(list, Report)
 end
 
-function engines.reset() raw.reset() end
+local ran = {} -- every engine that ran, in resumed runs before too: a reset of the report does not change what happened
+
+local function note_used()
+  for _, use in ipairs(raw.uses()) do ran[use.engine] = true end
+  return o.keys(ran)
+end
+
+function engines.reset()
+  note_used()
+  raw.reset()
+end
+
 function engines.available() return raw.available() end
 
 -- ---- forcing ----
@@ -270,14 +281,9 @@ end
 
 -- What reproduces the choice, for a checkpoint. The shipped table goes by its name.
 function module.state()
-  local s, used, seen = summary(), core.json.array {}, {}
-  for _, use in ipairs(raw.uses()) do
-    if not seen[use.engine] then used[#used + 1] = use.engine end
-    seen[use.engine] = true
-  end
-  table.sort(used)
+  local s = summary()
   return {
-    device = s.device, available = core.json.array(s.engines), used = used, deterministic = s.deterministic, forced = s.forced,
+    device = s.device, available = core.json.array(s.engines), used = core.json.array(note_used()), deterministic = s.deterministic, forced = s.forced,
     forced_layers = next(s.forced_layers) and s.forced_layers or nil,
     table = s.table ~= "shipped" and core.json.array(engines.table()) or nil, origin = s.table,
   }
@@ -322,6 +328,7 @@ end
 -- brought back, as sentences.
 function module.restore(state)
   local notes, known = {}, raw.available()
+  for _, name in ipairs(state.used) do ran[name] = true end
   if state.device and state.device ~= core.device.current() then
     return { ("ran on %s, this run is on %s: results differ in the last bits"):format(state.device, core.device.current()) }
   end
