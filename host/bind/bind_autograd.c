@@ -99,7 +99,7 @@ static const ms_reg functions[] = {
     {"record", autograd_record,
      "record(name, backward, {x1, ...}, {y1, ...})\n\nMakes fresh tensors y (computed with recording off) results of "
      "an op on "
-     "x: backward(dy1, ...) returns dx1, ..., tensors of x's shapes or nil. At most 8 inputs and 2 outputs. Does "
+     "x: backward(dy1, ...) returns dx1, ..., tensors of x's shapes or nil. At most 8 inputs and 3 outputs. Does "
      "nothing "
      "unless an input requires grad."},
     {NULL, NULL, NULL}};

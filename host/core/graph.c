@@ -1,6 +1,7 @@
 #include "internal.h"
 #include "ops.h"
 #include "params.h"
+#include "spikes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -124,6 +125,11 @@ ms_status ms_record(ms_node **node, const ms_op *op, int nin, ms_tensor *const *
 }
 
 ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err) {
+  ms_status st = n && t ? ms_materialise(t, err) : MS_OK;
+  return st ? st : ms_save_spikes(n, i, t, err);
+}
+
+ms_status ms_save_spikes(ms_node *n, int i, ms_tensor *t, ms_error *err) {
   if (!n || !t)
     return MS_OK;
   ms_tensor *saved;
@@ -132,7 +138,7 @@ ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err) {
     return st;
   ms_release(n->saved[i].t);
   n->saved[i].t = saved;
-  n->saved[i].version = saved->storage->version;
+  n->saved[i].version = ms_version_of(saved);
   if (i >= n->nsaved)
     n->nsaved = i + 1;
   return MS_OK;
@@ -140,10 +146,10 @@ ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err) {
 
 ms_status ms_saved_get(ms_tensor **out, ms_node *n, int i, ms_error *err) {
   ms_tensor *t = n->saved[i].t;
-  if (t && t->storage->version != n->saved[i].version)
+  if (t && ms_version_of(t) != n->saved[i].version)
     return ms_fail(err, MS_EGRAPH,
                    "backward: a tensor saved by '%s' was changed by '%s' before its gradient was computed", n->op->name,
-                   t->storage->writer);
+                   ms_writer_of(t));
   *out = t;
   return MS_OK;
 }
@@ -300,9 +306,13 @@ static ms_status route(visit *v, ms_node *n, int i, ms_tensor *g, ms_error *err)
 static ms_status run_node(visit *v, ms_node *n, ms_error *err) {
   ms_tensor *din[MS_NODE_INPUTS] = {NULL};
   ms_status st = ms_interrupt_check(err);
-  for (int k = 0; k < v->ninputs && !st; k++)
-    if (v->inputs[k]->node == n && n->dout[v->inputs[k]->output])
-      st = gather(&v->found[k], n->dout[v->inputs[k]->output], err);
+  for (int pass = 0; pass < 2 && !st && n->observed; pass++) {
+    if (pass == 1 && n->fold)
+      st = n->fold(n, err);
+    for (int k = 0; k < v->ninputs && !st; k++)
+      if (v->inputs[k]->node == n && n->dout[v->inputs[k]->output] && (v->inputs[k]->output == 0) == pass)
+        st = gather(&v->found[k], n->dout[v->inputs[k]->output], err);
+  }
   if (!st && n->seq <= v->floor)
     goto done;
   if (!st && n->released)
@@ -393,9 +403,15 @@ ms_status ms_grad_of(ms_tensor **out, ms_tensor *root, ms_tensor *seed, int n, m
     uint64_t seq = inputs[k]->node ? inputs[k]->node->seq : 0;
     v.floor = seq < v.floor ? seq : v.floor;
   }
-  for (int k = 0; k < n; k++)
+  for (int k = 0; k < n; k++) {
     out[k] = NULL;
+    if (inputs[k]->node)
+      inputs[k]->node->observed++;
+  }
   ms_status st = run(&v, root, seed, err);
+  for (int k = 0; k < n; k++)
+    if (inputs[k]->node)
+      inputs[k]->node->observed--;
   for (int k = 0; k < n && st; k++) {
     ms_release(out[k]);
     out[k] = NULL;

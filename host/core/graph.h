@@ -7,7 +7,7 @@
 #include "tensor.h"
 
 #define MS_NODE_INPUTS 8
-#define MS_NODE_OUTPUTS 2
+#define MS_NODE_OUTPUTS 3
 #define MS_NODE_SAVED 12
 
 typedef struct ms_op {
@@ -37,8 +37,12 @@ struct ms_node {
   ms_saved saved[MS_NODE_SAVED];
   ms_tensor *dout[MS_NODE_OUTPUTS]; /* gradients gathered during a backward */
   int visiting;
+  int observed; /* searches under way that hand out the gradient of an output */
   void *params; /* small, op's own; freed with params_free or ms_free */
   void (*params_free)(void *params);
+  /* NULL, or brings dout[0] up to date where an output that was computed from output 0 (a pooling in the neuron's row)
+  ** holds part of its gradient */
+  ms_status (*fold)(ms_node *n, ms_error *err);
   ms_node *next; /* queue of nodes to release */
 };
 
@@ -55,6 +59,8 @@ ms_status ms_record(ms_node **node, const ms_op *op, int nin, ms_tensor *const *
 /* Keeps t for backward at index i; an in-place write in between becomes an error that names both ops. Saving an
 ** output is fine (a detached alias is kept). */
 ms_status ms_save(ms_node *n, int i, ms_tensor *t, ms_error *err);
+/* The same for a reader that takes spikes as bits, too (ms_spikes_data); ms_save turns them into bytes. */
+ms_status ms_save_spikes(ms_node *n, int i, ms_tensor *t, ms_error *err);
 /* Borrowed; checks the version. *out is NULL when nothing was saved at i. */
 ms_status ms_saved_get(ms_tensor **out, ms_node *n, int i, ms_error *err);
 int ms_wants(const ms_node *n, int i); /* does input i lead to anything that requires grad? */

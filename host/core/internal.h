@@ -13,6 +13,9 @@ void ms_device_free(ms_device *d, void *p, size_t bytes);
 ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error *err);
 
 /* ---- tensor.c ---- */
+/* A tensor without storage. */
+ms_status ms_tensor_header(ms_tensor **out, ms_dtype dtype, int ndim, const int64_t *size, const int64_t *stride,
+                           ms_error *err);
 /* Fresh memory under strides of the caller's choice, which must be dense in some order of the dimensions. */
 ms_status ms_tensor_new_strided(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size,
                                 const int64_t *stride, ms_error *err);
@@ -20,7 +23,7 @@ void ms_row_major_strides(int ndim, const int64_t *size, int64_t *stride);
 int ms_has_strides(const ms_tensor *t, const int64_t *stride); /* up to dimensions of size 1 */
 /* As ms_dense, but row-major whatever the number of dimensions. */
 ms_status ms_dense_rows(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err);
-/* Same shape and memory, outside the graph (+1). */
+/* Same shape and memory, outside the graph (+1). Spikes that are not bytes stay so. */
 ms_status ms_detached(ms_tensor **out, ms_tensor *t, ms_error *err);
 
 #endif

@@ -94,6 +94,8 @@ ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_e
 typedef struct ms_pool_opts {
   int kh, kw, stride_h, stride_w, pad_h, pad_w, ceil_mode, count_pad;
 } ms_pool_opts;
+/* why (may be NULL): static string, "" where the pooling was computed in the neuron's row. */
+ms_status ms_avg_pool2d_report(ms_tensor **out, ms_tensor *x, ms_pool_opts o, const char **why, ms_error *err);
 ms_status ms_avg_pool2d(ms_tensor **out, ms_tensor *x, ms_pool_opts o, ms_error *err);
 ms_status ms_max_pool2d(ms_tensor **out, ms_tensor *x, ms_pool_opts o, ms_error *err);
 ms_status ms_adaptive_avg_pool2d(ms_tensor **out, ms_tensor *x, int64_t oh, int64_t ow, ms_error *err);
@@ -134,6 +136,7 @@ void ms_lazy_release(ms_lazy *l);
 ms_status ms_lazy_add(ms_tensor **out, ms_tensor *x, ms_tensor *r, ms_error *err);
 /* Fusion on (default) or off: off materialises at once. Returns what it was. Forward bits are the same. */
 int ms_set_fusion(int on);
+int ms_fusion(void);
 
 /* ---- op_neuron.c ---- */
 typedef struct ms_neuron_opts {
@@ -152,6 +155,10 @@ typedef struct ms_neuron_report { /* what the last call did, for print(net) and 
 ** NULL pointer. */
 ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0,
                             ms_tensor *w, const ms_neuron_opts *o, ms_neuron_report *report, ms_error *err);
+/* The 2x2 average pooling of x [T, ..., C, H, W], computed in the neuron's row where x is the spikes that nobody has
+** read yet: their node gets one more output. *out NULL where it does not apply; *why then says why. */
+ms_status ms_neuron_pool(ms_tensor **out, ms_tensor *x, const char **why, ms_error *err);
+int ms_is_fired(const ms_tensor *x); /* x is the spikes of a neuron's node */
 /* The membrane before reset, [T, ...], for monitors; not differentiable. */
 ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o,
                              ms_error *err);

@@ -2,6 +2,7 @@
 #include "loop.h"
 #include "ops.h"
 #include "params.h"
+#include "spikes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,7 +53,7 @@ int64_t ms_numel(const ms_tensor *t) {
 }
 
 ms_device *ms_tensor_device(const ms_tensor *t) {
-  return t->storage ? t->storage->device : t->lazy->y->storage->device;
+  return t->storage ? t->storage->device : t->spikes ? ms_spikes_device(t->spikes) : ms_tensor_device(t->lazy->y);
 }
 
 ms_text ms_tensor_text(const ms_tensor *t) {
@@ -100,8 +101,8 @@ int ms_same_shape(const ms_tensor *a, const ms_tensor *b) {
 
 /* ---- life ---- */
 
-static ms_status new_header(ms_tensor **out, ms_dtype dtype, int ndim, const int64_t *size, const int64_t *stride,
-                            ms_error *err) {
+ms_status ms_tensor_header(ms_tensor **out, ms_dtype dtype, int ndim, const int64_t *size, const int64_t *stride,
+                           ms_error *err) {
   ms_tensor *t = ms_alloc(sizeof *t);
   if (!t)
     return ms_fail(err, MS_EMEM, "out of memory: no room for a tensor header");
@@ -141,7 +142,7 @@ ms_status ms_tensor_new_strided(ms_tensor **out, ms_device *d, ms_dtype dtype, i
   int64_t bytes;
   ms_status st = check_shape(ndim, size, dtype, &bytes, err);
   if (!st)
-    st = new_header(&t, dtype, ndim, size, stride, err);
+    st = ms_tensor_header(&t, dtype, ndim, size, stride, err);
   if (!st)
     st = ms_storage_new(&t->storage, d, (size_t)bytes, err);
   if (st)
@@ -167,7 +168,7 @@ ms_status ms_tensor_alias(ms_tensor **out, ms_tensor *t, int ndim, const int64_t
   ms_tensor *a = NULL;
   ms_status st = ms_materialise(t, err);
   if (!st)
-    st = new_header(&a, t->dtype, ndim, size, stride, err);
+    st = ms_tensor_header(&a, t->dtype, ndim, size, stride, err);
   if (st)
     return st;
   a->storage = ms_storage_retain(t->storage);
@@ -182,6 +183,8 @@ ms_status ms_tensor_alias(ms_tensor **out, ms_tensor *t, int ndim, const int64_t
 
 ms_status ms_detached(ms_tensor **out, ms_tensor *t, ms_error *err) {
   ms_tensor *a = NULL;
+  if (t->spikes && !t->storage)
+    return ms_spikes_alias(out, t, err);
   ms_status st = ms_materialise(t, err);
   if (!st)
     st = ms_tensor_alias(&a, t, t->ndim, t->size, t->stride, t->offset, err);
@@ -208,6 +211,7 @@ void ms_release(ms_tensor *t) {
   ms_release(t->grad);
   if (t->lazy)
     ms_lazy_release(t->lazy);
+  ms_spikes_leave(t);
   ms_pending_drop(t);
   ms_storage_release(t->storage);
   ms_live_counters()->tensors--;
@@ -217,7 +221,7 @@ void ms_release(ms_tensor *t) {
 /* ---- contents ---- */
 
 ms_status ms_materialise(ms_tensor *t, ms_error *err) {
-  return t->storage ? MS_OK : ms_lazy_materialise(t, err);
+  return t->storage ? MS_OK : t->spikes ? ms_spikes_materialise(t, err) : ms_lazy_materialise(t, err);
 }
 
 ms_status ms_data_of(ms_data *out, ms_tensor *t, ms_error *err) {
@@ -343,12 +347,15 @@ ms_status ms_begin_write(ms_tensor *t, const char *op, ms_error *err) {
   if (t->dtype == MS_SPIKE && t->nonleaf_view)
     return ms_fail(err, MS_ETYPE,
                    "%s: a spike tensor that shares memory with a view is read-only; convert it to float32 first", op);
+  if (t->storage->late && (st = ms_spikes_flush(t->storage, err)))
+    return st;
   if (t->storage->arena && (st = ms_pending_settle(t->storage, err)))
     return st;
   if (t->lazy) {
     ms_lazy_release(t->lazy);
     t->lazy = NULL;
   }
+  ms_spikes_leave(t);
   t->density = -1;
   t->peak = 255;
   t->storage->version++;

@@ -7,7 +7,8 @@
 **
 ** A tensor may be lazy (normalisation, decision "fusion follows what is called"): it has a shape but no storage
 ** yet. Reading it through ms_data_of or any op materialises it; only the neuron op and the residual add look at
-** ms_tensor.lazy first. */
+** ms_tensor.lazy first. A neuron's results are computed when they are first read, and its spikes may stay bits
+** (spikes.h): such a tensor has no storage either. */
 #ifndef MS_TENSOR_H
 #define MS_TENSOR_H
 
@@ -16,6 +17,7 @@
 typedef struct ms_arena ms_arena;
 typedef struct ms_node ms_node;
 typedef struct ms_lazy ms_lazy;
+typedef struct ms_spikes ms_spikes;
 typedef struct ms_tensor ms_tensor;
 
 typedef struct ms_storage {
@@ -26,6 +28,7 @@ typedef struct ms_storage {
   uint32_t version;   /* in-place writes so far */
   const char *writer; /* op of the last one, for messages; static string */
   ms_arena *arena;    /* owner of data when gathered (retained); NULL: the storage owns it */
+  int late;           /* neurons that are yet to be computed from this memory */
   /* bfloat16 copy of float32 data, element by element (autocast.h); NULL: never asked for. It is up to date while
   ** half_version is version; half_used: read since an optimizer last looked. */
   struct ms_storage *half;
@@ -42,7 +45,7 @@ typedef struct ms_pending {
 
 struct ms_tensor {
   int refs;
-  ms_storage *storage; /* NULL while lazy */
+  ms_storage *storage; /* NULL while lazy, or bits */
   int64_t offset;      /* elements */
   int ndim;
   int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS];
@@ -56,6 +59,8 @@ struct ms_tensor {
   ms_tensor *grad;
   ms_pending *pending;
   ms_lazy *lazy;     /* how to compute it, while unmaterialised; kept after for a fused consumer */
+  ms_spikes *spikes; /* what a neuron gave, while not computed or while there are bits (spikes.h) */
+  int part;          /* ms_part of it */
   ms_tensor *source; /* expanded view over dimension 0: the [1, ...] tensor it repeats (static input), retained */
   double density;    /* share of non-zero elements where known (spikes, counted by the neuron), else -1 */
   int nonleaf_view;  /* 1: shares memory with a tensor of the graph; in-place writes under autograd are refused */

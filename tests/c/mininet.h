@@ -83,6 +83,8 @@ static inline __attribute__((unused)) ms_status net_forward(ms_tensor **out, min
       !(st = ms_neuron_forward(&s, NULL, &counts, b, NULL, NULL, &n->neuron, &n->report, err)) &&
       !(st = ms_avg_pool2d(&q, s, pool, err)) && !(st = ms_flatten(&f, q, 2, 4, err)))
     st = ms_linear(out, f, n->p[NET_LINEAR], n->p[NET_BIAS], err);
+  if (!st)
+    st = ms_materialise(counts, err);
   for (int64_t i = 0; !st && i < 12; i++) {
     const int64_t *c = counts->storage->data;
     n->spikes[i / 4] = (i % 4 ? n->spikes[i / 4] : 0) + c[i];

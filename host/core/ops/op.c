@@ -80,6 +80,8 @@ void ms_take_over(ms_tensor *x, ms_tensor *r) {
   SWAP(ms_node *, node);
   SWAP(ms_lazy *, lazy);
   SWAP(ms_tensor *, source);
+  SWAP(ms_spikes *, spikes);
+  SWAP(int, part);
   x->output = r->output;
   x->requires_grad = r->requires_grad;
   x->offset = r->offset;

@@ -1,6 +1,7 @@
 /* Convolution and linear layers: one engine interface, a linear layer is a 1x1 convolution over one-pixel images. */
 #include "../autocast.h"
 #include "../engines.h"
+#include "../spikes.h"
 #include "nn.h"
 
 #include <string.h>
@@ -90,11 +91,23 @@ done:
 typedef struct conv_params {
   ms_conv_desc desc;
   ms_dtype dx; /* type of the gradient of x */
-  double density;
+  double density, mask_density;
+  int counts; /* x holds more than zeros and ones */
   int ndim;
   int64_t size[MS_MAX_DIMS]; /* of x */
   char layer[64];
 } conv_params;
+
+/* The places of x whose gradient counts, where nobody but the neuron behind x sees the rest. */
+static ms_status set_mask(ms_conv_args *a, ms_node *n, ms_error *err) {
+  ms_tensor *mask;
+  ms_status st = ms_saved_get(&mask, n, 2, err);
+  if (st || !mask || n->in[0].node->observed)
+    return st;
+  a->mask = mask->storage->data;
+  a->mask_density = MS_R(((const conv_params *)n->params)->mask_density);
+  return MS_OK;
+}
 
 static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
   const conv_params *p = n->params;
@@ -107,15 +120,19 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
     return st;
   ms_device *d = ms_tensor_device(g);
   if (ms_wants(n, 0)) {
-    ms_conv_args a = {.weight = ms_dense_data(w), .y = ms_dense_data(g), .density = -1};
+    ms_conv_args a = {.weight = ms_dense_data(w), .y = ms_dense_data(g), .density = -1, .mask_density = -1};
     if ((st = ms_tensor_new(&dx, d, p->dx, p->ndim, p->size, err)))
       goto done;
     a.x = ms_dense_data(dx);
-    if ((st = run_pass(d, &p->desc, MS_CONV_INPUT_GRAD, &a, p->layer, n->op->name, err)))
+    if ((st = set_mask(&a, n, err)) || (st = run_pass(d, &p->desc, MS_CONV_INPUT_GRAD, &a, p->layer, n->op->name, err)))
       goto done;
   }
   if (ms_wants(n, 1) || ms_wants(n, 2)) {
-    ms_conv_args a = {.x = ms_dense_data(x), .y = ms_dense_data(g), .density = MS_R(p->density)};
+    ms_conv_args a = {.x = ms_spikes_data(x),
+                      .y = ms_dense_data(g),
+                      .density = MS_R(p->density),
+                      .counts = p->counts,
+                      .mask_density = -1};
     int64_t wsize[4] = {p->desc.cout, p->desc.cin / p->desc.groups, p->desc.kh, p->desc.kw};
     if ((st = ms_new_sum(&dw, d, p->ndim >= 4 ? 4 : 2, wsize, p->desc.n, err)))
       goto done;
@@ -143,6 +160,23 @@ done:
 static const ms_op op_conv2d = {"conv2d", conv_backward};
 static const ms_op op_linear = {"linear", conv_backward};
 
+/* A surrogate that is zero at most places makes most of the input gradient void, which an engine may use. */
+static int wants_mask(ms_tensor *x, ms_dtype precision) {
+  const ms_break_even *table = NULL;
+  const ms_device *d = ms_tensor_device(x);
+  int use = 0;
+  if (precision != MS_F32 || !ms_records(1, &x) || !ms_is_fired(x))
+    return 0;
+  for (int i = d->k->conv_table(&table) - 1; i >= 0; i--)
+    use |= table[i].precision == MS_F32 && table[i].input_grad > 0;
+  return use;
+}
+
+static ms_status save_mask(ms_node *n, ms_tensor *x, ms_error *err) {
+  ms_tensor *mask = ms_is_fired(x) ? ms_spikes_active(x, &((conv_params *)n->params)->mask_density) : NULL;
+  return ms_save(n, 2, mask, err);
+}
+
 static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x, ms_tensor *weight, ms_tensor *bias,
                         ms_tensor *xd, ms_tensor *wd, ms_tensor *y, ms_error *err) {
   ms_node *n;
@@ -153,9 +187,9 @@ static ms_status record(const ms_op *op, const conv_params *params, ms_tensor *x
   st = ms_keep(n, params, sizeof *params, err);
   /* each pass needs the other operand only: a frozen layer keeps no activations */
   if (!st && (ms_wants(n, 1) || ms_wants(n, 2)))
-    st = ms_save(n, 0, xd, err);
-  if (!st && ms_wants(n, 0))
-    st = ms_save(n, 1, wd, err);
+    st = ms_save_spikes(n, 0, xd, err);
+  if (!st && ms_wants(n, 0) && !(st = ms_save(n, 1, wd, err)))
+    st = save_mask(n, x, err);
   return st;
 }
 
@@ -176,7 +210,8 @@ static ms_status forward(ms_tensor **out, const ms_op *op, ms_tensor *x, ms_tens
   ms_device *d = ms_tensor_device(x);
   ms_tensor *xd = NULL, *wd = NULL, *bd = NULL, *y = NULL;
   ms_dtype precision = ms_autocast() ? MS_BF16 : weight->dtype;
-  conv_params params = {.desc = *desc, .dx = MS_F32, .density = x->density, .ndim = x->ndim};
+  conv_params params = {.desc = *desc, .dx = MS_F32, .mask_density = -1, .ndim = x->ndim};
+  params.counts = x->dtype == MS_U8 || (x->dtype == MS_SPIKE && x->peak > 1);
   memcpy(params.size, x->size, sizeof params.size);
   memcpy(params.layer, weight->name, sizeof params.layer);
   params.desc.weight = precision;
@@ -185,14 +220,20 @@ static ms_status forward(ms_tensor **out, const ms_op *op, ms_tensor *x, ms_tens
     params.dx = x->dtype == MS_F32 ? MS_F32 : MS_BF16;
   }
   ms_status st;
-  if ((st = ms_dense(&xd, x, (int)params.desc.x, err)) || (st = dense_weight(&wd, weight, precision, err)) ||
-      (bias && (st = ms_dense(&bd, bias, -1, err))) || (st = ms_tensor_new(&y, d, precision, ndim, size, err)))
+  st = x->dtype == MS_SPIKE ? ms_spikes_of(&xd, x, wants_mask(x, precision), err)
+                            : ms_dense(&xd, x, (int)params.desc.x, err);
+  if (st || (st = dense_weight(&wd, weight, precision, err)) || (bias && (st = ms_dense(&bd, bias, -1, err))) ||
+      (st = ms_tensor_new(&y, d, precision, ndim, size, err)))
     goto done;
-  ms_conv_args a = {.x = ms_dense_data(xd),
+  params.density = xd->density;
+  params.desc.x = ms_spikes_data(xd).dtype;
+  ms_conv_args a = {.x = ms_spikes_data(xd),
                     .weight = ms_dense_data(wd),
                     .y = ms_dense_data(y),
                     .bias = ms_reals(bd),
-                    .density = MS_R(x->density)};
+                    .density = MS_R(params.density),
+                    .counts = params.counts,
+                    .mask_density = -1};
   if ((st = run_pass(d, &params.desc, MS_CONV_FORWARD, &a, params.layer, op->name, err)) ||
       (st = record(op, &params, x, weight, bias, xd, wd, y, err)))
     goto done;
@@ -358,13 +399,14 @@ ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 static ms_status synops(int64_t out[2], ms_tensor *x, ms_conv_desc *desc, const char *op, ms_error *err) {
   ms_tensor *from = x->source && x->ndim > 1 ? x->source : x, *xd = NULL;
   int64_t repeat = from == x ? 1 : x->size[0];
-  ms_status st = ms_dense(&xd, from, -1, err);
+  ms_status st = ms_spikes_of(&xd, from, 0, err);
   if (st)
     return st;
   ms_device *d = ms_tensor_device(xd);
+  desc->x = ms_spikes_data(xd).dtype;
   desc->n /= repeat;
   out[0] = out[1] = 0;
-  st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_dense_data(xd), out), op, err);
+  st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_spikes_data(xd), out), op, err);
   if (!st)
     st = ms_device_synchronize(d, err);
   out[0] *= repeat;

@@ -1,10 +1,13 @@
 /* The spiking neuron. Where its input is a normalisation that nobody has read yet, one node takes in normalisation,
-** residual and neuron: only the convolution's output is kept, membranes are computed again in backward. */
+** residual and neuron: only the convolution's output is kept, membranes are computed again in backward. The row runs when
+** its results are read (spikes.h); an average pooling that comes first is one more output of the same node. */
+#include "../spikes.h"
 #include "nn.h"
 
 #include <string.h>
 
 enum { IN_X, IN_GAMMA, IN_BETA, IN_R, IN_V0, IN_W, INPUTS };
+enum { OUT_SPIKES, OUT_MEMBRANE, OUT_POOLED };
 enum { SAVED_Y, SAVED_A, SAVED_B, SAVED_MEAN, SAVED_INVSTD, SAVED_R, SAVED_V0, SAVED_W };
 
 typedef struct neuron_params {
@@ -19,7 +22,7 @@ typedef struct neuron_params {
 /* A layer's inputs as the row wants them. */
 typedef struct layer {
   neuron_params p;
-  ms_tensor *y, *r, *v0, *w; /* dense (+1) */
+  ms_tensor *y, *r, *v0, *w; /* dense (+1); r may be bits */
   ms_lazy *lazy;             /* borrowed from x */
   ms_tensor *in[INPUTS];     /* of the node, borrowed */
 } layer;
@@ -73,11 +76,10 @@ static ms_status spread_v0(ms_tensor **out, ms_tensor *v0, const ms_tensor *x, m
 
 /* A residual or an input that repeats one image lies in memory once: *step is 0 then, and *edge the tensor behind the
 ** view. */
-static ms_status operand(ms_tensor **dense, ms_tensor **edge, int64_t *step, ms_tensor *t, int64_t n, ms_error *err) {
+static void operand(ms_tensor **edge, int64_t *step, ms_tensor *t, int64_t n) {
   int is_static = t->source && t->size[0] > 1;
   *edge = is_static ? t->source : t;
   *step = is_static ? 0 : n;
-  return ms_dense(dense, *edge, -1, err);
 }
 
 static ms_status prepare(layer *l, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o, ms_error *err) {
@@ -106,11 +108,14 @@ static ms_status prepare(layer *l, ms_tensor *x, ms_tensor *v0, ms_tensor *w, co
     p->y_step = l->lazy->repeat > 1 ? 0 : p->n;
     p->norm_gain = l->lazy->gain;
     p->norm_training = l->lazy->training;
-    if (l->lazy->r)
-      st = operand(&l->r, &l->in[IN_R], &p->r_step, l->lazy->r, p->n, err);
+    if (l->lazy->r) {
+      operand(&l->in[IN_R], &p->r_step, l->lazy->r, p->n);
+      st = ms_spikes_of(&l->r, l->in[IN_R], 0, err);
+    }
   } else if (!st) {
     l->lazy = NULL;
-    st = operand(&l->y, &l->in[IN_X], &p->y_step, x, p->n, err);
+    operand(&l->in[IN_X], &p->y_step, x, p->n);
+    st = ms_dense(&l->y, l->in[IN_X], -1, err);
   }
   if (!st && v0)
     st = spread_v0(&l->v0, v0, x, err);
@@ -130,7 +135,7 @@ static ms_neuron_args row_args(const neuron_params *p, const ms_tensor *y, const
                           .y = ms_dense_data(y),
                           .y_step = p->y_step,
                           .norm = {ms_reals(a), ms_reals(b)},
-                          .r = ms_dense_data(r),
+                          .r = ms_spikes_data(r),
                           .r_step = p->r_step,
                           .w = ms_reals(w),
                           .v0 = ms_reals(v0)};
@@ -187,23 +192,35 @@ typedef struct gradients {
   ms_tensor *gs, *gv, *surrogate, *dy, *dr, *dv0, *dw, *dgamma, *dbeta, *scratch;
 } gradients;
 
-/* dL/ds, kept as one step where the upstream gradient is the same for all (a mean over t). */
-static ms_status upstream(gradients *g, int64_t *gs_step, const neuron_params *p, ms_tensor *const *dout,
-                          ms_error *err) {
-  ms_tensor *one = NULL, *all = dout[0];
-  int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS];
+/* dL/ds or dL/dpooled, kept as one step where the upstream gradient is the same for all (a mean over t). */
+static ms_status upstream_spikes(gradients *g, int64_t *gs_step, const neuron_params *p, ms_tensor *all,
+                                 ms_error *err) {
+  ms_tensor *one = NULL;
+  int64_t size[MS_MAX_DIMS];
   ms_status st = MS_OK;
-  *gs_step = p->n;
-  if (all && all->storage && p->steps > 1 && all->stride[0] == 0) {
-    memcpy(size, p->size, sizeof size);
+  *gs_step = ms_numel(all) / p->steps;
+  if (all->storage && p->steps > 1 && all->stride[0] == 0) {
+    memcpy(size, all->size, sizeof size);
     size[0] = 1;
     *gs_step = 0;
     st = ms_tensor_alias(&one, all, p->ndim, size, all->stride, all->offset, err);
     all = one;
   }
-  if (!st && all)
+  if (!st)
     st = ms_dense(&g->gs, all, all->dtype == MS_BF16 ? MS_BF16 : MS_F32, err);
   ms_release(one);
+  return st;
+}
+
+static ms_status upstream(gradients *g, ms_neuron_grad_args *a, const neuron_params *p, ms_tensor *const *dout,
+                          ms_error *err) {
+  ms_tensor *one = NULL, *spikes = dout[OUT_POOLED] ? dout[OUT_POOLED] : dout[OUT_SPIKES];
+  int64_t size[MS_MAX_DIMS], stride[MS_MAX_DIMS];
+  ms_status st = spikes ? upstream_spikes(g, &a->gs_step, p, spikes, err) : MS_OK;
+  if (dout[OUT_POOLED]) {
+    a->fwd.pool_h = p->size[p->ndim - 2];
+    a->fwd.pool_w = p->size[p->ndim - 1];
+  }
   if (st || !dout[1])
     return st;
   if ((st = ms_materialise(dout[1], err)))
@@ -267,13 +284,54 @@ static ms_status deliver(ms_tensor **din, gradients *g, ms_node *n, const ms_ten
   return MS_OK;
 }
 
+/* The pooled gradient joins that of the spikes. */
+static ms_status neuron_fold(ms_node *n, ms_error *err) {
+  const neuron_params *p = n->params;
+  ms_tensor *pooled = n->dout[OUT_POOLED], *g = NULL, *wide = NULL, *sum = NULL;
+  if (!pooled)
+    return MS_OK;
+  int64_t h = p->size[p->ndim - 2], w = p->size[p->ndim - 1];
+  ms_pool_desc desc = {.n = h && w && p->c ? p->steps * p->n / (h * w * p->c) : 0,
+                       .h = h,
+                       .w = w,
+                       .c = p->c,
+                       .oh = h / 2,
+                       .ow = w / 2,
+                       .kh = 2,
+                       .kw = 2,
+                       .stride_h = 2,
+                       .stride_w = 2,
+                       .count_pad = 1};
+  ms_device *d = ms_tensor_device(pooled);
+  ms_status st = ms_dense(&g, pooled, MS_F32, err);
+  if (!st)
+    st = ms_tensor_new(&wide, d, MS_F32, p->ndim, p->size, err);
+  if (!st)
+    st = ms_row(d, d->k->avg_pool_grad(d->stream, &desc, ms_dense_data(g), ms_dense_data(wide)), "neuron", err);
+  if (!st && n->dout[OUT_SPIKES])
+    st = ms_binary(&sum, MS_BINARY_add, n->dout[OUT_SPIKES], wide, err);
+  else if (!st)
+    sum = ms_retain(wide);
+  ms_release(g);
+  ms_release(wide);
+  if (st)
+    return st;
+  ms_release(n->dout[OUT_SPIKES]);
+  n->dout[OUT_SPIKES] = sum;
+  ms_release(pooled);
+  n->dout[OUT_POOLED] = NULL;
+  return MS_OK;
+}
+
 static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
   const neuron_params *p = n->params;
   ms_tensor *s[SAVED_W + 1];
   gradients g = {NULL};
   ms_status st = MS_OK;
-  if (!dout[0] && !dout[1])
+  if (!dout[OUT_SPIKES] && !dout[OUT_MEMBRANE] && !dout[OUT_POOLED])
     return MS_OK;
+  if (dout[OUT_SPIKES] && (st = neuron_fold(n, err)))
+    return st;
   for (int i = 0; i <= SAVED_W && !st; i++)
     st = ms_saved_get(&s[i], n, i, err);
   if (st)
@@ -284,9 +342,10 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
                            .invstd = ms_reals(s[SAVED_INVSTD]),
                            .norm_gain = MS_R(p->norm_gain),
                            .norm_training = p->norm_training};
-  if ((st = upstream(&g, &a.gs_step, p, dout, err)) ||
+  ms_neuron_args plain = a.fwd;
+  if ((st = upstream(&g, &a, p, dout, err)) ||
       (st = allocate(&g, n, d, s[SAVED_Y], s[SAVED_R], s[SAVED_A] != NULL, err)) ||
-      (p->surrogate.call && (st = call_surrogate(&g.surrogate, p, a.fwd, d, err))))
+      (p->surrogate.call && (st = call_surrogate(&g.surrogate, p, plain, d, err))))
     goto done;
   a.gs = ms_dense_data(g.gs);
   a.gv = ms_reals(g.gv);
@@ -335,30 +394,25 @@ static ms_status record(const layer *l, ms_tensor *s, ms_tensor *v, const ms_neu
       ((st = ms_save(n, SAVED_A, l->lazy->a, err)) || (st = ms_save(n, SAVED_B, l->lazy->b, err)) ||
        (st = ms_save(n, SAVED_MEAN, l->lazy->mean, err)) || (st = ms_save(n, SAVED_INVSTD, l->lazy->invstd, err))))
     return st;
-  if ((st = ms_save(n, SAVED_Y, l->y, err)) || (st = ms_save(n, SAVED_R, l->r, err)) ||
+  if ((st = ms_save(n, SAVED_Y, l->y, err)) || (st = ms_save_spikes(n, SAVED_R, l->r, err)) ||
       (st = ms_save(n, SAVED_V0, l->v0, err)))
     return st;
   return ms_save(n, SAVED_W, l->w, err);
 }
 
-/* Reading the counts costs nothing on the CPU; elsewhere it would wait for the device. */
-static double density_of(const ms_tensor *counts, const neuron_params *p) {
-  int64_t total = 0, all = p->steps * p->n;
-  if (!all || !ms_on_cpu(ms_tensor_device(counts)))
-    return -1;
-  for (int64_t i = 0; i < ms_numel(counts); i++)
-    total += ms_ints(counts)[i];
-  return (double)total / (double)all;
-}
-
 static ms_neuron_report report_of(const layer *l, const ms_tensor *x) {
   if (l->lazy)
     return (ms_neuron_report){l->r ? 2 : 1, ""};
-  int on = ms_set_fusion(1);
-  ms_set_fusion(on);
-  return (ms_neuron_report){0, !on       ? "fusion is switched off"
-                               : x->lazy ? "the normalised values were written in place"
-                                         : "the input is not a normalisation"};
+  return (ms_neuron_report){0, !ms_fusion() ? "fusion is switched off"
+                               : x->lazy    ? "the normalised values were written in place"
+                                            : "the input is not a normalisation"};
+}
+
+/* The surrogate's derivative is zero away from the threshold. */
+static int is_narrow(const ms_neuron_opts *o) {
+  int kind = o->p.surrogate;
+  return !o->surrogate &&
+         (kind == MS_SURROGATE_TRIANGLE || kind == MS_SURROGATE_RECTANGLE || kind == MS_SURROGATE_QGATE);
 }
 
 ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **counts, ms_tensor *x, ms_tensor *v0,
@@ -368,27 +422,15 @@ ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **count
   if (st)
     return st;
   ms_tensor *s = NULL, *last = NULL, *sums = NULL;
-  ms_device *d = ms_tensor_device(x);
-  int64_t count_size[2] = {l.p.steps, l.p.c};
-#ifdef MS_SMOOTH
-  ms_dtype spike = MS_F32;
-#else
-  ms_dtype spike = MS_SPIKE;
-#endif
-  if ((st = ms_tensor_new(&s, d, spike, x->ndim, x->size, err)) ||
-      (st = ms_tensor_new(&sums, d, MS_I64, 2, count_size, err)) || (v && (st = new_membrane(&last, d, &l.p, err))))
+  ms_spikes *r = NULL;
+  ms_neuron_args sizes = row_args(&l.p, NULL, NULL, NULL, NULL, NULL, NULL);
+  ms_tensor *in[MS_FIRE_INPUTS] = {l.y, l.lazy ? l.lazy->a : NULL, l.lazy ? l.lazy->b : NULL, l.r, l.v0, l.w};
+  if ((st = ms_spikes_new(&r, &sizes, in, x->ndim, x->size, is_narrow(o), err)))
     goto done;
-  ms_neuron_args a = layer_args(&l);
-  a.s = ms_dense_data(s);
-  a.v = ms_reals(last);
-  a.counts = ms_ints(sums);
-  if ((st = ms_row(d, d->k->neuron(d->stream, &a), "neuron", err)) || (!l.p.n && (st = ms_fill_(sums, 0, err))))
-    goto done;
-  if (spike == MS_SPIKE) {
-    s->peak = 1;
-    s->density = density_of(sums, &l.p);
-  }
-  if ((st = record(&l, s, last, o, err)))
+  if ((st = ms_spikes_tensor(&s, r, MS_PART_SPIKES, err)) ||
+      (v && (st = ms_spikes_tensor(&last, r, MS_PART_MEMBRANE, err))) ||
+      (counts && (st = ms_spikes_tensor(&sums, r, MS_PART_COUNTS, err))) ||
+      (!ms_fusion() && (st = ms_spikes_compute(r, err))) || (st = record(&l, s, last, o, err)))
     goto done;
   if (report)
     *report = report_of(&l, x);
@@ -396,14 +438,38 @@ ms_status ms_neuron_forward(ms_tensor **spikes, ms_tensor **v, ms_tensor **count
   if (v)
     *v = last;
   if (counts)
-    *counts = ms_retain(sums);
-  s = last = NULL;
+    *counts = sums;
+  s = last = sums = NULL;
 done:
+  if (r)
+    ms_spikes_release(r);
   ms_release(s);
   ms_release(last);
   ms_release(sums);
   layer_free(&l);
   return st;
+}
+
+ms_status ms_neuron_pool(ms_tensor **out, ms_tensor *x, const char **why, ms_error *err) {
+  int records = ms_records(1, &x);
+  *out = NULL;
+  if (records && (!x->node || x->node->op != &op_neuron || x->output != OUT_SPIKES)) {
+    *why = x->spikes ? "the spikes are cut off from their neuron" : "the input is not a neuron's spikes";
+    return MS_OK;
+  }
+  ms_status st = ms_spikes_pool(out, x, why, err);
+  if (!st && *out && records) {
+    (*out)->node = x->node;
+    x->node->refs++;
+    x->node->fold = neuron_fold;
+    (*out)->output = OUT_POOLED;
+    (*out)->requires_grad = 1;
+  }
+  return st;
+}
+
+int ms_is_fired(const ms_tensor *x) {
+  return x->node && x->node->op == &op_neuron && x->output == OUT_SPIKES;
 }
 
 ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tensor *w, const ms_neuron_opts *o,

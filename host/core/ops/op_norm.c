@@ -1,5 +1,6 @@
 /* Batch normalisation. Statistics are taken at once; the result stays lazy until something other than a neuron
 ** reads it. */
+#include "../spikes.h"
 #include "nn.h"
 
 static int fusion = 1;
@@ -8,6 +9,10 @@ int ms_set_fusion(int on) {
   int was = fusion;
   fusion = on != 0;
   return was;
+}
+
+int ms_fusion(void) {
+  return fusion;
 }
 
 /* ---- the lazy record ---- */
@@ -31,7 +36,7 @@ static ms_tensor *retain_or_null(ms_tensor *t) {
 
 /* A residual that is lazy itself has no memory, so nobody can have written it. */
 static uint32_t version_of(const ms_tensor *t) {
-  return t && t->storage ? t->storage->version : 0;
+  return t ? ms_version_of(t) : 0;
 }
 
 ms_lazy *ms_lazy_of(const ms_tensor *t) {
@@ -46,7 +51,7 @@ ms_status ms_lazy_check(const ms_lazy *l, ms_error *err) {
       err, MS_EGRAPH,
       "batch_norm: %s was written in place by %s before the normalised values were read; read them first, or "
       "write to a clone",
-      bad == l->y ? "its input" : "the residual added to its result", bad->storage->writer);
+      bad == l->y ? "its input" : "the residual added to its result", ms_writer_of(bad));
 }
 
 /* A tensor of this shape without memory; takes l over on success. */

@@ -1,5 +1,6 @@
 /* Pooling. Spikes stay spikes where their sums fit a byte: the average of k*k counts of at most `peak` is a count of at
 ** most k*k*peak at scale / (k*k). */
+#include "../spikes.h"
 #include "nn.h"
 
 #include <string.h>
@@ -111,6 +112,17 @@ static const ms_op op_adaptive = {"adaptive_avg_pool2d", pool_backward};
 static const ms_op op_max_pool2d = {"max_pool2d", pool_backward};
 
 /* ---- average ---- */
+/* Share of non-zero elements; a look costs nothing on the CPU only. */
+static double density_of(const ms_tensor *y) {
+  int64_t n = ms_numel(y), ones = 0;
+  if (!n || !ms_on_cpu(ms_tensor_device(y)))
+    return -1;
+  const uint8_t *p = ms_dense_data(y).p;
+  for (int64_t i = 0; i < n; i++)
+    ones += p[i] != 0;
+  return (double)ones / (double)n;
+}
+
 static ms_status average(ms_tensor **out, const ms_op *op, ms_tensor *x, const pool_params *p, int uniform,
                          ms_error *err) {
   const ms_pool_desc *desc = &p->desc;
@@ -118,7 +130,7 @@ static ms_status average(ms_tensor **out, const ms_op *op, ms_tensor *x, const p
   int spikes = x->dtype == MS_SPIKE && uniform && area <= 255 && x->peak * area <= 255;
   ms_tensor *xd = NULL, *y = NULL;
   output_size(size, p);
-  ms_status st = ms_dense(&xd, x, -1, err);
+  ms_status st = ms_spikes_of(&xd, x, 0, err);
   if (st)
     return st;
   ms_device *d = ms_tensor_device(xd);
@@ -128,9 +140,11 @@ static ms_status average(ms_tensor **out, const ms_op *op, ms_tensor *x, const p
     y->scale = x->scale / MS_R(area);
     y->peak = x->peak * (int)area;
   }
-  if ((st = ms_row(d, d->k->avg_pool(d->stream, desc, ms_dense_data(xd), ms_dense_data(y)), op->name, err)) ||
+  if ((st = ms_row(d, d->k->avg_pool(d->stream, desc, ms_spikes_data(xd), ms_dense_data(y)), op->name, err)) ||
       (st = record(op, p, x, y, NULL, err)))
     goto done;
+  if (spikes)
+    y->density = density_of(y);
   *out = y;
   y = NULL;
 done:
@@ -140,16 +154,33 @@ done:
 }
 
 ms_status ms_avg_pool2d(ms_tensor **out, ms_tensor *x, ms_pool_opts o, ms_error *err) {
+  return ms_avg_pool2d_report(out, x, o, NULL, err);
+}
+
+static int is_half(const ms_pool_opts *o) {
+  return o->kh == 2 && o->kw == 2 && o->stride_h == 2 && o->stride_w == 2 && !o->pad_h && !o->pad_w;
+}
+
+ms_status ms_avg_pool2d_report(ms_tensor **out, ms_tensor *x, ms_pool_opts o, const char **why, ms_error *err) {
   pool_params p;
+  const char *unread;
+  ms_tensor *y = NULL;
   ms_status st = window_params(&p, "avg_pool2d", x, &o, err);
+  why = why ? why : &unread;
+  *why = "the input is not a neuron's spikes";
   if (st)
     return st;
   if (x->source) {
-    ms_tensor *y;
     if ((st = ms_avg_pool2d(&y, x->source, o, err)))
       return st;
     return ms_repeat_static(out, y, x->size[0], err);
   }
+  if (!is_half(&o) && x->spikes)
+    *why = "only windows of 2x2, stride 2, no padding fit the neuron's row";
+  else if (!ms_fusion())
+    *why = "fusion is switched off";
+  else if ((st = ms_neuron_pool(&y, x, why, err)) || y)
+    return ms_give(out, y, st);
   return average(out, &op_avg_pool2d, x, &p, windows_full(&p.desc), err);
 }
 
@@ -207,7 +238,7 @@ ms_status ms_max_pool2d(ms_tensor **out, ms_tensor *x, ms_pool_opts o, ms_error 
   }
   int64_t size[MS_MAX_DIMS];
   output_size(size, &p);
-  if ((st = ms_dense(&xd, x, -1, err)))
+  if ((st = ms_spikes_of(&xd, x, 0, err)))
     return st;
   ms_device *d = ms_tensor_device(xd);
   if ((st = ms_tensor_new(&y, d, x->dtype, p.ndim, size, err)) ||
@@ -217,9 +248,11 @@ ms_status ms_max_pool2d(ms_tensor **out, ms_tensor *x, ms_pool_opts o, ms_error 
     y->scale = x->scale;
     y->peak = x->peak;
   }
-  st = d->k->max_pool(d->stream, &p.desc, ms_dense_data(xd), ms_dense_data(y), ms_scratch_ptr(index));
+  st = d->k->max_pool(d->stream, &p.desc, ms_spikes_data(xd), ms_dense_data(y), ms_scratch_ptr(index));
   if ((st = ms_row(d, st, "max_pool2d", err)) || (st = record(&op_max_pool2d, &p, x, y, index, err)))
     goto done;
+  if (x->dtype == MS_SPIKE)
+    y->density = density_of(y);
   *out = y;
   y = NULL;
 done:
