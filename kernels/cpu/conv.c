@@ -9,10 +9,24 @@
 struct ms_conv_plan {
   ms_conv_desc d;
   const ms_conv_engine *forced;
+  void *kept; /* by the keeper, or NULL */
 };
 
+void *ms_conv_kept(const ms_conv_plan *plan) {
+  return plan->kept;
+}
+
 /* The first that supports a dense pass runs it; gemm supports all. */
-static const ms_conv_engine *const engines[] = {&ms_conv_event, &ms_conv_depthwise, &ms_conv_gemm};
+static const ms_conv_engine *const engines[] = {&ms_conv_event,
+#ifdef MS_ONEDNN
+                                                &ms_conv_onednn.engine,
+#endif
+                                                &ms_conv_depthwise, &ms_conv_gemm};
+#ifdef MS_ONEDNN
+static const ms_conv_keeper *const keeper = &ms_conv_onednn;
+#else
+static const ms_conv_keeper *const keeper = NULL;
+#endif
 enum { ENGINES = sizeof engines / sizeof *engines, TABLE_ROWS = 64 };
 static const ms_conv_engine *forced;
 static int deterministic;
@@ -69,8 +83,22 @@ static double break_even(const ms_conv_desc *d, ms_conv_pass pass, int counts) {
 
 /* ---- the choice ---- */
 
-static int allowed(const ms_conv_engine *e, const ms_conv_desc *d, ms_conv_pass pass) {
-  return e->supports(d, pass) && (e->deterministic || !deterministic);
+static int keeps(const ms_conv_engine *e) {
+  return keeper && e == &keeper->engine;
+}
+
+static int can(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass) {
+  return e->supports(&a->plan->d, pass) && (!keeps(e) || (a->plan->kept && keeper->ready(a->plan->kept, a, pass)));
+}
+
+/* Where our own dense engines are the faster ones. */
+static int slower(const ms_conv_engine *e, const ms_conv_desc *d, ms_conv_pass pass) {
+  (void)e, (void)d, (void)pass;
+  return 0;
+}
+
+static int allowed(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass) {
+  return (e->deterministic || !deterministic) && !slower(e, &a->plan->d, pass) && can(e, a, pass);
 }
 
 /* The one place where an engine is chosen: by shape, precision, pass and, where it is known, the share of non-zero
@@ -80,13 +108,13 @@ static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass p
   const ms_conv_engine *want = a->plan->forced ? a->plan->forced : forced;
   char none[MS_WHY];
   why = why ? why : none;
-  if (want && want->supports(d, pass)) {
+  if (want && can(want, a, pass)) {
     snprintf(why, MS_WHY, "forced");
     return want;
   }
   double density = pass == MS_CONV_INPUT_GRAD ? (a->mask ? a->mask_density : -1) : a->density;
   double limit = break_even(d, pass, a->counts);
-  if (density >= 0 && density < limit && allowed(&ms_conv_event, d, pass)) {
+  if (density >= 0 && density < limit && allowed(&ms_conv_event, a, pass)) {
     snprintf(why, MS_WHY, "density %.3f is below the break-even %.3f", density, limit);
     return &ms_conv_event;
   }
@@ -97,7 +125,7 @@ static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass p
   else
     snprintf(why, MS_WHY, "density %.3f is not below the break-even %.3f", density, limit);
   for (int i = 0; i < ENGINES; i++)
-    if (engines[i] != &ms_conv_event && allowed(engines[i], d, pass))
+    if (engines[i] != &ms_conv_event && allowed(engines[i], a, pass))
       return engines[i];
   return &ms_conv_gemm;
 }
@@ -110,19 +138,25 @@ ms_status ms_cpu_conv_plan(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **o
   if (!plan)
     return MS_EMEM;
   plan->d = *d;
+  if (keeper)
+    plan->kept = keeper->open(d);
   *out = plan;
   return MS_OK;
 }
 
 void ms_cpu_conv_plan_destroy(ms_conv_plan *plan) {
+  if (keeper && plan && plan->kept)
+    keeper->close(plan->kept);
   free(plan);
 }
 
 size_t ms_cpu_conv_workspace(const ms_conv_plan *plan, ms_conv_pass pass) {
   size_t most = 0; /* the density may choose another engine each time */
+  const ms_conv_args nothing = {.plan = plan};
   for (int i = 0; i < ENGINES; i++)
-    if (engines[i]->supports(&plan->d, pass)) {
-      size_t bytes = engines[i]->workspace(&plan->d, pass);
+    if (can(engines[i], &nothing, pass) &&
+        (engines[i]->deterministic || !deterministic || engines[i] == forced || engines[i] == plan->forced)) {
+      size_t bytes = keeps(engines[i]) ? keeper->room(plan->kept, pass) : engines[i]->workspace(&plan->d, pass);
       most = bytes > most ? bytes : most;
     }
   return most;

@@ -4,6 +4,13 @@
 
 enum { LANES = MS_NR };
 
+/* n values from element `at` on, as the precision wants them. */
+MS_HD void take(const ms_conv_desc *d, ms_real *to, ms_data x, int64_t at, int64_t n) {
+  ms_unpack(to, x, at, n);
+  if (d->weight == MS_BF16 && x.dtype != MS_BF16)
+    ms_round_run(to, n);
+}
+
 /* The workspace holds weights, or a gradient of them for each chunk of output lines, as [tap, c]. */
 static ms_chunks cut_lines(const ms_conv_desc *d) {
   return ms_cut_chunks(d->n * d->oh, 4, d->kh * d->kw * d->cin);
@@ -22,7 +29,7 @@ static void spread_weights(const ms_conv_desc *d, const ms_conv_args *a) {
   int64_t taps = d->kh * d->kw;
   for (int64_t c = 0; c < d->cin; c++)
     for (int64_t t = 0; t < taps; t++)
-      ms_unpack(to + t * d->cin + c, a->weight, c * taps + t, 1);
+      take(d, to + t * d->cin + c, a->weight, c * taps + t, 1);
 }
 
 /* The element of channel 0 that output (oy, ox) of a line reads through tap (ky, kx), negative outside the image. */
@@ -43,9 +50,10 @@ MS_HD int64_t target(const ms_conv_desc *d, int64_t line, int64_t ix, int ky, in
 }
 
 /* sum += w * value of x[at...], n lanes. */
-MS_HD void add_product(ms_real *restrict sum, const ms_real *restrict w, ms_data x, int64_t at, int64_t n) {
+MS_HD void add_product(const ms_conv_desc *d, ms_real *restrict sum, const ms_real *restrict w, ms_data x, int64_t at,
+                       int64_t n) {
   ms_real part[LANES];
-  ms_unpack(part, x, at, n);
+  take(d, part, x, at, n);
   MS_SIMD
   for (int64_t i = 0; i < n; i++)
     sum[i] += w[i] * part[i];
@@ -64,7 +72,7 @@ MS_HD void gather_line(const ms_conv_desc *d, const ms_conv_args *a, int64_t lin
         for (int kx = 0; kx < d->kw; kx++) {
           int64_t at = back ? target(d, line, px, ky, kx) : source(d, line, px, ky, kx);
           if (at >= 0)
-            add_product(sum, w + (ky * d->kw + kx) * d->cin + c, from, at + c, n);
+            add_product(d, sum, w + (ky * d->kw + kx) * d->cin + c, from, at + c, n);
         }
       ms_store_tile(to, (line * width + px) * d->cin + c, 0, sum, 1, n, 1, 0, bias ? bias + c : NULL);
     }
@@ -98,12 +106,12 @@ static MS_HOT void weight_grad_chunk(const ms_conv_desc *d, const ms_conv_args *
       for (int64_t c = 0; c < d->cin; c += LANES) {
         int64_t n = ms_min64(LANES, d->cin - c);
         ms_real g[LANES];
-        ms_unpack(g, a->y, (line * d->ow + ox) * d->cin + c, n);
+        take(d, g, a->y, (line * d->ow + ox) * d->cin + c, n);
         for (int ky = 0; ky < d->kh; ky++)
           for (int kx = 0; kx < d->kw; kx++) {
             int64_t at = source(d, line, ox, ky, kx);
             if (at >= 0)
-              add_product(sum + (ky * d->kw + kx) * d->cin + c, g, a->x, at + c, n);
+              add_product(d, sum + (ky * d->kw + kx) * d->cin + c, g, a->x, at + c, n);
           }
       }
 }

@@ -8,18 +8,11 @@
 #include "cpu.h"
 #include "gemm.h"
 
-/* One axis of a patch matrix: row position o reads source positions start + o * step + t * tap_step, t in [0, taps),
-** those outside [0, in) as zeros; t stands for tap first_tap + t * tap_inc of the kernel. */
-typedef struct axis {
-  int64_t in, out, start, step, tap_step;
-  int64_t taps, first_tap, tap_inc;
-} axis;
-
 /* Rows are (image, y, x), columns (tap y, tap x, channel of the group). */
 typedef struct patches {
   ms_data src;
   int64_t rows, c, cg; /* channels of a source pixel, and of one group */
-  axis y, x;
+  ms_conv_axis y, x;
 } patches;
 
 MS_HD int64_t clamp64(int64_t x, int64_t lo, int64_t hi) {
@@ -75,9 +68,21 @@ MS_HD void pack_patches(const patches *s, int64_t group, ms_panels to, int64_t r
   }
 }
 
+/* bfloat16 precision: what was packed from wider values is rounded. */
+static MS_HOT void round_panels(ms_panels to, int64_t rows, int64_t cols) {
+  for (int64_t c = 0; c < cols; c += to.width)
+    for (int64_t r = 0; r < rows; r++)
+      ms_round_run(to.p + c / to.width * to.pitch + r * to.width, ms_min64(to.width, cols - c));
+}
+
+static void round_packed(const ms_conv_desc *d, ms_data from, ms_panels to, int64_t rows, int64_t cols) {
+  if (d->weight == MS_BF16 && from.dtype != MS_BF16)
+    round_panels(to, rows, cols);
+}
+
 /* The width is passed as a constant, so that the compiler sees it in every division. */
-static MS_HOT void gather(const patches *s, int64_t group, ms_panels to, int64_t row, int64_t rows, int64_t col,
-                          int64_t cols) {
+static MS_HOT void gather_raw(const patches *s, int64_t group, ms_panels to, int64_t row, int64_t rows, int64_t col,
+                              int64_t cols) {
   if (to.width == MS_NR)
     pack_patches(s, group, (ms_panels){to.p, MS_NR, to.pitch}, row, rows, col, cols);
   else
@@ -97,12 +102,18 @@ typedef struct conv_job {
   ms_data partial;
 } conv_job;
 
+static void gather(const conv_job *j, const patches *s, int64_t group, ms_panels to, int64_t row, int64_t rows,
+                   int64_t col, int64_t cols) {
+  gather_raw(s, group, to, row, rows, col, cols);
+  round_packed(j->d, s->src, to, rows, cols);
+}
+
 static conv_job start_job(const ms_conv_desc *d, const ms_conv_args *a) {
   return (conv_job){.d = d, .a = a, .cig = d->cin / d->groups, .cog = d->cout / d->groups};
 }
 
-static axis forward_axis(int64_t in, int64_t out, int pad, int stride, int dilation, int taps) {
-  return (axis){in, out, -pad, stride, dilation, taps, 0, 1};
+static ms_conv_axis forward_axis(int64_t in, int64_t out, int pad, int stride, int dilation, int taps) {
+  return (ms_conv_axis){in, out, -pad, stride, dilation, taps, 0, 1};
 }
 
 static patches input_patches(const conv_job *j) {
@@ -118,7 +129,7 @@ static patches input_patches(const conv_job *j) {
 static void pack_patches_a(const ms_product *p, int64_t group, ms_panels to, int64_t r, int64_t rows, int64_t c,
                            int64_t cols) {
   const conv_job *j = p->data;
-  gather(&j->p, group, to, r, rows, c, cols);
+  gather(j, &j->p, group, to, r, rows, c, cols);
 }
 
 /* ---- forward ---- */
@@ -127,6 +138,7 @@ static void pack_weight_columns(const ms_product *p, int64_t group, ms_panels to
                                 int64_t cols) {
   const conv_job *j = p->data;
   ms_pack_columns(to, j->a->weight, (group * j->cog + c) * p->k + r, p->k, rows, cols);
+  round_packed(j->d, j->a->weight, to, rows, cols);
 }
 
 static void store_output(const ms_product *p, int64_t group, const ms_real *tile, int64_t i, int64_t rows, int64_t j,
@@ -153,8 +165,8 @@ static ms_status forward(const ms_conv_desc *d, const ms_conv_args *a) {
 
 /* Inputs i = phase + o * stride read outputs (i + pad - tap * dilation) / stride, for the taps that divide; they are
 ** walked backwards, so that the outputs run forwards. */
-static axis phase_axis(int64_t in, int64_t out, int pad, int stride, int dilation, int taps, int64_t phase) {
-  axis x = {.in = out, .out = ms_max64(ms_ceil_div(in - phase, stride), 0), .step = 1};
+ms_conv_axis ms_conv_phase(int64_t in, int64_t out, int pad, int stride, int dilation, int taps, int64_t phase) {
+  ms_conv_axis x = {.in = out, .out = ms_max64(ms_ceil_div(in - phase, stride), 0), .step = 1};
   int inc = 1;
   while ((int64_t)inc * dilation % stride)
     inc++;
@@ -184,6 +196,7 @@ static MS_HOT void pack_weight_rows(const ms_product *p, int64_t group, ms_panel
       t++;
     }
   }
+  round_packed(d, j->a->weight, (ms_panels){to.p, MS_NR, to.pitch}, rows, cols);
 }
 
 static void store_input(const ms_product *p, int64_t group, const ms_real *tile, int64_t i, int64_t rows, int64_t j,
@@ -213,8 +226,8 @@ static ms_status input_grad(const ms_conv_desc *d, const ms_conv_args *a) {
     j.p = (patches){.src = a->y,
                     .c = d->cout,
                     .cg = j.cog,
-                    .y = phase_axis(d->h, d->oh, d->pad_h, d->stride_h, d->dil_h, d->kh, j.phase_y),
-                    .x = phase_axis(d->w, d->ow, d->pad_w, d->stride_w, d->dil_w, d->kw, j.phase_x)};
+                    .y = ms_conv_phase(d->h, d->oh, d->pad_h, d->stride_h, d->dil_h, d->kh, j.phase_y),
+                    .x = ms_conv_phase(d->w, d->ow, d->pad_w, d->stride_w, d->dil_w, d->kw, j.phase_x)};
     j.p.rows = d->n * j.p.y.out * j.p.x.out;
     status = ms_product_run(&(ms_product){.batch = d->groups,
                                           .m = j.p.rows,
@@ -233,16 +246,16 @@ static ms_status input_grad(const ms_conv_desc *d, const ms_conv_args *a) {
 static void pack_chunk_patches(const ms_product *p, int64_t batch, ms_panels to, int64_t r, int64_t rows, int64_t c,
                                int64_t cols) {
   const conv_job *j = p->data;
-  gather(&j->p, batch % j->d->groups, to, batch / j->d->groups * j->cut.size + r, rows, c, cols);
+  gather(j, &j->p, batch % j->d->groups, to, batch / j->d->groups * j->cut.size + r, rows, c, cols);
 }
 
 /* dL/dy as patches of one tap. */
 static void pack_chunk_outputs(const ms_product *p, int64_t batch, ms_panels to, int64_t r, int64_t rows, int64_t c,
                                int64_t cols) {
   const conv_job *j = p->data;
-  axis one = {1, 1, 0, 1, 1, 1, 0, 1};
+  ms_conv_axis one = {1, 1, 0, 1, 1, 1, 0, 1};
   patches y = {j->a->y, j->p.rows, j->d->cout, j->cog, one, one};
-  gather(&y, batch % j->d->groups, to, batch / j->d->groups * j->cut.size + r, rows, c, cols);
+  gather(j, &y, batch % j->d->groups, to, batch / j->d->groups * j->cut.size + r, rows, c, cols);
 }
 
 static void store_partial(const ms_product *p, int64_t batch, const ms_real *tile, int64_t i, int64_t rows, int64_t j,

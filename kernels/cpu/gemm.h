@@ -107,6 +107,13 @@ MS_HD void ms_unpack(ms_real *restrict to, ms_data x, int64_t at, int64_t n) {
   }
 }
 
+/* To bfloat16 values. */
+MS_HD void ms_round_run(ms_real *x, int64_t n) {
+  MS_SIMD
+  for (int64_t i = 0; i < n; i++)
+    x[i] = (ms_real)ms_bf16_to(ms_bf16_from((float)x[i]));
+}
+
 /* Puts n elements of x from `at` on (zeros where at < 0) at row r, columns c... of a packed block. */
 MS_HD void ms_pack_run(ms_panels to, int64_t r, int64_t c, ms_data x, int64_t at, int64_t n) {
   while (n > 0) {
