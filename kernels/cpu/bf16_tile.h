@@ -1,0 +1,24 @@
+/* The matrix product behind the bfloat16 convolutions: one block of 32 x 32 sums in float32. */
+#ifndef MS_BF16_TILE_H
+#define MS_BF16_TILE_H
+
+#include "../kernels.h"
+
+enum { MS_BF16_BLOCK = 32 }; /* rows and columns of a block, and the unit of k */
+
+/* A [32 rows][k], rows `pitch` elements apart; B in pairs of k: [k / 2][32 columns][2]. */
+typedef struct ms_bf16_run {
+  const ms_bf16 *a, *b;
+  int64_t pitch, k; /* k: a multiple of 32 */
+} ms_bf16_run;
+
+/* c [32][32] = (fresh ? 0 : c) + sum over the runs of A B, k ascending. */
+typedef void (*ms_bf16_block_fn)(float *c, int fresh, const ms_bf16_run *runs, int64_t n);
+
+/* The best that this machine has: AMX, AVX512-BF16, plain C; *fast is 0 for the last. */
+ms_bf16_block_fn ms_bf16_block(int *fast);
+
+/* Tests and measurements: "amx", "avx512_bf16", "base"; NULL: as usual. MS_EINVAL: unknown, or not on this machine. */
+ms_status ms_bf16_block_force(const char *name);
+
+#endif

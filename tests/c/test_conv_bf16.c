@@ -1,0 +1,192 @@
+/* The bfloat16 engine: every pass, block kernel and input type against plain loops in double over the rounded
+** operands. */
+#include "../../kernels/cpu/conv_bf16.h"
+#include "rowtest.h"
+
+#ifndef MS_REAL64
+
+typedef struct shape {
+  int64_t n, h, w, cin, cout;
+  int kh, kw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w;
+} shape;
+
+static const shape list[] = {
+    {2, 5, 5, 8, 8, 3, 3, 1, 1, 1, 1, 1, 1},     {3, 8, 7, 33, 35, 3, 3, 1, 1, 1, 1, 1, 1},
+    {2, 9, 11, 40, 6, 3, 3, 2, 2, 1, 1, 1, 1},   {2, 10, 9, 4, 6, 3, 2, 3, 2, 2, 1, 1, 1},
+    {1, 12, 12, 3, 5, 3, 3, 1, 1, 2, 2, 2, 2},   {2, 7, 7, 64, 64, 1, 1, 1, 1, 0, 0, 1, 1},
+    {2, 7, 8, 64, 70, 1, 1, 2, 2, 0, 0, 1, 1},   {1, 9, 9, 2, 3, 7, 7, 1, 1, 3, 3, 1, 1},
+    {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1},     {2, 5, 4, 6, 5, 2, 3, 5, 4, 1, 1, 1, 1},
+    {9, 1, 1, 70, 10, 1, 1, 1, 1, 0, 0, 1, 1},   {20, 8, 8, 64, 96, 3, 3, 2, 2, 1, 1, 1, 1},
+    {1, 13, 12, 4, 4, 3, 3, 2, 3, 2, 3, 3, 2},   {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},
+    {40, 6, 6, 136, 40, 3, 3, 1, 1, 1, 1, 1, 1}, {4, 20, 33, 72, 17, 5, 5, 1, 1, 2, 2, 1, 1},
+};
+enum { SHAPES = sizeof list / sizeof *list };
+
+static ms_conv_desc describe(const shape *s, ms_dtype x) {
+  return (ms_conv_desc){.n = s->n,
+                        .h = s->h,
+                        .w = s->w,
+                        .cin = s->cin,
+                        .cout = s->cout,
+                        .oh = (s->h + 2 * s->pad_h - s->dil_h * (s->kh - 1) - 1) / s->stride_h + 1,
+                        .ow = (s->w + 2 * s->pad_w - s->dil_w * (s->kw - 1) - 1) / s->stride_w + 1,
+                        .kh = s->kh,
+                        .kw = s->kw,
+                        .stride_h = s->stride_h,
+                        .stride_w = s->stride_w,
+                        .pad_h = s->pad_h,
+                        .pad_w = s->pad_w,
+                        .dil_h = s->dil_h,
+                        .dil_w = s->dil_w,
+                        .groups = 1,
+                        .x = x,
+                        .weight = MS_BF16};
+}
+
+typedef struct arrays {
+  int64_t nx, nw, ny;
+  double *x, *w, *g;                             /* as the engine sees them */
+  double *y, *dx, *dw, *ysize, *dxsize, *dwsize; /* results, and the sums of the magnitudes of their terms */
+} arrays;
+
+static double *rounded(ms_data d, int64_t n) {
+  double *r = calloc((size_t)n + 1, sizeof *r);
+  for (int64_t i = 0; i < n; i++)
+    r[i] = d.dtype == MS_BITS ? (double)d.scale * (((uint8_t *)d.p)[i / 8] >> i % 8 & 1)
+                              : (double)ms_bf16_to(ms_bf16_from((float)row_get(d, i)));
+  return r;
+}
+
+static void multiply(const ms_conv_desc *d, arrays *a) {
+  double **out[] = {&a->y, &a->ysize, &a->dx, &a->dxsize, &a->dw, &a->dwsize};
+  for (int i = 0; i < 6; i++)
+    *out[i] = calloc((size_t)(i < 2 ? a->ny : i < 4 ? a->nx : a->nw) + 1, sizeof(double));
+  for (int64_t o = 0; o < d->n * d->oh * d->ow; o++)
+    for (int64_t t = 0; t < (int64_t)d->kh * d->kw; t++) {
+      int64_t iy = o / d->ow % d->oh * d->stride_h - d->pad_h + t / d->kw * d->dil_h;
+      int64_t ix = o % d->ow * d->stride_w - d->pad_w + t % d->kw * d->dil_w;
+      if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
+        continue;
+      int64_t pixel = (o / d->ow / d->oh * d->h + iy) * d->w + ix;
+      for (int64_t co = 0; co < d->cout; co++)
+        for (int64_t ci = 0; ci < d->cin; ci++) {
+          int64_t i = pixel * d->cin + ci, k = (co * d->kh * d->kw + t) * d->cin + ci, j = o * d->cout + co;
+          a->y[j] += a->x[i] * a->w[k];
+          a->ysize[j] += fabs(a->x[i] * a->w[k]);
+          a->dx[i] += a->g[j] * a->w[k];
+          a->dxsize[i] += fabs(a->g[j] * a->w[k]);
+          a->dw[k] += a->g[j] * a->x[i];
+          a->dwsize[k] += fabs(a->g[j] * a->x[i]);
+        }
+    }
+}
+
+/* Runs a pass on 1, 2 and 5 threads, demanding equal bits. */
+static void run(const ms_conv_desc *d, ms_conv_pass pass, ms_conv_args a, ms_data out, int64_t n) {
+  size_t room = ms_conv_bf16.workspace(d, pass), bytes = (size_t)n * row_width(out.dtype);
+  a.workspace = aligned_alloc(64, (room + 64) / 64 * 64);
+  *(pass == MS_CONV_FORWARD ? &a.y : pass == MS_CONV_INPUT_GRAD ? &a.x : &a.weight) = out;
+  void *first = malloc(bytes + 1);
+  for (int threads = 1; threads <= 5; threads += threads == 1 ? 1 : 3) {
+    ms_cpu_set_threads(threads);
+    memset(a.workspace, 0xff, room);
+    memset(out.p, 0xff, bytes);
+    assert_int_equal((pass == MS_CONV_FORWARD      ? ms_conv_bf16.forward
+                      : pass == MS_CONV_INPUT_GRAD ? ms_conv_bf16.input_grad
+                                                   : ms_conv_bf16.weight_grad)(d, &a),
+                     MS_OK);
+    if (threads == 1)
+      memcpy(first, out.p, bytes);
+    assert_memory_equal(first, out.p, bytes);
+  }
+  ms_cpu_set_threads(0);
+  free(first);
+  free(a.workspace);
+}
+
+static void check(const char *what, ms_data got, int64_t n, const double *want, const double *size) {
+  for (int64_t i = 0; i < n; i++)
+    row_check(what, got, i, want[i], size[i]);
+  free(got.p);
+}
+
+static void check_shape(const shape *s, ms_dtype type, ms_dtype real) {
+  ms_conv_desc d = describe(s, type);
+  arrays a = {.nx = d.n * d.h * d.w * d.cin, .nw = d.cout * d.kh * d.kw * d.cin, .ny = d.n * d.oh * d.ow * d.cout};
+  ms_data x = type == MS_BITS ? (ms_data){calloc(MS_BITS_BYTES(a.nx) + 64, 1), MS_BITS, MS_R(0.5)}
+                              : row_data(type, type == MS_SPIKE ? MS_R(0.25) : 1, a.nx);
+  for (int64_t i = 0; type == MS_BITS && i < a.nx; i++)
+    if (row_random() < 0.3)
+      ((uint8_t *)x.p)[i / 8] |= (uint8_t)(1 << i % 8);
+  ms_data w = row_data(real, 1, a.nw), g = row_data(real, 1, a.ny), bias = row_data(MS_F32, 1, d.cout);
+  a.x = rounded(x, a.nx);
+  a.w = rounded(w, a.nw);
+  a.g = rounded(g, a.ny);
+  multiply(&d, &a);
+  ms_conv_args args = {.x = x, .weight = w, .y = g, .density = -1};
+  ms_data dx = row_output(real, a.nx), dw = row_output(real, a.nw), y = row_output(real, a.ny);
+  run(&d, MS_CONV_INPUT_GRAD, args, dx, a.nx);
+  run(&d, MS_CONV_WEIGHT_GRAD, args, dw, a.nw);
+  check("dL/dx", dx, a.nx, a.dx, a.dxsize);
+  check("dL/dweight", dw, a.nw, a.dw, a.dwsize);
+  args.bias = bias.p;
+  run(&d, MS_CONV_FORWARD, args, y, a.ny);
+  for (int64_t i = 0; i < a.ny; i++) {
+    a.y[i] += row_get(bias, i % d.cout);
+    a.ysize[i] += fabs(row_get(bias, i % d.cout));
+  }
+  check("y", y, a.ny, a.y, a.ysize);
+  void *all[] = {x.p, w.p, g.p, bias.p, a.x, a.w, a.g, a.y, a.dx, a.dw, a.ysize, a.dxsize, a.dwsize};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    free(all[i]);
+}
+
+static void check_kernel(void **state) {
+  if (ms_bf16_block_force(*state))
+    skip();
+  for (int i = 0; i < SHAPES; i++) {
+    check_shape(&list[i], MS_F32, MS_F32);
+    check_shape(&list[i], MS_BF16, MS_BF16);
+    check_shape(&list[i], MS_SPIKE, MS_BF16);
+    check_shape(&list[i], MS_U8, MS_F32);
+    if (list[i].cin % 8 == 0)
+      check_shape(&list[i], MS_BITS, MS_BF16);
+  }
+  assert_int_equal(ms_bf16_block_force(NULL), MS_OK);
+}
+
+static void test_kernels(void **state) {
+  (void)state;
+  assert_int_equal(ms_bf16_block_force("sse"), MS_EINVAL);
+  assert_int_equal(ms_bf16_block_force("base"), MS_OK);
+  int fast = 1;
+  ms_bf16_block(&fast);
+  assert_int_equal(fast, 0);
+  assert_int_equal(ms_bf16_block_force(NULL), MS_OK);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_kernels),
+      cmocka_unit_test_prestate(check_kernel, "base"),
+      cmocka_unit_test_prestate(check_kernel, "avx512_bf16"),
+      cmocka_unit_test_prestate(check_kernel, "amx"),
+  };
+  return cmocka_run_group_tests_name("conv_bf16", tests, NULL, NULL);
+}
+
+#else
+
+/* bfloat16 sums are float32 sums, which the double build does not have. */
+static void test_unsupported(void **state) {
+  (void)state;
+  ms_conv_desc d = {.n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1, .oh = 1, .ow = 1, .kh = 1, .kw = 1, .weight = MS_BF16};
+  assert_false(ms_conv_bf16.supports(&d, MS_CONV_FORWARD));
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_unsupported)};
+  return cmocka_run_group_tests_name("conv_bf16", tests, NULL, NULL);
+}
+
+#endif
