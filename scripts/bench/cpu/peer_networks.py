@@ -1,0 +1,204 @@
+"""The networks of the benchmark in PyTorch, named and shaped like those of networks.lua, with the neurons of their users: a clean
+loop over t, SpikingJelly's LIFNode, snnTorch's Leaky."""
+import json
+import math
+import struct
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+class Fire(torch.autograd.Function):
+    """A spike where u > 0; its gradient the triangle of width 1."""
+
+    @staticmethod
+    def forward(ctx, u):
+        ctx.save_for_backward(u)
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (1 - ctx.saved_tensors[0].abs()).clamp(min=0)
+
+
+class LIF(nn.Module):
+    """x [T * N, ...]"""
+
+    def __init__(self, T):
+        super().__init__()
+        self.T = T
+
+    def forward(self, x):
+        v, out = 0.0, []
+        for x_t in x.view(self.T, -1, *x.shape[1:]):
+            h = v / 2.0 + x_t
+            s = Fire.apply(h - 1.0)
+            v = (1 - s) * h
+            out.append(s)
+        return torch.cat(out)
+
+
+class SpikingJelly(nn.Module):
+    def __init__(self, T):
+        super().__init__()
+        from spikingjelly.activation_based import neuron, surrogate
+        self.T = T
+        self.node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m",
+                                   surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0))
+
+    def forward(self, x):
+        self.node.reset()
+        return self.node(x.view(self.T, -1, *x.shape[1:])).flatten(0, 1)
+
+
+class SpikingJellyFunction(nn.Module):
+    """The same by that library's function, which torch.compile takes without module state."""
+
+    def __init__(self, T):
+        super().__init__()
+        from spikingjelly.activation_based import functional, surrogate
+        self.T, self.run, self.surrogate = T, functional.lif_multi_step, surrogate.PiecewiseQuadratic(alpha=1.0)
+
+    def forward(self, x):
+        x = x.view(self.T, -1, *x.shape[1:])
+        v = torch.zeros(x.shape[1:], dtype=torch.float32)
+        return self.run(x, v, 2.0, False, 1.0, 0.0, self.surrogate)[0].flatten(0, 1)
+
+
+def triangle(u, g, spikes):
+    return g * (1 - u.abs()).clamp(min=0)
+
+
+class SnnTorch(nn.Module):
+    def __init__(self, T):
+        super().__init__()
+        import snntorch
+        from snntorch import surrogate
+        self.T = T
+        self.node = snntorch.Leaky(beta=0.5, threshold=1.0, reset_mechanism="zero", reset_delay=False,
+                                   spike_grad=surrogate.custom_surrogate(triangle))
+
+    def forward(self, x):
+        out, x = [], x.view(self.T, -1, *x.shape[1:])
+        mem = torch.zeros_like(x[0])
+        for x_t in x:
+            s, mem = self.node(x_t, mem)
+            out.append(s)
+        return torch.cat(out)
+
+
+NEURONS = {"torch": LIF, "sj": SpikingJelly, "sjf": SpikingJellyFunction, "snn": SnnTorch}
+
+
+def conv(cin, cout, k, stride=1):
+    return nn.Conv2d(cin, cout, k, stride, k // 2, bias=False)
+
+
+class Residual(nn.Module):
+    def __init__(self, cin, cout, stride, lif):
+        super().__init__()
+        self.main = nn.Sequential(conv(cin, cout, 3, stride), nn.BatchNorm2d(cout), lif(), conv(cout, cout, 3), nn.BatchNorm2d(cout))
+        self.shortcut = None
+        if stride != 1 or cin != cout:
+            self.shortcut = nn.Sequential(conv(cin, cout, 1, stride), nn.BatchNorm2d(cout))
+        self.neuron = lif()
+
+    def forward(self, x):
+        return self.neuron(self.main(x) + (x if self.shortcut is None else self.shortcut(x)))
+
+
+def resnet19(lif):
+    layers, cin = [conv(3, 64, 3), nn.BatchNorm2d(64), lif()], 64
+    for cout, stride in [(128, 1)] * 3 + [(256, 2)] + [(256, 1)] * 2 + [(512, 2), (512, 1)]:
+        layers.append(Residual(cin, cout, stride, lif))
+        cin = cout
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 256), lif(), nn.Linear(256, 10))
+
+
+def vggsnn(lif):
+    layers, cin = [], 2
+    for i, cout in enumerate([64, 128, 256, 256, 512, 512, 512, 512]):
+        layers += [conv(cin, cout, 3), nn.BatchNorm2d(cout), lif()] + ([nn.AvgPool2d(2)] if i % 2 else [])
+        cin = cout
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 3 * 3, 10))
+
+
+def fashion(lif):
+    return nn.Sequential(conv(1, 32, 3), nn.BatchNorm2d(32), lif(), nn.AvgPool2d(2),
+                         conv(32, 64, 3), nn.BatchNorm2d(64), lif(), nn.AvgPool2d(2),
+                         nn.Flatten(), nn.Linear(64 * 7 * 7, 10))
+
+
+# builder, T, a static image, the loss
+SPECS = {"resnet19": (resnet19, 4, True, "tet"), "vggsnn": (vggsnn, 10, False, "tet"), "fashion": (fashion, 4, True, "trt")}
+
+
+def regulariser_loop(parameters, T, lam=1e-5, delta=0.25, eps=1e-5):
+    """TRT's sum of r(t) as published: a loop over t and parameters."""
+    total = 0
+    for t in range(T):
+        for p in parameters:
+            total = total + torch.sum(p ** 2 * (lam / (1 + (math.exp(delta * t) - 1) * (p.abs() + eps))))
+    return total / T
+
+
+def regulariser_flat(parameters, T, lam=1e-5, delta=0.25, eps=1e-5):
+    """The same over one flat vector."""
+    w = torch.cat([p.flatten() for p in parameters])
+    b = w.abs() + eps
+    return sum((w * w * (lam / (1 + (math.exp(delta * t) - 1) * b))).sum() for t in range(T)) / T
+
+
+def tet(logits, y, mu=0.05, phi=1.0):
+    logits, total = logits.float(), 0
+    for o in logits:
+        total = total + F.cross_entropy(o, y)
+    return (1 - mu) * total / len(logits) + mu * F.mse_loss(logits, torch.full_like(logits, phi))
+
+
+def trt(logits, y, parameters, regulariser, eta=0.05):
+    logits, onehot, total = logits.float(), F.one_hot(y, 10).float(), 0
+    for o in logits:
+        total = total + (1 - eta) * F.cross_entropy(o, y) + eta * F.mse_loss(o, onehot)
+    return total / len(logits) + regulariser(parameters, len(logits))
+
+
+def regularised(net):
+    return [p for name, p in net.named_parameters() if "bias" not in name]
+
+
+def read_safetensors(path):
+    kinds = {"F32": torch.float32, "I64": torch.int64, "BF16": torch.bfloat16}
+    with open(path, "rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        header, data = json.loads(file.read(size)), bytearray(file.read())
+    tensors = {}
+    for name, entry in header.items():
+        if name != "__metadata__":
+            first, last = entry["data_offsets"]
+            tensors[name] = torch.frombuffer(data[first:last], dtype=kinds[entry["dtype"]]).reshape(entry["shape"])
+    return tensors
+
+
+def load(net, path):
+    """Weights of our side into net; its input and labels are returned."""
+    tensors = read_safetensors(path)
+    weights = {name[4:]: value for name, value in tensors.items() if name.startswith("net.")}
+    missing, unexpected = net.load_state_dict(weights, strict=False)
+    own = {name for name, _ in net.named_parameters()}
+    if unexpected or own & set(missing):
+        raise SystemExit(f"weights do not fit: missing {missing}, unexpected {unexpected}")
+    return tensors["x"], tensors["y"]
+
+
+def rates(net, run, kinds=(LIF, SpikingJelly, SpikingJellyFunction, SnnTorch)):
+    """The share of ones in each neuron layer's output while run() runs."""
+    found, hooks = [], []
+    for module in net.modules():
+        if isinstance(module, kinds):
+            hooks.append(module.register_forward_hook(lambda m, i, o: found.append(o.float().mean().item())))
+    run()
+    for hook in hooks:
+        hook.remove()
+    return found
