@@ -45,10 +45,10 @@ MS_HD int64_t active_row(ms_neuron p, int64_t len, const ms_real *h, uint8_t *bi
   uint8_t bytes[MS_TILE];
   ms_real width = p.alpha;
   switch (p.surrogate == MS_SURROGATE_SIGMOID && sigmoid_never_zero(p, len, h) ? -1 : p.surrogate) {
-#define MS_SURROGATE(name, text, alpha)                                         \
-  case MS_SURROGATE_##name:                                                     \
-    MS_SIMD for (int64_t j = 0; j < len; j++) bytes[j] =                        \
-        ms_surrogate_grad(MS_SURROGATE_##name, h[j] - p.threshold, width) != 0; \
+#define MS_SURROGATE(name, text, alpha)                                                                        \
+  case MS_SURROGATE_##name:                                                                                    \
+    MS_SIMD for (int64_t j = 0; j < len; j++) bytes[j] =                                                       \
+        (uint8_t)(ms_surrogate_grad(MS_SURROGATE_##name, h[j] - p.threshold, width) != 0 ? MS_R(1) : MS_R(0)); \
     break;
 #include "../surrogate.def"
 #undef MS_SURROGATE
@@ -90,12 +90,18 @@ MS_HD void count_row(int64_t len, const ms_fired *s, uint8_t *few) {
 #endif
 }
 
-MS_HD void count_more(int64_t n, uint8_t *few, uint32_t *counts) {
-  MS_SIMD for (int64_t i = 0; i < n; i++) counts[i] += few[i];
-  memset(few, 0, (size_t)n);
+MS_HD void count_more(const ms_layer *l, uint8_t *few, uint32_t *counts) {
+  int64_t steps = l->f->steps, row = l->t.row, c = l->t.c;
+  for (int64_t step = 0; step < steps; step++)
+    for (int64_t j = 0; j < row; j += c) {
+      const uint8_t *from = few + step * row + j;
+      uint32_t *to = counts + step * c;
+      MS_SIMD for (int64_t ch = 0; ch < c; ch++) to[ch] += from[ch];
+    }
+  memset(few, 0, (size_t)(steps * row));
 }
 
-/* counts [T][row]: spikes of this chunk, or NULL; totals: as in ms_neuron_args. */
+/* counts [T][c]: spikes of this chunk, or NULL; totals: as in ms_neuron_args. */
 MS_HOT static int forward_chunk(const ms_layer *l, int64_t chunk, uint32_t *counts, int64_t totals[2]) {
   const ms_neuron_args *f = l->f;
   int64_t begin = ms_chunk_begin(&l->t, chunk), end = ms_chunk_end(&l->t, chunk), pair = pair_of(f);
@@ -113,7 +119,7 @@ MS_HOT static int forward_chunk(const ms_layer *l, int64_t chunk, uint32_t *coun
     few = (uint8_t *)room + line_bytes;
   }
   if (counts) {
-    memset(counts, 0, (size_t)row * sizeof *counts);
+    memset(counts, 0, (size_t)(f->steps * l->t.c) * sizeof *counts);
     memset(few, 0, (size_t)row);
   }
   for (; begin < end; begin += run) {
@@ -136,14 +142,14 @@ MS_HOT static int forward_chunk(const ms_layer *l, int64_t chunk, uint32_t *coun
       if (f->v)
         memcpy(f->v + k.at, v, (size_t)k.len * sizeof *v);
       if (counts && ++tiles % FEW == 0)
-        count_more(row, few, counts);
+        count_more(l, few, counts);
     }
     for (int64_t step = 0; f->pooled.p && step < f->steps; step++)
       some += pool_pair(f->pool_w, f->c, direct ? direct + step * f->n + begin : lines + step * run,
                         (ms_fired *)f->pooled.p + (step * f->n + begin) / 4);
   }
   if (counts)
-    count_more(row, few, counts);
+    count_more(l, few, counts);
   totals[0] = ones;
   totals[1] = some;
   return 1;
@@ -154,7 +160,7 @@ ms_status ms_cpu_neuron(ms_stream *s, const ms_neuron_args *f) {
   if (f->steps == 0 || f->n == 0)
     return MS_OK;
   ms_layer l = ms_layer_of(f);
-  int64_t row = l.t.row, part = f->counts ? f->steps * row : 0;
+  int64_t row = l.t.row, part = f->counts ? f->steps * f->c : 0;
   if (f->pooled.p)
     cut_pairs(&l.t, pair_of(f));
   int64_t *totals = ms_cpu_scratch(0, (size_t)(2 * l.t.chunks) * sizeof *totals + (size_t)(2 * row) * sizeof(ms_real) +
@@ -180,10 +186,9 @@ ms_status ms_cpu_neuron(ms_stream *s, const ms_neuron_args *f) {
     return MS_EMEM;
   if (f->counts) {
     memset(f->counts, 0, (size_t)(f->steps * f->c) * sizeof *f->counts);
-    for (int64_t i = 0; i < l.t.chunks * f->steps; i++)
-      for (int64_t j = 0; j < row; j += f->c)
-        for (int64_t ch = 0; ch < f->c; ch++)
-          f->counts[i % f->steps * f->c + ch] += counts[i * row + j + ch];
+    for (int64_t k = 0; k < l.t.chunks; k++)
+      for (int64_t i = 0; i < part; i++)
+        f->counts[i] += counts[k * part + i];
   }
   if (f->totals) {
     f->totals[0] = f->totals[1] = 0;

@@ -12,8 +12,10 @@ MS_HD const ms_real *spike_row(const ms_layer *l, const ms_tile *k, int64_t step
   const ms_neuron_grad_args *g = l->g;
   int64_t c = l->f->c, w = l->f->pool_w, run;
   ms_real part[MS_TILE];
-  if (!l->f->pool_h)
+  if (!l->f->pool_h) {
+    ms_tile_ahead(g->gs, step * g->gs_step + k->at + k->len, k->len);
     return ms_tile_load(g->gs, step * g->gs_step + k->at, k->len, buf);
+  }
   for (int64_t j = 0; j < k->len; j += run) {
     int64_t pixel = (k->at + j) / c, ch = (k->at + j) % c, line = pixel / w, x = pixel % w;
     run = ms_min64(c - ch, k->len - j);
@@ -69,6 +71,14 @@ MS_HD double plif_row(const ms_layer *l, const ms_tile *k, int64_t step, const m
   return sum;
 }
 
+/* A result that is not in place. */
+MS_HD void put_row(ms_data out, int64_t at, int64_t len, const ms_real *d) {
+  if (out.dtype == MS_F32)
+    memcpy((ms_real *)out.p + at, d, (size_t)len * sizeof *d);
+  else
+    ms_tile_close(out, at, len, d);
+}
+
 /* dy of one step (or of all, for a static input) from d = dL/dI. */
 MS_HD void emit_dy(const ms_layer *l, const ms_tile *k, int64_t at, const ms_real *d) {
   ms_data dy = l->g->dy;
@@ -76,23 +86,14 @@ MS_HD void emit_dy(const ms_layer *l, const ms_tile *k, int64_t at, const ms_rea
   if (l->a && l->g->norm_training) {
     ms_norm_dx_row(k->len, d, ms_tile_load(l->f->y, at, k->len, ybuf), l->a + k->phase, l->mean + k->phase,
                    l->g_mean + k->phase, l->gx_mean + k->phase, o);
+    ms_tile_close(dy, at, k->len, o);
   } else if (l->a) {
     const ms_real *a = l->a + k->phase;
     MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] = a[j] * d[j];
-  } else if (dy.dtype != MS_F32) {
-    ms_tile_close(dy, at, k->len, d);
-    return;
+    ms_tile_close(dy, at, k->len, o);
   } else if (o != d) {
-    memcpy(o, d, (size_t)k->len * sizeof *d);
+    put_row(dy, at, k->len, d);
   }
-  ms_tile_close(dy, at, k->len, o);
-}
-
-MS_HD void emit_dr(const ms_layer *l, const ms_tile *k, int64_t at, const ms_real *d) {
-  if (l->g->dr.dtype == MS_F32)
-    memcpy((ms_real *)l->g->dr.p + at, d, (size_t)k->len * sizeof *d);
-  else
-    ms_tile_close(l->g->dr, at, k->len, d);
 }
 
 /* Steps T - 1 .. 0 of a tile whose membranes h [T][MS_TILE] are known; returns the tile's part of PLIF's sum. sums
@@ -132,12 +133,12 @@ MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const
       MS_SIMD for (int64_t j = 0; j < k->len; j++) total[j] += d[j];
     }
     if (emits && g->dr.p && f->r_step)
-      emit_dr(l, k, step * f->r_step + k->at, d);
+      put_row(g->dr, step * f->r_step + k->at, k->len, d);
     if (emits && g->dy.p && f->y_step)
       emit_dy(l, k, step * f->y_step + k->at, d);
   }
   if (emits && g->dr.p && !f->r_step)
-    emit_dr(l, k, k->at, total);
+    put_row(g->dr, k->at, k->len, total);
   if (emits && g->dy.p && !f->y_step)
     emit_dy(l, k, k->at, total);
   if (g->dv0 && sweep & FIRST)

@@ -56,6 +56,7 @@ MS_HD void ms_step_row(const ms_layer *l, const ms_tile *k, int64_t step, int sp
                        ms_fired *s) {
   const ms_neuron_args *f = l->f;
   ms_real ybuf[MS_TILE], rbuf[MS_TILE];
+  ms_tile_ahead(f->y, step * f->y_step + k->at + k->len, k->len);
   const ms_real *y = ms_tile_load(f->y, step * f->y_step + k->at, k->len, ybuf);
   const ms_real *r = f->r.p ? ms_tile_load(f->r, step * f->r_step + k->at, k->len, rbuf) : NULL;
   const ms_real *a = l->a ? l->a + k->phase : NULL, *b = l->a ? l->b + k->phase : NULL;

@@ -50,19 +50,21 @@ MS_HOT static void chunk_stats(const ms_norm *n, const ms_tiling *t, int64_t chu
   }
 }
 
-/* Statistics of one channel from the chunks' partial ones, in order; variance biased. */
-static void channel_stats(const ms_tiling *t, const double *part, int64_t ch, double *mean, double *m2) {
+/* Statistics of each channel from the chunks' partial ones [chunks][mean, m2][row], in order; variance biased. A row
+** ends at a pixel, so that all channels count alike. */
+MS_HOT static void all_stats(const ms_tiling *t, const double *part, double *mean, double *m2) {
   double count = 0;
-  *mean = *m2 = 0;
-  for (int64_t k = 0; k < t->chunks; k++)
-    for (int64_t j = ch; j < t->row; j += t->c) {
-      int64_t begin = k * t->per * t->row + j, end = ms_min64(t->n, (k + 1) * t->per * t->row);
-      if (begin >= end)
-        break;
-      double more = (double)ms_ceil_div(end - begin, t->row);
-      merge(mean, m2, count, more, part[2 * k * t->row + j], part[(2 * k + 1) * t->row + j]);
+  memset(mean, 0, (size_t)t->c * sizeof *mean);
+  memset(m2, 0, (size_t)t->c * sizeof *m2);
+  for (int64_t k = 0; k < t->chunks; k++) {
+    int64_t n = ms_chunk_end(t, k) - ms_chunk_begin(t, k);
+    for (int64_t j = 0; j < t->row && j < n; j += t->c) {
+      const double *from = part + 2 * k * t->row + j;
+      double more = (double)ms_ceil_div(n - j, t->row);
+      MS_SIMD for (int64_t ch = 0; ch < t->c; ch++) merge(mean + ch, m2 + ch, count, more, from[ch], from[t->row + ch]);
       count += more;
     }
+  }
 }
 
 ms_status ms_cpu_norm_stats(ms_stream *s, const ms_norm *n) {
@@ -70,19 +72,21 @@ ms_status ms_cpu_norm_stats(ms_stream *s, const ms_norm *n) {
   if (n->rows == 0 || n->c == 0)
     return MS_OK;
   ms_tiling t = ms_tiling_of(n->rows * n->c, n->c);
-  double *part = NULL;
+  double *part = NULL, *all = NULL;
   if (n->training) {
-    part = ms_cpu_scratch(0, (size_t)(2 * t.chunks * t.row) * sizeof *part);
+    part = ms_cpu_scratch(0, (size_t)(2 * t.chunks * t.row + 2 * n->c) * sizeof *part);
     if (!part)
       return MS_EMEM;
     ms_parallel_for(k, t.chunks, t.per * t.row) chunk_stats(n, &t, k, part + 2 * k * t.row, part + (2 * k + 1) * t.row);
+    all = part + 2 * t.chunks * t.row;
+    all_stats(&t, part, all, all + n->c);
   }
   double count = (double)n->rows, seen = count * (double)n->repeat;
   for (int64_t ch = 0; ch < n->c; ch++) {
-    double mean, m2, var;
+    double mean, var;
     if (n->training) {
-      channel_stats(&t, part, ch, &mean, &m2);
-      var = m2 / count;
+      mean = all[ch];
+      var = all[n->c + ch] / count;
       double unbiased = seen > 1 ? var * seen / (seen - 1) : var;
       if (n->running_mean)
         n->running_mean[ch] += n->momentum * MS_R(mean - n->running_mean[ch]);

@@ -100,6 +100,17 @@ MS_HD void ms_bits_spread(uint8_t *bytes, const uint8_t *bits, int64_t len) {
   }
 }
 
+/* Asks for `len` values of d from element `at` on ahead of their use: tiles jump between steps, which the hardware does
+** not foresee. It may lie past the end of the array. */
+MS_HD void ms_tile_ahead(ms_data d, int64_t at, int64_t len) {
+  int64_t width = d.dtype == MS_F32 ? (int64_t)sizeof(ms_real) : d.dtype == MS_BF16 ? 2 : 1;
+  const char *p = (const char *)d.p + at * width;
+  if (d.dtype == MS_BITS)
+    return;
+  for (int64_t i = 0; i < len * width; i += 64)
+    __builtin_prefetch(p + i);
+}
+
 /* len values of d from element `at` on: in place where the type allows, else converted into buf. Bits come at most
 ** MS_TILE at once. */
 MS_HD const ms_real *ms_tile_load(ms_data d, int64_t at, int64_t len, ms_real *buf) {
