@@ -169,6 +169,41 @@ static void test_spike_average(void **state) {
   free(y.p);
 }
 
+/* The same spikes as bytes and as bits give the same pooled bytes, values and indices. */
+static void test_bits(void **state) {
+  (void)state;
+  const ms_pool_desc each[] = {{3, 8, 6, 8, 4, 3, 2, 2, 2, 2, 0, 0, 1, 0},
+                               {2, 6, 6, 24, 3, 3, 2, 2, 2, 2, 0, 0, 1, 0},
+                               {1, 7, 7, 40, 4, 4, 3, 3, 2, 2, 1, 1, 1, 0},
+                               {2, 8, 8, 72, 1, 1, 0, 0, 0, 0, 0, 0, 0, 1},
+                               {5, 16, 16, 64, 8, 8, 2, 2, 2, 2, 0, 0, 1, 0}};
+  const ms_dtype types[] = {MS_SPIKE, MS_F32, MS_BF16};
+  for (int k = 0; k < 15; k++) {
+    const ms_pool_desc *d = &each[k / 3];
+    int64_t n = in_size(d), m = out_size(d);
+    ms_data x = row_data(MS_SPIKE, 1, n), bits = {calloc(1, MS_BITS_BYTES(n)), MS_BITS, 1};
+    ms_data y = row_output(types[k % 3], m), z = row_output(types[k % 3], m);
+    int32_t *index = malloc((size_t)m * sizeof *index), *same = malloc((size_t)m * sizeof *same);
+    for (int64_t i = 0; i < n; i++) {
+      ((uint8_t *)x.p)[i] = ((uint8_t *)x.p)[i] > 0;
+      ((uint8_t *)bits.p)[i / 8] |= (uint8_t)(((uint8_t *)x.p)[i] << i % 8);
+    }
+    ms_cpu_avg_pool(NULL, d, x, y);
+    assert_int_equal(ms_cpu_avg_pool(NULL, d, bits, z), MS_OK);
+    assert_memory_equal(y.p, z.p, (size_t)m * row_width(types[k % 3]));
+    ms_cpu_max_pool(NULL, d, x, y, index);
+    assert_int_equal(ms_cpu_max_pool(NULL, d, bits, z, same), MS_OK);
+    assert_memory_equal(y.p, z.p, (size_t)m * row_width(types[k % 3]));
+    assert_memory_equal(index, same, (size_t)m * sizeof *index);
+    free(x.p);
+    free(bits.p);
+    free(y.p);
+    free(z.p);
+    free(index);
+    free(same);
+  }
+}
+
 /* NaN is the maximum of its window, -infinity alone is a maximum like any other, and equal values give the first. */
 static void test_special_values(void **state) {
   (void)state;
@@ -195,8 +230,8 @@ static void test_overlap(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_average), cmocka_unit_test(test_maximum),
-                                     cmocka_unit_test(test_spike_average), cmocka_unit_test(test_special_values),
-                                     cmocka_unit_test(test_overlap)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_average),        cmocka_unit_test(test_maximum),
+                                     cmocka_unit_test(test_spike_average),  cmocka_unit_test(test_bits),
+                                     cmocka_unit_test(test_special_values), cmocka_unit_test(test_overlap)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
