@@ -1,42 +1,44 @@
-/* What the two passes of the event engine share: lists of the bytes that are not zero. */
+/* What the two passes of the event engine share: words of 64 inputs, a bit for each that is not zero, and lists of
+** the places of the ones. */
 #ifndef MS_CONV_EVENT_H
 #define MS_CONV_EVENT_H
 
 #include "conv.h"
 #include "gemm.h"
 
-enum { MS_EVENT_ROOM = 8 }; /* lists are written up to this many elements too far */
+enum {
+  MS_EVENT_ROOM = 64, /* lists are written up to this many elements too far */
+  MS_EVENT_SHIFT = 7, /* events of the forward pass carry bytes: a row of MS_NR weights is 128 of them */
+  MS_EVENT_REPEAT = 3 /* counts up to this many are listed as that many events */
+};
 
-typedef uint32_t ms_event_quad __attribute__((vector_size(16), aligned(4), may_alias));
+/* `cells` runs of n inputs, the first at element `at` of x, each pitch elements after the one before. */
+typedef struct ms_event_cells {
+  ms_data x;
+  int64_t at, pitch, cells, n;
+  int most;      /* inputs above 1 are listed as often as they count, at most so often */
+  uint32_t step; /* the place of input i of cell c is c * step + i */
+} ms_event_cells;
 
-/* Appends base + i to the list for every non-zero byte x[i], i in [0, n): four bytes a move, without a branch on what
-** they are. Returns how many; bytes above 1 leave a bit in *high. */
-MS_HD int64_t ms_list_events(uint32_t *list, const uint8_t *x, int64_t n, uint32_t base, uint64_t *high) {
-  static const ms_event_quad places[16] = {{0}, {0},    {1},    {0, 1},    {2},    {0, 2},    {1, 2},    {0, 1, 2},
-                                           {3}, {0, 3}, {1, 3}, {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
-  static const uint8_t many[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
-  const uint64_t low7 = 0x7f7f7f7f7f7f7f7fu;
-  int64_t found = 0;
-  for (int64_t i = 0; i < n; i += 8, base += 8) {
-    uint64_t v = 0;
-    if (n - i >= 8)
-      memcpy(&v, x + i, 8);
-    else
-      for (int64_t b = 0; b < n - i; b++)
-        ((uint8_t *)&v)[b] = x[i + b];
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    *high |= v & ~(uint64_t)0x0101010101010101u;
-    uint64_t ones = (((v & low7) + low7) | v) >> 7 & 0x0101010101010101u; /* 1 in each byte that is not zero */
-    uint64_t mask = ones * 0x0102040810204080u >> 56;                     /* gathered into eight bits */
-    *(ms_event_quad *)(list + found) = places[mask & 15] + base;
-    found += many[mask & 15];
-    *(ms_event_quad *)(list + found) = places[mask >> 4] + (base + 4);
-    found += many[mask >> 4];
-  }
-  return found;
-}
+typedef struct ms_event_lister {
+  /* Appends place << MS_EVENT_SHIFT of every non-zero input to list, from element n on; start [cells + 1] are the
+  ** ends. Returns the last. */
+  int64_t (*cells)(uint32_t *list, int32_t *start, int64_t n, const ms_event_cells *c);
+  /* word[i] has bit c where input i of cell c is not zero; i < n <= 64, c < cells <= 64. All 64 are written. */
+  void (*columns)(uint64_t word[64], const ms_event_cells *c);
+  /* Appends place[i], i < 64, to list for every one i of the word, in their order. Returns how many. */
+  int64_t (*places)(uint16_t *list, uint64_t word, const uint16_t *place);
+} ms_event_lister;
+
+/* For ms_cpu_isa(). */
+ms_event_lister ms_event_best_lister(void);
+
+/* The greatest of n inputs, how many are not zero, and their sum. */
+typedef struct ms_event_sizes {
+  int most;
+  int64_t nonzero, sum;
+} ms_event_sizes;
+ms_event_sizes ms_event_measure(ms_data x, int64_t at, int64_t n);
 
 /* Bytes of scratch for n elements, so that the next part is aligned too. */
 MS_HD size_t ms_event_part(int64_t n, size_t width) {
@@ -45,6 +47,12 @@ MS_HD size_t ms_event_part(int64_t n, size_t width) {
 
 /* conv_event_grad.c */
 int ms_event_weight_grad_fits(const ms_conv_desc *d);
+size_t ms_event_weight_grad_size(const ms_conv_desc *d);
 ms_status ms_event_weight_grad(const ms_conv_desc *d, const ms_conv_args *a);
+
+/* conv_event_input.c */
+int ms_event_input_grad_fits(const ms_conv_desc *d);
+size_t ms_event_input_grad_workspace(const ms_conv_desc *d);
+ms_status ms_event_input_grad(const ms_conv_desc *d, const ms_conv_args *a);
 
 #endif

@@ -1,9 +1,9 @@
 /* Weight gradient of spikes by events: for each input channel and tap the dL/dy that its spikes reached is summed.
 **
-** A block of input channels is one piece of work; it walks all images in order, strip by strip. Each channel's spikes
-** of a strip become a list of positions; dL/dy of the strip, a panel of output channels at a time, is copied into the
-** first level cache with zeros around it, so that no spike needs a test. The sums of all taps (or nine of them) stay
-** in registers while a list is walked.
+** A block of input channels and some panels of output channels are one piece of work; it walks all images in order,
+** strip by strip. Each channel's spikes of a strip become a list of positions; dL/dy of the strip, a panel of output
+** channels at a time, is copied into the first level cache with zeros around it, so that no spike needs a test. The
+** sums of nine taps stay in registers while a list is walked.
 **
 ** With u = iy + pad = a * stride + phase, tap k reads line (u - k * dilation) / stride = a + e of dL/dy where that
 ** divides: e, and which taps take part, depend on the phase only. So lists are kept for each phase, and a tap is a
@@ -11,116 +11,122 @@
 #include "conv_event.h"
 
 enum {
+  PANEL = MS_NR / 2,                       /* output channels of a panel */
   NEAR = 32 * 1024 / (int)sizeof(ms_real), /* padded dL/dy of a strip */
-  SUMS = (1 << 20) / (int)sizeof(ms_real), /* sums of a piece of work */
   LEAST_LINES = 4,                         /* of a strip, unless the image has fewer */
-  BLOCK = 64                               /* most input channels of a piece */
+  BLOCK = 128,                             /* most input channels of a piece */
+  PANELS = 4,                              /* most panels of a piece */
+  TASKS = 16,                              /* layers with fewer pieces are cut into chunks of strips */
+  KEPT = (3 << 20) / (int)sizeof(ms_real)  /* most sums of all chunks */
 };
 
 /* ---- micro kernel ---- */
 
-/* sum[tap] += count * dy[list[e] + shift[tap]] over events e; rows of MS_NR elements. */
+/* sum[r][c] += count * dy[list[e] - r * row - c] over events e, in rows of PANEL elements; taps are rows x columns. */
 typedef struct list_walk {
   const uint16_t *list;
-  const uint8_t *count; /* NULL: all 1 */
+  const ms_real *count; /* NULL: all 1 */
   int64_t n;
   const ms_real *dy;
-  const int64_t *shift; /* in elements */
-  ms_real *sum;
+  int64_t row;  /* in elements */
+  ms_real *sum; /* [r][c] at r * sum_row + c * sum_col */
+  int64_t sum_row, sum_col;
 } list_walk;
 
-#define MS_WALK(isa, target, bytes, most)                                                                              \
-  typedef ms_real vec_##isa __attribute__((vector_size(bytes), aligned(sizeof(ms_real)), may_alias));                  \
-  enum { lanes_##isa = (bytes) / (int)sizeof(ms_real) };                                                               \
-  target MS_FUSED static inline __attribute__((always_inline)) void add_##isa(                                         \
-      vec_##isa(*sum)[2], const list_walk *l, int64_t e, int j, int taps, int vectors) {                               \
-    const ms_real *dy = l->dy + (int64_t)l->list[e] * MS_NR + j;                                                       \
-    if (l->count) {                                                                                                    \
-      ms_real count = l->count[e];                                                                                     \
-      _Pragma("GCC unroll 9") for (int t = 0; t < taps; t++) _Pragma("GCC unroll 2") for (int v = 0; v < vectors; v++) \
-          sum[t][v] += count * *(const vec_##isa *)(dy + l->shift[t] + v * lanes_##isa);                               \
-    } else {                                                                                                           \
-      _Pragma("GCC unroll 9") for (int t = 0; t < taps; t++) _Pragma("GCC unroll 2") for (int v = 0; v < vectors; v++) \
-          sum[t][v] += *(const vec_##isa *)(dy + l->shift[t] + v * lanes_##isa);                                       \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  target MS_FUSED static inline __attribute__((always_inline)) void columns_##isa(                                     \
-      const list_walk *w, int weighted, int j, int taps, int vectors, int sets) {                                      \
-    list_walk l = *w;                                                                                                  \
-    if (!weighted)                                                                                                     \
-      l.count = NULL;                                                                                                  \
-    vec_##isa sum[4][9][2] = {{{{0}}}};                                                                                \
-    _Pragma("GCC unroll 9") for (int t = 0; t < taps; t++) _Pragma("GCC unroll 2") for (int v = 0; v < vectors; v++)   \
-        sum[0][t][v] = *(vec_##isa *)(l.sum + t * MS_NR + j + v * lanes_##isa);                                        \
-    int64_t e = 0;                                                                                                     \
-    for (; e + sets <= l.n; e += sets) {                                                                               \
-      _Pragma("GCC unroll 4") for (int s = 0; s < sets; s++) add_##isa(sum[s], &l, e + s, j, taps, vectors);           \
-    }                                                                                                                  \
-    for (; e < l.n; e++)                                                                                               \
-      add_##isa(sum[0], &l, e, j, taps, vectors);                                                                      \
-    _Pragma("GCC unroll 9") for (int t = 0; t < taps; t++) _Pragma("GCC unroll 2") for (int v = 0; v < vectors; v++) { \
-      _Pragma("GCC unroll 4") for (int s = 1; s < sets; s++) sum[0][t][v] += sum[s][t][v];                             \
-      *(vec_##isa *)(l.sum + t * MS_NR + j + v * lanes_##isa) = sum[0][t][v];                                          \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  target MS_FUSED static inline __attribute__((always_inline)) void taps_##isa(const list_walk *l, int weighted,       \
-                                                                               int columns, int taps, int sets) {      \
-    int j = 0;                                                                                                         \
-    for (; columns - j >= most * lanes_##isa; j += most * lanes_##isa)                                                 \
-      columns_##isa(l, weighted, j, taps, most, sets);                                                                 \
-    for (; j < columns; j += lanes_##isa)                                                                              \
-      columns_##isa(l, weighted, j, taps, 1, sets);                                                                    \
-  }                                                                                                                    \
-  target MS_FUSED static inline                                                                                        \
-      __attribute__((always_inline)) void any_##isa(const list_walk *l, int weighted, int columns, int taps) {         \
-    switch (taps) {                                                                                                    \
-    case 1:                                                                                                            \
-      taps_##isa(l, weighted, columns, 1, 4);                                                                          \
-      break;                                                                                                           \
-    case 2:                                                                                                            \
-      taps_##isa(l, weighted, columns, 2, 2);                                                                          \
-      break;                                                                                                           \
-    case 3:                                                                                                            \
-      taps_##isa(l, weighted, columns, 3, 2);                                                                          \
-      break;                                                                                                           \
-    case 4:                                                                                                            \
-      taps_##isa(l, weighted, columns, 4, 1);                                                                          \
-      break;                                                                                                           \
-    case 6:                                                                                                            \
-      taps_##isa(l, weighted, columns, 6, 1);                                                                          \
-      break;                                                                                                           \
-    default:                                                                                                           \
-      taps_##isa(l, weighted, columns, 9, 1);                                                                          \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  target MS_FUSED static void walk_##isa(const list_walk *l, int columns, int taps) {                                  \
-    if (l->count)                                                                                                      \
-      any_##isa(l, 1, columns, taps);                                                                                  \
-    else                                                                                                               \
-      any_##isa(l, 0, columns, taps);                                                                                  \
+#define MS_WALK(isa, target, bytes)                                                                                 \
+  typedef ms_real vec_##isa __attribute__((vector_size(bytes), aligned(sizeof(ms_real)), may_alias));               \
+  enum { lanes_##isa = (bytes) / (int)sizeof(ms_real) };                                                            \
+  target MS_FUSED static inline __attribute__((always_inline)) void add_##isa(                                      \
+      vec_##isa *sum, const ms_real *dy, int64_t row, const ms_real *count, int rows, int cols) {                   \
+    _Pragma("GCC unroll 3") for (int r = 0; r < rows; r++) _Pragma("GCC unroll 3") for (int c = 0; c < cols; c++) { \
+      const vec_##isa *from = (const vec_##isa *)(dy - r * row - c * PANEL);                                        \
+      if (count)                                                                                                    \
+        sum[r * cols + c] += *count * *from;                                                                        \
+      else                                                                                                          \
+        sum[r * cols + c] += *from;                                                                                 \
+    }                                                                                                               \
+  }                                                                                                                 \
+  target MS_FUSED static inline __attribute__((always_inline)) void taps_##isa(const list_walk *l, int j, int rows, \
+                                                                               int cols, int sets, int weighted) {  \
+    const uint16_t *list = l->list, *end = list + l->n;                                                             \
+    const ms_real *dy = l->dy + j, *count = weighted ? l->count : NULL;                                             \
+    const int64_t row = l->row;                                                                                     \
+    vec_##isa sum[4][9];                                                                                            \
+    _Pragma("GCC unroll 3") for (int r = 0; r < rows; r++) _Pragma("GCC unroll 3") for (int c = 0; c < cols; c++) { \
+      sum[0][r * cols + c] = *(vec_##isa *)(l->sum + r * l->sum_row + c * l->sum_col + j);                          \
+      _Pragma("GCC unroll 4") for (int s = 1; s < sets; s++) sum[s][r * cols + c] = (vec_##isa){0};                 \
+    }                                                                                                               \
+    for (; end - list >= sets; list += sets) {                                                                      \
+      _Pragma("GCC unroll 4") for (int s = 0; s < sets; s++)                                                        \
+          add_##isa(sum[s], dy + (int64_t)list[s] * PANEL, row, weighted ? count + s : NULL, rows, cols);           \
+      if (weighted)                                                                                                 \
+        count += sets;                                                                                              \
+    }                                                                                                               \
+    for (; sets > 1 && list < end; list++) {                                                                        \
+      add_##isa(sum[0], dy + (int64_t)*list * PANEL, row, count, rows, cols);                                       \
+      if (weighted)                                                                                                 \
+        count++;                                                                                                    \
+    }                                                                                                               \
+    _Pragma("GCC unroll 3") for (int r = 0; r < rows; r++) _Pragma("GCC unroll 3") for (int c = 0; c < cols; c++) { \
+      _Pragma("GCC unroll 4") for (int s = 1; s < sets; s++) sum[0][r * cols + c] += sum[s][r * cols + c];          \
+      *(vec_##isa *)(l->sum + r * l->sum_row + c * l->sum_col + j) = sum[0][r * cols + c];                          \
+    }                                                                                                               \
+  }                                                                                                                 \
+  target MS_FUSED static inline                                                                                     \
+      __attribute__((always_inline)) void any_##isa(const list_walk *l, int j, int shape, int weighted) {           \
+    switch (shape) {                                                                                                \
+    case 11:                                                                                                        \
+      taps_##isa(l, j, 1, 1, 4, weighted);                                                                          \
+      break;                                                                                                        \
+    case 12:                                                                                                        \
+      taps_##isa(l, j, 1, 2, 4, weighted);                                                                          \
+      break;                                                                                                        \
+    case 13:                                                                                                        \
+      taps_##isa(l, j, 1, 3, 2, weighted);                                                                          \
+      break;                                                                                                        \
+    case 21:                                                                                                        \
+      taps_##isa(l, j, 2, 1, 4, weighted);                                                                          \
+      break;                                                                                                        \
+    case 22:                                                                                                        \
+      taps_##isa(l, j, 2, 2, 2, weighted);                                                                          \
+      break;                                                                                                        \
+    case 23:                                                                                                        \
+      taps_##isa(l, j, 2, 3, 1, weighted);                                                                          \
+      break;                                                                                                        \
+    case 31:                                                                                                        \
+      taps_##isa(l, j, 3, 1, 2, weighted);                                                                          \
+      break;                                                                                                        \
+    case 32:                                                                                                        \
+      taps_##isa(l, j, 3, 2, 1, weighted);                                                                          \
+      break;                                                                                                        \
+    default:                                                                                                        \
+      taps_##isa(l, j, 3, 3, 1, weighted);                                                                          \
+    }                                                                                                               \
+  }                                                                                                                 \
+  target MS_FUSED static void walk_##isa(const list_walk *l, int rows, int cols) {                                  \
+    for (int j = 0; j < PANEL; j += lanes_##isa) {                                                                  \
+      if (l->count)                                                                                                 \
+        any_##isa(l, j, 10 * rows + cols, 1);                                                                       \
+      else                                                                                                          \
+        any_##isa(l, j, 10 * rows + cols, 0);                                                                       \
+    }                                                                                                               \
   }
 
-typedef void (*walk_fn)(const list_walk *l, int columns, int taps);
+typedef void (*walk_fn)(const list_walk *l, int rows, int cols);
 
-MS_WALK(base, , 16, 1)
-#if defined(__x86_64__) && !defined(MS_NO_CLONES)
-MS_WALK(avx2, __attribute__((target("avx2,fma"))), 32, 1)
-MS_WALK(avx512, __attribute__((target("avx512f,fma"))), 64, 2)
-
-static walk_fn best_walk(void) {
-  return __builtin_cpu_supports("avx512f")                                 ? walk_avx512
-         : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? walk_avx2
-                                                                           : walk_base;
-}
-#else
-static walk_fn best_walk(void) {
-  return walk_base;
-}
+MS_WALK(base, , 16)
+#ifdef MS_ISA_LEVELS
+MS_WALK(avx2, MS_TARGET_AVX2, 32)
+MS_WALK(avx512, MS_TARGET_AVX512, 64)
 #endif
 
-/* The largest number of taps, at most n, that has a kernel. */
-static int64_t fitting_taps(int64_t n) {
-  return n >= 9 ? 9 : n >= 6 ? 6 : ms_min64(n, 4);
+static walk_fn best_walk(void) {
+#ifdef MS_ISA_LEVELS
+  static const walk_fn walks[] = {walk_base, walk_avx2, walk_avx512};
+  return walks[ms_cpu_isa()];
+#else
+  return walk_base;
+#endif
 }
 
 /* ---- how a layer is cut ---- */
@@ -149,195 +155,308 @@ typedef struct event_job {
   int64_t height, width;                   /* padded dL/dy of one image of a strip */
   int64_t room;                            /* longest list */
   int64_t block, blocks;                   /* input channels of a piece, pieces of a group */
-  int64_t panels, panels_once, turns; /* of MS_NR output channels: of a group, of a piece, pieces to have them all */
-  int64_t *tap, *shift, *phase;       /* taps in the order of phases; phase p has taps phase[p] to phase[p + 1] */
+  int64_t panels, panels_once, turns;      /* of output channels: of a group, of a piece, pieces to have them all */
+  int64_t sums;                            /* elements of a piece's sums */
+  int64_t pieces, chunks, chunk;           /* pieces in all, runs of strips with sums of their own, strips of one */
   walk_fn walk;
+  ms_event_lister lister;
 } event_job;
 
 static event_job start_job(const ms_conv_desc *d, const ms_conv_args *a) {
-  event_job j = {.d = d, .a = a, .cig = d->cin / d->groups, .cog = d->cout / d->groups, .walk = best_walk()};
+  event_job j = {.d = d, .a = a, .cig = d->cin / d->groups, .cog = d->cout / d->groups};
+  j.walk = best_walk();
+  j.lister = ms_event_best_lister();
   j.taps = d->kh * d->kw;
   j.phases = (int64_t)d->stride_h * d->stride_w;
   j.y = make_axis(d->h, d->pad_h, d->stride_h, d->dil_h, d->kh);
   j.x = make_axis(d->w, d->pad_w, d->stride_w, d->dil_w, d->kw);
   j.width = j.x.n + j.x.reach;
-  int64_t fit = NEAR / (j.width * MS_NR);
+  int64_t fit = NEAR / (j.width * PANEL);
   j.lines = ms_min64(ms_max64(fit - j.y.reach, LEAST_LINES), j.y.n);
   j.strips_y = ms_ceil_div(j.y.n, j.lines);
   j.lines = ms_ceil_div(j.y.n, j.strips_y);
   j.height = j.lines + j.y.reach;
   j.images = j.strips_y > 1 ? 1 : ms_max64(ms_min64(fit / j.height, d->n), 1);
   j.strips = ms_ceil_div(d->n, j.images) * j.strips_y;
-  j.room = j.images * j.lines * j.x.n;
+  j.room = j.images * j.lines * j.x.n + MS_EVENT_ROOM;
 
-  j.block = ms_min64(ms_ceil_div(ms_ceil_div(j.cig, 4), 8) * 8, BLOCK);
-  j.blocks = ms_ceil_div(j.cig, j.block);
-  j.panels = ms_ceil_div(j.cog, MS_NR);
-  j.turns = ms_ceil_div(j.panels, ms_max64(SUMS / (j.block * j.taps * MS_NR), 1));
+  j.blocks = ms_ceil_div(j.cig, BLOCK);
+  j.block = ms_ceil_div(j.cig, j.blocks);
+  j.panels = ms_ceil_div(j.cog, PANEL);
+  j.turns = ms_ceil_div(j.panels, PANELS);
   j.panels_once = ms_ceil_div(j.panels, j.turns);
   j.turns = ms_ceil_div(j.panels, j.panels_once);
+  j.sums = j.panels_once * j.block * j.taps * PANEL;
+  j.pieces = d->groups * j.blocks * j.turns;
+  int64_t chunks = ms_min64(ms_min64(ms_ceil_div(TASKS, j.pieces), KEPT / (j.pieces * j.sums)), j.strips / 4);
+  j.chunk = ms_max64(ms_ceil_div(j.strips, ms_max64(chunks, 1)), 1);
+  j.chunks = ms_max64(ms_ceil_div(j.strips, j.chunk), 1);
   return j;
 }
 
-/* Which taps each phase has, and where in the padded dL/dy they read. */
-static int list_taps(event_job *j) {
-  const ms_conv_desc *d = j->d;
-  j->tap = ms_cpu_scratch(2, (size_t)(2 * j->taps + j->phases + 1) * sizeof *j->tap);
-  if (!j->tap)
-    return 0;
-  j->shift = j->tap + j->taps;
-  j->phase = j->shift + j->taps;
-  int64_t n = 0;
-  for (int64_t p = 0; p < j->phases; p++) {
-    j->phase[p] = n;
-    for (int64_t t = 0; t < j->taps; t++) {
-      int64_t y = p / d->stride_w - t / d->kw * d->dil_h, x = p % d->stride_w - t % d->kw * d->dil_w;
-      if (y % d->stride_h || x % d->stride_w)
-        continue;
-      j->tap[n] = t;
-      j->shift[n++] = ((y / d->stride_h + j->y.reach) * j->width + x / d->stride_w + j->x.reach) * MS_NR;
+/* Along one axis phase p has the taps first, first + step, ...; the tap `first` reads `reach` behind a, each further
+** one `apart` less. */
+typedef struct phase_taps {
+  int64_t first, step, n, reach, apart;
+} phase_taps;
+
+static phase_taps taps_of(int64_t phase, int stride, int dilation, int taps) {
+  phase_taps p = {.first = -1, .step = 1, .apart = 1};
+  for (int64_t t = 0; t < taps; t++)
+    if ((phase - t * dilation) % stride == 0) {
+      if (p.n == 0)
+        p.first = t, p.reach = (t * dilation - phase) / stride;
+      else if (p.n == 1)
+        p.step = t - p.first, p.apart = (t - p.first) * dilation / stride;
+      p.n++;
     }
-  }
-  j->phase[j->phases] = n;
-  return 1;
+  return p;
 }
 
 /* ---- one piece of work ---- */
 
 typedef struct piece {
-  ms_real *sum, *dy; /* [panel][channel][tap][MS_NR], [image][height][width][MS_NR] */
+  ms_real *sum, *dy; /* [panel][channel][tap][PANEL], [panel][image][height][width][PANEL] */
   int64_t *n;        /* [phase][channel] */
-  uint32_t *found;   /* channels of a pixel */
   uint16_t *list;    /* [phase][channel][room] */
-  uint8_t *count;
+  ms_real *count;
   int64_t group, c, channels, panel, panels; /* what it works on */
-  uint64_t high;                             /* some count of the strip is above 1 */
+  int weighted;                              /* some input of the strip is above 1 */
 } piece;
 
 static int take_room(const event_job *j, piece *p) {
   int64_t lists = j->phases * j->block;
-  size_t sum = ms_event_part(j->panels_once * j->block * j->taps * MS_NR, sizeof *p->sum);
-  size_t dy = ms_event_part(j->images * j->height * j->width * MS_NR, sizeof *p->dy);
-  size_t n = ms_event_part(lists, sizeof *p->n), found = ms_event_part(j->block + MS_EVENT_ROOM, sizeof *p->found);
-  size_t list = ms_event_part(lists * j->room, sizeof *p->list), count = (size_t)(lists * j->room);
-  char *at = ms_cpu_scratch(1, sum + dy + n + found + list + count);
+  size_t sum = ms_event_part(j->chunks > 1 ? 0 : j->sums, sizeof *p->sum);
+  size_t dy = ms_event_part(j->panels_once * j->images * j->height * j->width * PANEL, sizeof *p->dy);
+  size_t n = ms_event_part(lists, sizeof *p->n), list = ms_event_part(lists * j->room, sizeof *p->list);
+  char *at = ms_cpu_scratch(1, sum + dy + n + list + ms_event_part(lists * j->room, sizeof *p->count));
   if (!at)
     return 0;
   p->sum = (ms_real *)at;
   p->dy = (ms_real *)(at += sum);
   p->n = (int64_t *)(at += dy);
-  p->found = (uint32_t *)(at += n);
-  p->list = (uint16_t *)(at += found);
-  p->count = (uint8_t *)(at + list);
+  p->list = (uint16_t *)(at += n);
+  p->count = (ms_real *)(at + list);
   return 1;
 }
 
-/* Line iy of an image; row is its line of the padded copy without its reach. */
-static void list_line(const event_job *j, piece *p, int64_t image, int64_t iy, int64_t row) {
-  const ms_conv_desc *d = j->d;
-  const uint8_t *x = (const uint8_t *)j->a->x.p + (image * d->h + iy) * d->w * d->cin + p->group * j->cig + p->c;
-  int64_t phase_y = (iy + d->pad_h) % d->stride_h * d->stride_w;
-  for (int64_t ix = 0; ix < d->w; ix++, x += d->cin) {
-    int64_t first = (phase_y + (ix + d->pad_w) % d->stride_w) * j->block;
-    int64_t at = row * j->width + (ix + d->pad_w) / d->stride_w - j->x.first;
-    int64_t found = ms_list_events(p->found, x, p->channels, 0, &p->high);
-    for (int64_t e = 0; e < found; e++) {
-      int64_t c = p->found[e], to = (first + c) * j->room + p->n[first + c]++;
-      p->list[to] = (uint16_t)at;
-      p->count[to] = x[c];
+/* Pixels, at most 64, of one phase: their channels 64 at a time. place: their positions in the padded copy. */
+static void list_pixels(const event_job *j, piece *p, ms_event_cells *cells, int64_t phase, const uint16_t *place) {
+  int64_t at = cells->at;
+  for (int64_t c0 = 0; c0 < p->channels; c0 += 64) {
+    uint64_t word[64];
+    cells->at = at + c0;
+    cells->n = ms_min64(64, p->channels - c0);
+    j->lister.columns(word, cells);
+    for (int64_t c = 0; c < cells->n; c++) {
+      int64_t to = phase * j->block + c0 + c, n = p->n[to];
+      uint16_t *list = p->list + to * j->room + n;
+      p->n[to] = n + j->lister.places(list, word[c], place);
+      if (p->weighted) {
+        const uint8_t *x = (const uint8_t *)cells->x.p + cells->at + c;
+        ms_real *count = p->count + to * j->room + n;
+        for (uint64_t w = word[c]; w; w &= w - 1)
+          *count++ = x[__builtin_ctzll(w) * cells->pitch];
+      }
     }
   }
 }
 
-/* dL/dy of one image of the strip, for one panel; a0 is the strip's first a. */
+/* Lines [from, end) of some images; line a0 of each is the first of its padded copy after its reach. */
+static void list_images(const event_job *j, piece *p, int64_t image, int64_t images, int64_t from, int64_t end,
+                        int64_t a0) {
+  const ms_conv_desc *d = j->d;
+  uint16_t place[64];
+  ms_event_cells cells = {.x = j->a->x, .pitch = d->cin * d->stride_w, .most = 1};
+  int64_t base = image * d->h * d->w * d->cin + p->group * j->cig + p->c;
+  if (j->phases == 1) { /* all pixels are side by side */
+    int64_t last = ((images - 1) * d->h + end) * d->w;
+    for (int64_t q = from * d->w; q < last; q += 64) {
+      cells.cells = ms_min64(64, last - q);
+      cells.at = base + q * d->cin;
+      int64_t at = q / d->w / d->h, iy = q / d->w % d->h, ix = q % d->w;
+      for (int64_t i = 0; i < cells.cells; i++) {
+        place[i] = (uint16_t)((at * j->height + iy + d->pad_h - a0) * j->width + ix + d->pad_w - j->x.first);
+        if (++ix == d->w) {
+          ix = 0;
+          if (++iy == d->h)
+            iy = 0, at++;
+        }
+      }
+      list_pixels(j, p, &cells, 0, place);
+    }
+    return;
+  }
+  for (int64_t at = 0; at < images; at++)
+    for (int64_t iy = from; iy < end; iy++)
+      for (int64_t phase = 0; phase < d->stride_w; phase++) {
+        int64_t first = ((phase - d->pad_w) % d->stride_w + d->stride_w) % d->stride_w;
+        int64_t line = (at * j->height + (iy + d->pad_h) / d->stride_h - a0) * j->width - j->x.first;
+        for (int64_t ix = first; ix < d->w; ix += 64 * d->stride_w) {
+          cells.cells = ms_min64(64, ms_ceil_div(d->w - ix, d->stride_w));
+          cells.at = base + ((at * d->h + iy) * d->w + ix) * d->cin;
+          for (int64_t i = 0; i < cells.cells; i++)
+            place[i] = (uint16_t)(line + (ix + d->pad_w) / d->stride_w + i);
+          list_pixels(j, p, &cells, (iy + d->pad_h) % d->stride_h * d->stride_w + phase, place);
+        }
+      }
+}
+
+/* dL/dy of one image of the strip, panels side by side in y, one after the other in the copy; a0 is the strip's first
+** a. */
 static MS_HOT void copy_outputs(const event_job *j, ms_real *to, int64_t image, int64_t a0, int64_t c, int64_t cols) {
   const ms_conv_desc *d = j->d;
-  for (int64_t r = 0; r < j->height; r++, to += j->width * MS_NR) {
-    int64_t oy = a0 - j->y.reach + r;
-    int64_t left = ms_min64(ms_max64(j->x.reach - j->x.first, 0), j->width);
-    int64_t ox = left + j->x.first - j->x.reach, pixels = ms_max64(ms_min64(d->ow - ox, j->width - left), 0);
-    if (oy < 0 || oy >= d->oh)
-      left = j->width, pixels = 0;
-    memset(to, 0, (size_t)(left * MS_NR) * sizeof *to);
-    memset(to + (left + pixels) * MS_NR, 0, (size_t)((j->width - left - pixels) * MS_NR) * sizeof *to);
+  int64_t panel = j->images * j->height * j->width * PANEL, panels = ms_ceil_div(cols, PANEL);
+  int64_t left = ms_min64(ms_max64(j->x.reach - j->x.first, 0), j->width);
+  int64_t ox = left + j->x.first - j->x.reach, pixels = ms_max64(ms_min64(d->ow - ox, j->width - left), 0);
+  for (int64_t r = 0; r < j->height; r++, to += j->width * PANEL) {
+    int64_t oy = a0 - j->y.reach + r, inside = oy >= 0 && oy < d->oh;
+    for (int64_t q = 0; q < panels; q++) {
+      memset(to + q * panel, 0, (size_t)((inside ? left : j->width) * PANEL) * sizeof *to);
+      if (inside)
+        memset(to + q * panel + (left + pixels) * PANEL, 0, (size_t)((j->width - left - pixels) * PANEL) * sizeof *to);
+    }
     int64_t from = ((image * d->oh + oy) * d->ow + ox) * d->cout + c;
-    for (int64_t i = left; i < left + pixels; i++, from += d->cout) {
-      if (cols == MS_NR) {
-        ms_unpack(to + i * MS_NR, j->a->y, from, MS_NR);
-      } else {
-        ms_unpack(to + i * MS_NR, j->a->y, from, cols);
-        ms_zero_run(to + i * MS_NR + cols, MS_NR - cols);
+    for (int64_t i = left; inside && i < left + pixels; i++, from += d->cout) {
+      int64_t q = 0;
+      for (; (q + 1) * PANEL <= cols; q++)
+        ms_unpack(to + q * panel + i * PANEL, j->a->y, from + q * PANEL, PANEL);
+      if (q * PANEL < cols) {
+        ms_unpack(to + q * panel + i * PANEL, j->a->y, from + q * PANEL, cols - q * PANEL);
+        ms_zero_run(to + q * panel + i * PANEL + cols - q * PANEL, (q + 1) * PANEL - cols);
       }
     }
   }
 }
 
-static void walk_lists(const event_job *j, const piece *p, ms_real *sum, int columns) {
-  for (int64_t c = 0; c < p->channels; c++, sum += j->taps * MS_NR)
-    for (int64_t phase = 0; phase < j->phases; phase++) {
-      int64_t at = phase * j->block + c, end = j->phase[phase + 1];
-      list_walk l = {.list = p->list + at * j->room,
-                     .count = p->high ? p->count + at * j->room : NULL,
-                     .n = p->n[at],
-                     .dy = p->dy};
-      if (l.n == 0)
-        continue;
-      for (int64_t t = j->phase[phase], taps; t < end; t += taps) {
-        taps = fitting_taps(end - t);
-        l.shift = j->shift + t;
-        l.sum = sum + t * MS_NR;
-        j->walk(&l, columns, (int)taps);
-      }
+/* The next strip's dL/dy is asked for while lists are walked: part `at` of `parts`. */
+static void fetch_outputs(const event_job *j, const piece *p, int64_t strip, int64_t at, int64_t parts) {
+  const ms_conv_desc *d = j->d;
+  if (strip >= j->strips)
+    return;
+  int64_t image = strip / j->strips_y * j->images, images = ms_min64(j->images, d->n - image);
+  int64_t oy = j->y.first + strip % j->strips_y * j->lines - j->y.reach;
+  int64_t first = ms_max64(oy, 0), pixels = (ms_min64(oy + j->height, d->oh) - first) * d->ow;
+  if (images > 1)
+    first = 0, pixels = images * d->oh * d->ow;
+  int64_t width = j->a->y.dtype == MS_F32 ? sizeof(ms_real) : sizeof(ms_bf16);
+  int64_t cols = ms_min64(p->panels * PANEL, j->cog - p->panel * PANEL);
+  for (int64_t i = at * pixels / parts; i < (at + 1) * pixels / parts; i++) {
+    int64_t from = ((image * d->oh + first) * d->ow + i) * d->cout + p->group * j->cog + p->panel * PANEL;
+    for (int64_t b = 0; b < cols * width; b += 64)
+      __builtin_prefetch((const char *)j->a->y.p + from * width + b, 0, 2);
+  }
+}
+
+/* All taps of one channel and phase; where two taps of a line are not neighbours, a column of taps at a time. */
+static void walk_list(const event_job *j, list_walk *l, ms_real *sum, const phase_taps *y, const phase_taps *x) {
+  int64_t most = x->apart == 1 ? 3 : 1, row = y->apart * j->width * PANEL;
+  const ms_real *dy = l->dy;
+  l->row = row;
+  l->sum_row = y->step * j->d->kw * PANEL;
+  l->sum_col = x->step * PANEL;
+  for (int64_t ky = 0, rows; ky < y->n; ky += rows)
+    for (int64_t kx = 0, cols; kx < x->n; kx += cols) {
+      rows = ms_min64(3, y->n - ky);
+      cols = ms_min64(most, x->n - kx);
+      l->dy = dy + ((j->y.reach - y->reach) * j->width + j->x.reach - x->reach - kx * x->apart) * PANEL - ky * row;
+      l->sum = sum + ((y->first + ky * y->step) * j->d->kw + x->first + kx * x->step) * PANEL;
+      j->walk(l, (int)rows, (int)cols);
     }
+  l->dy = dy;
+}
+
+static void walk_lists(const event_job *j, const piece *p, int64_t panel, int64_t strip) {
+  const ms_conv_desc *d = j->d;
+  ms_real *sum = p->sum + panel * j->block * j->taps * PANEL;
+  for (int64_t phase = 0; phase < j->phases; phase++) {
+    phase_taps y = taps_of(phase / d->stride_w, d->stride_h, d->dil_h, d->kh);
+    phase_taps x = taps_of(phase % d->stride_w, d->stride_w, d->dil_w, d->kw);
+    for (int64_t c = 0; c < p->channels; c++) {
+      int64_t at = phase * j->block + c;
+      int64_t turn = (panel * j->phases + phase) * p->channels + c;
+      if (turn % 8 == 0)
+        fetch_outputs(j, p, strip + 1, turn / 8, ms_ceil_div(p->panels * j->phases * p->channels, 8));
+      list_walk l = {.list = p->list + at * j->room,
+                     .count = p->weighted ? p->count + at * j->room : NULL,
+                     .n = p->n[at],
+                     .dy = p->dy + panel * j->images * j->height * j->width * PANEL};
+      if (l.n)
+        walk_list(j, &l, sum + c * j->taps * PANEL, &y, &x);
+    }
+  }
 }
 
 static void run_strip(const event_job *j, piece *p, int64_t strip) {
   const ms_conv_desc *d = j->d;
   int64_t image = strip / j->strips_y * j->images, images = ms_min64(j->images, d->n - image);
-  int64_t a0 = j->y.first + strip % j->strips_y * j->lines;
+  int64_t a0 = j->y.first + strip % j->strips_y * j->lines, line = d->w * d->cin;
   int64_t from = ms_max64(a0 * d->stride_h - d->pad_h, 0);
   int64_t end = ms_min64((a0 + j->lines) * d->stride_h - d->pad_h, d->h);
+  int64_t lines = (images - 1) * d->h + end - from;
   memset(p->n, 0, (size_t)(j->phases * j->block) * sizeof *p->n);
-  p->high = 0;
+  p->weighted = lines > 0 && ms_event_measure(j->a->x, (image * d->h + from) * line, lines * line).most > 1;
+  if (lines > 0)
+    list_images(j, p, image, images, from, end, a0);
+  int64_t c = p->panel * PANEL, cols = ms_min64(p->panels * PANEL, j->cog - c);
   for (int64_t i = 0; i < images; i++)
-    for (int64_t iy = from; iy < end; iy++)
-      list_line(j, p, image + i, iy, i * j->height + (iy + d->pad_h) / d->stride_h - a0);
-  for (int64_t q = 0; q < p->panels; q++) {
-    int64_t c = (p->panel + q) * MS_NR, cols = ms_min64(MS_NR, j->cog - c);
-    for (int64_t i = 0; i < images; i++)
-      copy_outputs(j, p->dy + i * j->height * j->width * MS_NR, image + i, a0, p->group * j->cog + c, cols);
-    walk_lists(j, p, p->sum + q * j->block * j->taps * MS_NR, cols <= MS_NR / 2 ? MS_NR / 2 : MS_NR);
-  }
+    copy_outputs(j, p->dy + i * j->height * j->width * PANEL, image + i, a0, p->group * j->cog + c, cols);
+  for (int64_t q = 0; q < p->panels; q++)
+    walk_lists(j, p, q, strip);
 }
 
 /* The sums, turned round: rows of input channels for each output channel and tap. */
 static MS_HOT void store_weights(const event_job *j, const piece *p) {
-  for (int64_t co = p->panel * MS_NR; co < ms_min64((p->panel + p->panels) * MS_NR, j->cog); co++)
+  for (int64_t co = p->panel * PANEL; co < ms_min64((p->panel + p->panels) * PANEL, j->cog); co++)
     for (int64_t t = 0; t < j->taps; t++) {
-      const ms_real *from = p->sum + ((co / MS_NR - p->panel) * j->block * j->taps + t) * MS_NR + co % MS_NR;
-      int64_t to = ((p->group * j->cog + co) * j->taps + j->tap[t]) * j->cig + p->c;
+      const ms_real *from = p->sum + ((co / PANEL - p->panel) * j->block * j->taps + t) * PANEL + co % PANEL;
+      int64_t to = ((p->group * j->cog + co) * j->taps + t) * j->cig + p->c;
       for (int64_t c = 0; c < p->channels; c += MS_NR) {
         ms_real row[MS_NR];
         int64_t n = ms_min64(MS_NR, p->channels - c);
         for (int64_t i = 0; i < n; i++)
-          row[i] = from[(c + i) * j->taps * MS_NR];
+          row[i] = from[(c + i) * j->taps * PANEL];
         ms_store_tile(j->a->weight, to + c, 0, row, 1, n, j->a->x.scale, 0, NULL);
       }
     }
 }
 
-static int run_piece(const event_job *j, int64_t i) {
+static piece make_piece(const event_job *j, int64_t i) {
   piece p = {.panel = i % j->turns * j->panels_once, .c = i / j->turns % j->blocks * j->block};
   p.group = i / j->turns / j->blocks;
   p.panels = ms_min64(j->panels_once, j->panels - p.panel);
   p.channels = ms_min64(j->block, j->cig - p.c);
+  return p;
+}
+
+static ms_real *kept_sums(const event_job *j, int64_t i, int64_t chunk) {
+  return (ms_real *)j->a->workspace + (i * j->chunks + chunk) * j->sums;
+}
+
+static int run_piece(const event_job *j, int64_t i, int64_t chunk) {
+  piece p = make_piece(j, i);
   if (!take_room(j, &p))
     return 0;
-  memset(p.sum, 0, (size_t)(j->panels_once * j->block * j->taps * MS_NR) * sizeof *p.sum);
-  for (int64_t strip = 0; strip < j->strips; strip++)
+  if (j->chunks > 1)
+    p.sum = kept_sums(j, i, chunk);
+  memset(p.sum, 0, (size_t)j->sums * sizeof *p.sum);
+  for (int64_t strip = chunk * j->chunk; strip < ms_min64((chunk + 1) * j->chunk, j->strips); strip++)
     run_strip(j, &p, strip);
-  store_weights(j, &p);
+  if (j->chunks == 1)
+    store_weights(j, &p);
   return 1;
+}
+
+static MS_HOT void join_chunks(const event_job *j, int64_t i) {
+  piece p = make_piece(j, i);
+  p.sum = kept_sums(j, i, 0);
+  for (int64_t chunk = 1; chunk < j->chunks; chunk++) {
+    const ms_real *more = kept_sums(j, i, chunk);
+    MS_SIMD
+    for (int64_t k = 0; k < j->sums; k++)
+      p.sum[k] += more[k];
+  }
+  store_weights(j, &p);
 }
 
 /* ---- the pass ---- */
@@ -348,18 +467,25 @@ int ms_event_weight_grad_fits(const ms_conv_desc *d) {
   return j.images * j.height * j.width <= UINT16_MAX;
 }
 
+size_t ms_event_weight_grad_size(const ms_conv_desc *d) {
+  event_job j = start_job(d, NULL);
+  size_t sums = j.chunks > 1 ? (size_t)(j.pieces * j.chunks * j.sums) * sizeof(ms_real) : 0;
+  size_t bias = ms_bias_grad_size(d->n * d->oh * d->ow, d->cout);
+  return sums > bias ? sums : bias;
+}
+
 ms_status ms_event_weight_grad(const ms_conv_desc *d, const ms_conv_args *a) {
   event_job j = start_job(d, a);
-  if (!list_taps(&j))
-    return MS_EMEM;
   int failed = 0;
-  ms_parallel_for(i, d->groups * j.blocks * j.turns, d->n * d->oh * d->ow * j.block * j.taps) {
-    if (!run_piece(&j, i)) {
+  ms_parallel_for(i, j.pieces * j.chunks, d->n * d->oh * d->ow * j.block * j.taps) {
+    if (!run_piece(&j, i / j.chunks, i % j.chunks)) {
 #pragma omp atomic write
       failed = 1;
     }
   }
   if (failed)
     return MS_EMEM;
+  if (j.chunks > 1)
+    ms_parallel_for(i, j.pieces, j.chunks * j.sums) join_chunks(&j, i);
   return a->bias ? ms_bias_grad(a->bias, a->y, d->n * d->oh * d->ow, d->cout, a->workspace) : MS_OK;
 }
