@@ -242,7 +242,7 @@ static void test_adjoint(void **state) {
   }
 }
 
-/* The workspace of a huge layer stays a few MiB. */
+/* The workspace of a huge layer stays a few MiB: the gradient of the inputs may turn its weights round. */
 static void test_workspace(void **state) {
   (void)state;
   const shape huge[] = {{4096, 64, 64, 64, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1},
@@ -250,9 +250,10 @@ static void test_workspace(void **state) {
   for (int i = 0; i < 2; i++) {
     ms_conv_desc d = describe(&huge[i], MS_SPIKE, MS_F32);
     ms_conv_plan *plan = NULL;
+    size_t weights = (size_t)(d.cout * 9 * d.cin) * sizeof(ms_real);
     assert_int_equal(ms_cpu_conv_plan(NULL, &d, &plan), MS_OK);
     for (ms_conv_pass p = MS_CONV_FORWARD; p <= MS_CONV_WEIGHT_GRAD; p++)
-      assert_true(ms_cpu_conv_workspace(plan, p) <= (4u << 20));
+      assert_true(ms_cpu_conv_workspace(plan, p) <= (4u << 20) + (p == MS_CONV_INPUT_GRAD ? weights : 0));
     ms_cpu_conv_plan_destroy(plan);
   }
 }
