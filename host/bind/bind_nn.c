@@ -78,8 +78,11 @@ static int nn_avg_pool2d(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   ms_pool_opts o = check_pool(L, 2, "avg_pool2d");
   ms_error err;
+  const char *why = "";
   ms_handle *out = ms_push_handle(L);
-  return ms_finish(L, ms_avg_pool2d(&out->tensor, x, o, &err), &err, 1);
+  ms_finish(L, ms_avg_pool2d_report(&out->tensor, x, o, &why, &err), &err, 1);
+  lua_pushstring(L, why);
+  return 2;
 }
 
 static int nn_max_pool2d(lua_State *L) {
@@ -216,7 +219,8 @@ static const ms_reg functions[] = {
      "summed "
      "over x: integers."},
     {"avg_pool2d", nn_avg_pool2d,
-     "avg_pool2d(x, opts) -> tensor\n\nAverages of windows; spikes stay spikes, scaled." POOL},
+     "avg_pool2d(x, opts) -> tensor, why_not\n\nAverages of windows; spikes stay spikes, scaled. why_not: '' where they were "
+     "summed as the neuron fired, else the reason." POOL},
     {"max_pool2d", nn_max_pool2d, "max_pool2d(x, opts) -> tensor\n\nLargest elements of windows." POOL},
     {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d,
      "adaptive_avg_pool2d(x, height, width) -> tensor [..., height, width]\n\nAverages of windows that divide x "

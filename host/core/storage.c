@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define HOOK_FLOOR ((int64_t)64 << 20)
 
@@ -49,19 +50,69 @@ static int must_fail(void) {
   return fail_at >= 0 && fail_at-- == 0;
 }
 
-void *ms_alloc(size_t bytes) {
-  if (must_fail())
-    return NULL;
-  void *p = calloc(1, bytes ? bytes : 1);
-  if (!p) {
-    run_hook();
-    p = calloc(1, bytes ? bytes : 1);
+/* ---- small blocks ----
+** Headers, nodes and lists come and go with every op: a freed one waits for the next request of its size, so that a
+** training step asks the system for nothing. */
+enum { GRAIN = 64, KINDS = 48 };
+
+typedef struct block {
+  _Alignas(16) union {
+    struct block *next; /* waiting */
+    size_t kind;        /* in use: grains, 0: too large to wait */
+  };
+} block;
+
+static block *waiting[KINDS];
+static int64_t fresh;
+
+#ifdef __SANITIZE_ADDRESS__
+static const int recycling = 0; /* so that every use after free is seen */
+#else
+static const int recycling = 1;
+#endif
+
+static block *take_block(size_t kind, size_t bytes) {
+  block *b = kind ? waiting[kind] : NULL;
+  if (b) {
+    waiting[kind] = b->next;
+    memset(b, 0, sizeof *b + bytes);
+    return b;
   }
-  return p;
+  fresh++;
+  return calloc(1, kind ? kind * GRAIN : sizeof *b + bytes);
+}
+
+void *ms_alloc(size_t bytes) {
+  size_t kind = bytes < GRAIN * (KINDS - 1) - sizeof(block) ? (bytes + sizeof(block) + GRAIN - 1) / GRAIN : 0;
+  if (must_fail() || bytes > PTRDIFF_MAX / 2)
+    return NULL;
+  block *b = take_block(recycling ? kind : 0, bytes);
+  if (!b) {
+    run_hook();
+    b = take_block(recycling ? kind : 0, bytes);
+  }
+  if (!b)
+    return NULL;
+  b->kind = recycling ? kind : 0;
+  return b + 1;
 }
 
 void ms_free(void *p) {
-  free(p);
+  block *b = p;
+  if (!p)
+    return;
+  b--;
+  size_t kind = b->kind;
+  if (!kind) {
+    free(b);
+    return;
+  }
+  b->next = waiting[kind];
+  waiting[kind] = b;
+}
+
+int64_t ms_fresh_blocks(void) {
+  return fresh;
 }
 
 /* "12.3 MB" */

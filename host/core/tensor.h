@@ -111,6 +111,7 @@ void *ms_alloc(size_t bytes); /* zeroed */
 void ms_free(void *p);
 void ms_fail_allocation(int64_t n);
 int64_t ms_allocations(void); /* so far, device allocations included */
+int64_t ms_fresh_blocks(void); /* heap blocks so far that no freed block could serve */
 
 /* ---- borders ---- */
 /* Host bytes in logical row-major order, n elements of t's own type (spike: as ms_real values). Synchronises. */

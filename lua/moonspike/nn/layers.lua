@@ -110,7 +110,11 @@ local function pool(name, spec, run)
         pair_text(self.options.padding))
     end
   end
-  function Pool:forward(x) return run(x, self.options) end
+  function Pool:forward(x)
+    local y, why_not = run(x, self.options)
+    rawset(self, "_unfused", why_not)
+    return y
+  end
   function Pool:extra()
     local opt = self.options
     local text = pair_text(opt.kernel_size)

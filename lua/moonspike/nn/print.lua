@@ -30,7 +30,8 @@ local function own_parameters(module, seen)
 end
 
 local function note(module)
-  local report = rawget(module, "_report")
+  local report, unfused = rawget(module, "_report"), rawget(module, "_unfused")
+  if unfused then return unfused == "" and "fused: into the neuron" or "not fused: " .. unfused end
   if not report then return "" end
   local fused = report.fused == true and 1 or report.fused or 0
   if fused == 1 then return "fused: normalisation" end
