@@ -355,10 +355,9 @@ static void walk_list(const event_job *j, list_walk *l, ms_real *sum, const phas
   l->row = row;
   l->sum_row = y->step * j->d->kw * PANEL;
   l->sum_col = x->step * PANEL;
-  for (int64_t ky = 0, rows; ky < y->n; ky += rows)
-    for (int64_t kx = 0, cols; kx < x->n; kx += cols) {
-      rows = ms_min64(3, y->n - ky);
-      cols = ms_min64(most, x->n - kx);
+  for (int64_t ky = 0; ky < y->n; ky += 3)
+    for (int64_t kx = 0; kx < x->n; kx += most) {
+      int64_t rows = ms_min64(3, y->n - ky), cols = ms_min64(most, x->n - kx);
       l->dy = dy + ((j->y.reach - y->reach) * j->width + j->x.reach - x->reach - kx * x->apart) * PANEL - ky * row;
       l->sum = sum + ((y->first + ky * y->step) * j->d->kw + x->first + kx * x->step) * PANEL;
       j->walk(l, (int)rows, (int)cols);
