@@ -124,11 +124,12 @@ class Record:
 
 
 def compare_losses(case, precision, ours, name, theirs):
-    """Equal weights and inputs must give the loss of ours, up to rounding and the spikes that it flips."""
+    """Equal weights and inputs must give the loss of ours, up to rounding and the spikes that it flips: on VGGSNN the two layouts of
+    one PyTorch differ by 1.3 %, and float64 lies between them."""
     if not ours.get("losses") or not theirs.get("losses"):
         return
     a, b = ours["losses"], theirs["losses"]
-    scale, allowed = max(map(abs, a)), 2e-3 if precision == "fp32" else 5e-2
+    scale, allowed = max(map(abs, a)), 2e-2 if precision == "fp32" else 1e-1
     if case.startswith("infer"):
         far = max(abs(x - y) for x, y in zip(a, b)) / scale
     else:
@@ -216,7 +217,8 @@ def run_rounds(record, label, benches, alive, rounds):
         jobs = []
         for worker, kind in alive:
             jobs.append((worker, kind, bench, worker.name, turns(worker, bench)))
-            if worker.name == "ours" and bench + ".dense" in (worker.about.get("flops") or {}):
+            flops = worker.about.get("flops")
+            if worker.name == "ours" and isinstance(flops, dict) and bench + ".dense" in flops:
                 jobs.append((worker, kind, bench + ".dense", "ours dense", turns(worker, bench + ".dense")))
         for _ in range(rounds):
             for worker, kind, run, name, n in jobs:
