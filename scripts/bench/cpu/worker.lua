@@ -64,9 +64,19 @@ local function training(name)
     { step = step })
 end
 
+-- Running statistics of one random batch: with those of a fresh network no deep layer would fire.
+local function settle(net, spec)
+  for _, m in ipairs(net:modules()) do
+    if m.momentum then m.momentum = 1 end
+  end
+  net:train()
+  ms.no_grad(function() net((networks.batch(spec, 8))) end)
+end
+
 local function inference(name)
   local spec = networks[name]
   local net = spec.make()
+  settle(net, spec)
   local x, y, image = networks.batch(spec, 1)
   save(net, image, y)
   net:eval()
