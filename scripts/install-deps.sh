@@ -3,6 +3,7 @@
 set -euo pipefail
 
 packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev libjansson-dev libgomp1)
+[ "$(uname -m)" = x86_64 ] && packages+=(libdnnl-dev)
 case "${1:-build}" in
 build) ;;
 demo) packages+=(gnuplot-nox dataset-fashion-mnist) ;;

@@ -33,14 +33,15 @@ static int deterministic;
 
 /* ---- break-even ---- */
 
-/* Densities up to which events are worth it. Measured on two cores with AVX-512, both engines in turn in one process,
-** over 1x1 to 5x5 kernels, 3 to 3136 input and 10 to 512 output channels, 1 to 4096 images. Layers that no row fits
-** were slower at some density. */
+/* Densities up to which events are worth it: two thirds or less of what scripts/bench/break_even.c found against oneDNN
+** 2.6 on a core with AVX-512 and AMX. Layers that no row fits were slower at every density. */
 static const ms_break_even shipped[] = {
     /* taps, cin, cout, precision, forward, weight_grad, forward_counts, weight_grad_counts, input_grad */
-    {9, 64, 32, MS_F32, 0.35, 0.35, 0.35, 0.35, 0}, {9, 16, 8, MS_F32, 0.3, 0.2, 0.3, 0.2, 0},
-    {4, 64, 64, MS_F32, 0.25, 0.15, 0.25, 0.15, 0}, {2, 64, 128, MS_F32, 0.2, 0.1, 0.2, 0.1, 0},
-    {2, 64, 64, MS_F32, 0.2, 0, 0.2, 0, 0},         {1, 256, 128, MS_F32, 0.1, 0, 0.1, 0, 0},
+    {9, 64, 64, MS_F32, 0.33, 0.27, 0.27, 0.27, 0}, {9, 32, 32, MS_F32, 0.25, 0.1, 0.2, 0.1, 0},
+    {9, 16, 16, MS_F32, 0.04, 0.06, 0.02, 0.06, 0}, {2, 128, 128, MS_F32, 0.33, 0.33, 0.27, 0.33, 0},
+    {2, 64, 64, MS_F32, 0.2, 0.1, 0.15, 0.1, 0},    {1, 64, 64, MS_F32, 0.1, 0, 0.04, 0, 0},
+    {9, 512, 512, MS_BF16, 0, 0.05, 0, 0.05, 0},    {9, 128, 128, MS_BF16, 0, 0.02, 0, 0.01, 0},
+    {2, 256, 256, MS_BF16, 0, 0.1, 0, 0.1, 0},      {2, 128, 128, MS_BF16, 0, 0.05, 0, 0.04, 0},
 };
 enum { SHIPPED = sizeof shipped / sizeof *shipped };
 static ms_break_even table[TABLE_ROWS];
@@ -62,14 +63,14 @@ ms_status ms_cpu_conv_table_set(const ms_break_even *rows, int n) {
 
 /* Layers with fewer output pixels than this do not repay that the weights are packed or turned round; grouped layers
 ** were not measured. */
-static double break_even(const ms_conv_desc *d, ms_conv_pass pass, int counts) {
+static double break_even(const ms_conv_desc *d, ms_dtype precision, ms_conv_pass pass, int counts) {
   if (d->groups > 1 || d->n * d->oh * d->ow < (pass == MS_CONV_FORWARD ? 256 : 512))
     return 0;
   int64_t taps = (int64_t)d->kh * d->kw / ((int64_t)d->stride_h * d->stride_w);
   const ms_break_even *row;
   int rows = ms_cpu_conv_table(&row);
   for (; rows > 0; rows--, row++)
-    if (row->precision == d->weight && taps >= row->taps && d->cin >= row->cin && d->cout >= row->cout)
+    if (row->precision == precision && taps >= row->taps && d->cin >= row->cin && d->cout >= row->cout)
       switch (pass) {
       case MS_CONV_FORWARD:
         return counts ? row->forward_counts : row->forward;
@@ -91,14 +92,15 @@ static int can(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass
   return e->supports(&a->plan->d, pass) && (!keeps(e) || (a->plan->kept && keeper->ready(a->plan->kept, a, pass)));
 }
 
-/* Where our own dense engines are the faster ones. */
-static int slower(const ms_conv_engine *e, const ms_conv_desc *d, ms_conv_pass pass) {
-  (void)e, (void)d, (void)pass;
-  return 0;
+static int allowed(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass) {
+  return (e->deterministic || !deterministic) && can(e, a, pass);
 }
 
-static int allowed(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass) {
-  return (e->deterministic || !deterministic) && !slower(e, &a->plan->d, pass) && can(e, a, pass);
+static const ms_conv_engine *choose_dense(const ms_conv_args *a, ms_conv_pass pass) {
+  for (int i = 0; i < ENGINES; i++)
+    if (engines[i] != &ms_conv_event && allowed(engines[i], a, pass))
+      return engines[i];
+  return &ms_conv_gemm;
 }
 
 /* The one place where an engine is chosen: by shape, precision, pass and, where it is known, the share of non-zero
@@ -113,7 +115,9 @@ static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass p
     return want;
   }
   double density = pass == MS_CONV_INPUT_GRAD ? (a->mask ? a->mask_density : -1) : a->density;
-  double limit = break_even(d, pass, a->counts);
+  const ms_conv_engine *dense = choose_dense(a, pass);
+  /* our own dense engines are as fast in float32 as in bfloat16 */
+  double limit = break_even(d, keeps(dense) ? d->weight : MS_F32, pass, a->counts);
   if (density >= 0 && density < limit && allowed(&ms_conv_event, a, pass)) {
     snprintf(why, MS_WHY, "density %.3f is below the break-even %.3f", density, limit);
     return &ms_conv_event;
@@ -124,10 +128,7 @@ static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass p
     snprintf(why, MS_WHY, "the density is not known");
   else
     snprintf(why, MS_WHY, "density %.3f is not below the break-even %.3f", density, limit);
-  for (int i = 0; i < ENGINES; i++)
-    if (engines[i] != &ms_conv_event && allowed(engines[i], a, pass))
-      return engines[i];
-  return &ms_conv_gemm;
+  return dense;
 }
 
 /* ---- services ---- */

@@ -221,6 +221,17 @@ static int ready(void *p, const ms_conv_args *a, ms_conv_pass pass) {
 
 enum { PIECE = 8192 };
 
+typedef uint16_t eight __attribute__((vector_size(16), aligned(2), may_alias));
+
+/* n bits from a whole byte on, n a multiple of 8. */
+MS_HD void expand_bits(uint16_t *to, const uint8_t *bits, int64_t n, uint16_t one) {
+  const eight place = {1, 2, 4, 8, 16, 32, 64, 128}, value = {one, one, one, one, one, one, one, one};
+  for (int64_t i = 0; i < n; i += 8, bits++) {
+    eight b = {*bits, *bits, *bits, *bits, *bits, *bits, *bits, *bits};
+    *(eight *)(to + i) = (eight)((b & place) != 0) & value;
+  }
+}
+
 static MS_HOT void convert_piece(void *to, ms_dtype want, ms_data x, int64_t at, int64_t n) {
   if (want == MS_F32) {
     ms_unpack((ms_real *)to + at, x, at, n);
@@ -228,8 +239,7 @@ static MS_HOT void convert_piece(void *to, ms_dtype want, ms_data x, int64_t at,
   }
   uint16_t *b = (uint16_t *)to + at;
   if (x.dtype == MS_BITS) {
-    uint16_t one = ms_bf16_from(x.scale).bits;
-    MS_BITS_EXPAND(b, (const uint8_t *)x.p, at, n, one);
+    expand_bits(b, (const uint8_t *)x.p + at / 8, n, ms_bf16_from(x.scale).bits);
   } else if (x.dtype == MS_F32) {
     const ms_real *from = (const ms_real *)x.p + at;
     MS_SIMD
