@@ -191,7 +191,7 @@ typedef struct strip {
 
 static int take_room(const event_job *j, strip *s) {
   const ms_conv_desc *d = j->d;
-  int64_t pixels = j->lines * d->ow, most = j->rows * d->w * j->cig + MS_EVENT_ROOM;
+  int64_t pixels = j->lines * d->ow, most = j->rows * d->w * j->cig * 3 / 2 + MS_EVENT_ROOM;
   size_t sum = ms_event_part(pixels * MS_NR, sizeof *s->sum), slot = ms_event_part(j->span, sizeof *s->slot);
   size_t start = ms_event_part(j->rows * j->blocks * (d->w + 1), sizeof *s->start);
   size_t runs = ms_event_part(j->walks * pixels, sizeof *s->runs);
@@ -220,7 +220,8 @@ static int64_t line_at(const event_job *j, const strip *s, int64_t line) {
   return (s->first + line) * j->d->w * j->d->cin + j->group * j->cig;
 }
 
-/* Small counts are listed as often as they count, unless that makes the lists much longer; others carry a value. */
+/* Small counts are listed as often as they count where that makes the lists at most half as long again (there is room
+** for that); others carry a value. */
 static void list_lines(const event_job *j, strip *s) {
   const ms_conv_desc *d = j->d;
   ms_event_sizes all = {0};
@@ -236,7 +237,7 @@ static void list_lines(const event_job *j, strip *s) {
       all.nonzero += line.nonzero;
       all.sum += line.sum;
     }
-  s->weighted = all.most > MS_EVENT_REPEAT || 2 * all.sum > 3 * all.nonzero;
+  s->weighted = all.most > 1 && (d->groups > 1 || all.most > MS_EVENT_REPEAT || 2 * all.sum > 3 * all.nonzero);
   int64_t n = 0, lists = 0;
   for (int64_t i = 0; i < j->span; i++) {
     if (s->slot[i] < 0)

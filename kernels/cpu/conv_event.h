@@ -9,15 +9,16 @@
 enum {
   MS_EVENT_ROOM = 64, /* lists are written up to this many elements too far */
   MS_EVENT_SHIFT = 7, /* events of the forward pass carry bytes: a row of MS_NR weights is 128 of them */
-  MS_EVENT_REPEAT = 3 /* counts up to this many are listed as that many events */
+  MS_EVENT_REPEAT = 4 /* counts up to this many are listed as that many events */
 };
 
-/* `cells` runs of n inputs, the first at element `at` of x, each pitch elements after the one before. */
+/* `cells` runs of n inputs from element `at` of x on: each pitch elements after the one before, or where `from` says. */
 typedef struct ms_event_cells {
   ms_data x;
   int64_t at, pitch, cells, n;
-  int most;      /* inputs above 1 are listed as often as they count, at most so often */
-  uint32_t step; /* the place of input i of cell c is c * step + i */
+  const int64_t *from; /* of columns */
+  int most;            /* inputs above 1 are listed as often as they count, at most so often */
+  uint32_t step;       /* the place of input i of cell c is c * step + i */
 } ms_event_cells;
 
 typedef struct ms_event_lister {

@@ -15,7 +15,7 @@ enum {
   NEAR = 32 * 1024 / (int)sizeof(ms_real), /* padded dL/dy of a strip */
   LEAST_LINES = 4,                         /* of a strip, unless the image has fewer */
   BLOCK = 128,                             /* most input channels of a piece */
-  PANELS = 4,                              /* most panels of a piece */
+  PANELS = 4,                              /* most panels of a piece, or twice as many where there are many pieces */
   TASKS = 16,                              /* layers with fewer pieces are cut into chunks of strips */
   KEPT = (3 << 20) / (int)sizeof(ms_real)  /* most sums of all chunks */
 };
@@ -183,7 +183,7 @@ static event_job start_job(const ms_conv_desc *d, const ms_conv_args *a) {
   j.blocks = ms_ceil_div(j.cig, BLOCK);
   j.block = ms_ceil_div(j.cig, j.blocks);
   j.panels = ms_ceil_div(j.cog, PANEL);
-  j.turns = ms_ceil_div(j.panels, PANELS);
+  j.turns = ms_ceil_div(j.panels, j.blocks * j.panels >= 128 ? 2 * PANELS : PANELS);
   j.panels_once = ms_ceil_div(j.panels, j.turns);
   j.turns = ms_ceil_div(j.panels, j.panels_once);
   j.sums = j.panels_once * j.block * j.taps * PANEL;
@@ -240,23 +240,36 @@ static int take_room(const event_job *j, piece *p) {
   return 1;
 }
 
-/* Pixels, at most 64, of one phase: their channels 64 at a time. place: their positions in the padded copy. */
-static void list_pixels(const event_job *j, piece *p, ms_event_cells *cells, int64_t phase, const uint16_t *place) {
-  int64_t at = cells->at;
+/* At most 64 pixels of one phase: where their inputs and their places in the padded copy are. */
+typedef struct pixel_set {
+  int64_t n, from[64];
+  uint16_t place[64];
+} pixel_set;
+
+static void list_pixels(const event_job *j, piece *p, const pixel_set *some, int64_t phase) {
+  static const uint16_t order[64] = {0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
+                                     16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+                                     32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47,
+                                     48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63};
+  ms_event_cells cells = {.x = j->a->x, .cells = some->n, .from = some->from};
   for (int64_t c0 = 0; c0 < p->channels; c0 += 64) {
     uint64_t word[64];
-    cells->at = at + c0;
-    cells->n = ms_min64(64, p->channels - c0);
-    j->lister.columns(word, cells);
-    for (int64_t c = 0; c < cells->n; c++) {
-      int64_t to = phase * j->block + c0 + c, n = p->n[to];
-      uint16_t *list = p->list + to * j->room + n;
-      p->n[to] = n + j->lister.places(list, word[c], place);
+    cells.at = p->group * j->cig + p->c + c0;
+    cells.n = ms_min64(64, p->channels - c0);
+    j->lister.columns(word, &cells);
+    for (int64_t c = 0; c < cells.n; c++) {
+      int64_t to = phase * j->block + c0 + c, at = to * j->room + p->n[to];
+      int64_t n = j->lister.places(p->list + at, word[c], some->place);
+      p->n[to] += n;
       if (p->weighted) {
-        const uint8_t *x = (const uint8_t *)cells->x.p + cells->at + c;
-        ms_real *count = p->count + to * j->room + n;
-        for (uint64_t w = word[c]; w; w &= w - 1)
-          *count++ = x[__builtin_ctzll(w) * cells->pitch];
+        const uint8_t *x = (const uint8_t *)cells.x.p + cells.at + c;
+        uint16_t which[64 + MS_EVENT_ROOM];
+        uint8_t count[64];
+        j->lister.places(which, word[c], order);
+        for (int64_t i = 0; i < n; i++)
+          count[i] = x[some->from[which[i]]];
+        for (int64_t i = 0; i < n; i++)
+          p->count[at + i] = count[i];
       }
     }
   }
@@ -266,40 +279,30 @@ static void list_pixels(const event_job *j, piece *p, ms_event_cells *cells, int
 static void list_images(const event_job *j, piece *p, int64_t image, int64_t images, int64_t from, int64_t end,
                         int64_t a0) {
   const ms_conv_desc *d = j->d;
-  uint16_t place[64];
-  ms_event_cells cells = {.x = j->a->x, .pitch = d->cin * d->stride_w, .most = 1};
-  int64_t base = image * d->h * d->w * d->cin + p->group * j->cig + p->c;
-  if (j->phases == 1) { /* all pixels are side by side */
-    int64_t last = ((images - 1) * d->h + end) * d->w;
-    for (int64_t q = from * d->w; q < last; q += 64) {
-      cells.cells = ms_min64(64, last - q);
-      cells.at = base + q * d->cin;
-      int64_t at = q / d->w / d->h, iy = q / d->w % d->h, ix = q % d->w;
-      for (int64_t i = 0; i < cells.cells; i++) {
-        place[i] = (uint16_t)((at * j->height + iy + d->pad_h - a0) * j->width + ix + d->pad_w - j->x.first);
-        if (++ix == d->w) {
-          ix = 0;
-          if (++iy == d->h)
-            iy = 0, at++;
+  for (int64_t phase = 0; phase < j->phases; phase++) {
+    int64_t py = phase / d->stride_w, px = phase % d->stride_w, line = d->w * d->cin;
+    if (taps_of(py, d->stride_h, d->dil_h, d->kh).n == 0 || taps_of(px, d->stride_w, d->dil_w, d->kw).n == 0)
+      continue;
+    int64_t ix0 = ((px - d->pad_w) % d->stride_w + d->stride_w) % d->stride_w;
+    pixel_set some = {.n = 0};
+    for (int64_t i = 0; i < images; i++)
+      for (int64_t iy = from; iy < end; iy++) {
+        if ((iy + d->pad_h) % d->stride_h != py)
+          continue;
+        int64_t row = (i * j->height + (iy + d->pad_h) / d->stride_h - a0) * j->width - j->x.first;
+        int64_t place = row + (ix0 + d->pad_w) / d->stride_w;
+        for (int64_t ix = ix0; ix < d->w; ix += d->stride_w) {
+          some.from[some.n] = ((image + i) * d->h + iy) * line + ix * d->cin;
+          some.place[some.n++] = (uint16_t)place++;
+          if (some.n == 64) {
+            list_pixels(j, p, &some, phase);
+            some.n = 0;
+          }
         }
       }
-      list_pixels(j, p, &cells, 0, place);
-    }
-    return;
+    if (some.n)
+      list_pixels(j, p, &some, phase);
   }
-  for (int64_t at = 0; at < images; at++)
-    for (int64_t iy = from; iy < end; iy++)
-      for (int64_t phase = 0; phase < d->stride_w; phase++) {
-        int64_t first = ((phase - d->pad_w) % d->stride_w + d->stride_w) % d->stride_w;
-        int64_t line = (at * j->height + (iy + d->pad_h) / d->stride_h - a0) * j->width - j->x.first;
-        for (int64_t ix = first; ix < d->w; ix += 64 * d->stride_w) {
-          cells.cells = ms_min64(64, ms_ceil_div(d->w - ix, d->stride_w));
-          cells.at = base + ((at * d->h + iy) * d->w + ix) * d->cin;
-          for (int64_t i = 0; i < cells.cells; i++)
-            place[i] = (uint16_t)(line + (ix + d->pad_w) / d->stride_w + i);
-          list_pixels(j, p, &cells, (iy + d->pad_h) % d->stride_h * d->stride_w + phase, place);
-        }
-      }
 }
 
 /* dL/dy of one image of the strip, panels side by side in y, one after the other in the copy; a0 is the strip's first

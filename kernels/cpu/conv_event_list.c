@@ -191,7 +191,7 @@ MS_HD void transpose_bits(uint64_t *restrict a) {
   }                                                                                                                  \
   target static void columns_##isa(uint64_t word[64], const ms_event_cells *c) {                                     \
     for (int64_t i = 0; i < c->cells; i++)                                                                           \
-      word[i] = input_##isa(c, c->at + i * c->pitch, c->n, 1);                                                       \
+      word[i] = input_##isa(c, c->at + c->from[i], c->n, 1);                                                         \
     for (int64_t i = c->cells; i < 64; i++)                                                                          \
       word[i] = 0;                                                                                                   \
     transpose_bits(word);                                                                                            \

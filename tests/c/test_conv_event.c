@@ -27,7 +27,7 @@ static const shape list[] = {
     {2, 3, 3, 136, 17, 3, 3, 1, 1, 1, 1, 1, 1, 1},  {1, 1, 30, 8, 9, 1, 2, 1, 1, 0, 1, 1, 7, 1}};
 enum { SHAPES = sizeof list / sizeof *list };
 
-typedef enum inputs { NONE, ONE, FEW, SOME, ALL, POOLED, HIGH, INPUTS } inputs;
+typedef enum inputs { NONE, ONE, FEW, SOME, ALL, POOLED, BUSY, HIGH, INPUTS } inputs;
 
 typedef struct layer {
   ms_conv_desc d;
@@ -52,7 +52,9 @@ static uint8_t draw(inputs kind) {
   case ALL:
     return 1;
   case POOLED:
-    return (uint8_t)((row_random() < 0.14) + (row_random() < 0.14) + (row_random() < 0.14));
+    return (uint8_t)((row_random() < 0.14) + (row_random() < 0.14) + (row_random() < 0.14) + (row_random() < 0.14));
+  case BUSY:
+    return (uint8_t)(1 + (row_random() < 0.45));
   case HIGH:
     return row_random() < 0.5 ? 0 : (uint8_t)(255 * row_random() * row_random());
   default:
