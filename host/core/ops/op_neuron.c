@@ -261,7 +261,8 @@ static ms_status allocate(gradients *g, ms_node *n, ms_device *d, const ms_tenso
       (ms_wants(n, IN_BETA) && (st = ms_new_sum(&g->dbeta, d, 1, &p->c, p->n, err))))
     return st;
   int usable = g->dy && g->dy->dtype == MS_F32 && p->y_step;
-  return normalised && !usable ? new_gradient(&g->scratch, d, p, MS_F32, p->n, err) : MS_OK;
+  /* the CPU computes twice rather than keep the gradient of the neuron's input */
+  return normalised && !usable && !ms_on_cpu(d) ? new_gradient(&g->scratch, d, p, MS_F32, p->n, err) : MS_OK;
 }
 
 /* Brings dv0 and dw to the shape of what they belong to, and hands everything over. */
