@@ -1,5 +1,6 @@
 /* Prints, for layers of many shapes, up to which share of non-zero inputs the event engine is faster than the dense
-** engine of this machine: what the table in kernels/cpu/conv.c is made from. Arguments: bf16 or f32, first layer.
+** engine of this machine: what the table in kernels/cpu/conv.c is made from. Built by make break_even; arguments: bf16
+** or f32, number of the first layer.
 ** Processor time of one thread is measured, so that other programs disturb little. */
 #include "../../kernels/cpu/cpu.h"
 #include "../../kernels/cpu/parallel.h"
@@ -25,10 +26,11 @@ static double now(void) {
 }
 
 static void *bytes(int64_t n) {
-  void *p = NULL;
-  if (posix_memalign(&p, 64, (size_t)n + 512))
+  size_t size = ((size_t)n / 512 + 2) * 512;
+  void *p = aligned_alloc(64, size);
+  if (!p)
     exit(1);
-  return memset(p, 0, (size_t)n + 512);
+  return memset(p, 0, size);
 }
 
 static double once(const char *engine, const ms_conv_args *a, ms_conv_pass pass) {
