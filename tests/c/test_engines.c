@@ -28,6 +28,7 @@ static ms_tensor *spikes(int64_t n, int64_t c, int64_t side, double density) {
   for (int64_t i = 0; i < ms_numel(x); i++)
     p[i] = (i * 7919) % 100 < (int64_t)(100 * density);
   x->density = density;
+  x->peak = 1;
   return x;
 }
 
