@@ -301,9 +301,12 @@ static size_t workspace(const ms_conv_desc *d, ms_conv_pass pass) {
   return (size_t)(ms_bf16_round(n) * d->kh * d->kw * ms_bf16_round(k)) * sizeof(ms_bf16);
 }
 
+/* Where the processor has no bfloat16 products, float32 ones of rounded operands are faster. */
 static int supports(const ms_conv_desc *d, ms_conv_pass pass) {
   (void)pass;
-  return d->weight == MS_BF16 && d->groups == 1 && (int64_t)d->kh * d->kw <= MS_MOST_TAPS &&
+  int fast;
+  ms_bf16_block(&fast);
+  return fast && d->weight == MS_BF16 && d->groups == 1 && (int64_t)d->kh * d->kw <= MS_MOST_TAPS &&
          sizeof(ms_real) == sizeof(float);
 }
 
