@@ -174,6 +174,53 @@ function TestForce:test_deterministic()
   lu.assertTrue(core.engines.is_loose "onednn")
 end
 
+-- Two steps of a training, as bytes: losses, gradients, weights, running statistics.
+local function trained()
+  ms.manual_seed(5)
+  local net = nn.Sequential { nn.Conv2d(2, 32, 3, { padding = 1, bias = false }), nn.BatchNorm2d(32), nn.LIF(), nn.AvgPool2d(2),
+    nn.Conv2d(32, 32, 3, { padding = 1 }), nn.tdBN(32), nn.LIF(), nn.Conv2d(32, 32, 3, { stride = 2, groups = 2 }), nn.PLIF(), nn.Flatten(),
+    nn.Linear(32 * 9, 10) }
+  local criterion, opt = ms.loss.TRT(net), ms.optim.Adam(net:parameters(), { lr = 0.01 })
+  local text = {}
+  for _ = 1, 2 do
+    opt:zero_grad()
+    local l = criterion(net(ms.randn(3, 8, 2, 16, 16)), ms.randint(0, 10, { 8 }, { dtype = "int64" }))
+    l:backward()
+    text[#text + 1] = l:bytes()
+    for _, p in ipairs(net:parameters()) do text[#text + 1] = p.grad:bytes() end
+    opt:step()
+  end
+  for _, t in pairs(net:state_dict()) do text[#text + 1] = t:bytes() end
+  return table.concat(text)
+end
+
+-- Events never or always, in both precisions: a training is the same to the last bit whatever the number of threads.
+function TestForce:test_deterministic_for_any_number_of_threads()
+  local threads, mode = core.device.threads(), ms.autocast()
+  ms.deterministic(true)
+  for limit = 0, 1 do
+    for _, precision in ipairs { "float32", "bf16" } do
+      ms.engines.set_table({ rows(limit)[1], rows(limit, "bfloat16")[1] })
+      ms.autocast(precision)
+      ms.engines.reset()
+      local first, events = nil, 0
+      for n = 1, 3 do
+        core.device.threads(n)
+        local bytes = trained()
+        first = first or bytes
+        lu.assertTrue(bytes == first, ("%s, limit %d: %d threads end differently"):format(precision, limit, n))
+      end
+      for _, use in ipairs(ms.engines()) do
+        lu.assertFalse(core.engines.is_loose(use.engine), use.engine)
+        if use.engine == "event" then events = events + 1 end
+      end
+      lu.assertEquals(events > 0, limit == 1, precision)
+    end
+  end
+  core.device.threads(threads)
+  ms.autocast(mode)
+end
+
 TestTable = { setUp = plain, tearDown = plain }
 
 function TestTable:test_limits_turn_events_off_and_on()
