@@ -219,8 +219,8 @@ static const ms_reg functions[] = {
      "summed "
      "over x: integers."},
     {"avg_pool2d", nn_avg_pool2d,
-     "avg_pool2d(x, opts) -> tensor, why_not\n\nAverages of windows; spikes stay spikes, scaled. why_not: '' where they were "
-     "summed as the neuron fired, else the reason." POOL},
+     "avg_pool2d(x, opts) -> tensor, why_not\n\nAverages of windows; spikes stay spikes, scaled. why_not: '' where "
+     "they were summed as the neuron fired, else the reason." POOL},
     {"max_pool2d", nn_max_pool2d, "max_pool2d(x, opts) -> tensor\n\nLargest elements of windows." POOL},
     {"adaptive_avg_pool2d", nn_adaptive_avg_pool2d,
      "adaptive_avg_pool2d(x, height, width) -> tensor [..., height, width]\n\nAverages of windows that divide x "

@@ -110,7 +110,7 @@ void ms_set_memory_hook(void (*hook)(void *ud), void *ud);
 void *ms_alloc(size_t bytes); /* zeroed */
 void ms_free(void *p);
 void ms_fail_allocation(int64_t n);
-int64_t ms_allocations(void); /* so far, device allocations included */
+int64_t ms_allocations(void);  /* so far, device allocations included */
 int64_t ms_fresh_blocks(void); /* heap blocks so far that no freed block could serve */
 
 /* ---- borders ---- */

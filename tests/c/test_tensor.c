@@ -27,7 +27,8 @@ static void impossible_shapes_are_refused(void **state) {
   FAILS(ms_tensor_new(&t, ms_device_cpu(), MS_F32, SIZES(INT64_MAX, 4), &E), MS_ESHAPE, "63 bits");
   FAILS(ms_tensor_new(&t, ms_device_cpu(), MS_F32, SIZES(INT64_MAX, 0, 4), &E), MS_ESHAPE, "63 bits");
   FAILS(ms_tensor_new(&t, ms_device_cpu(), MS_F32, SIZES(1, 1, 1, 1, 1, 1, 1, 1, 1), &E), MS_ESHAPE, "0 to 8");
-  FAILS(ms_tensor_new(&t, ms_device_cpu(), MS_U8, SIZES(INT64_C(1) << 60), &E), MS_EMEM, "out of memory: wanted 1.2 EB, ");
+  FAILS(ms_tensor_new(&t, ms_device_cpu(), MS_U8, SIZES(INT64_C(1) << 60), &E), MS_EMEM,
+        "out of memory: wanted 1.2 EB, ");
   assert_null(t);
 }
 
