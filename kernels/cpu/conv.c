@@ -300,6 +300,14 @@ static MS_HOT int64_t count_nonzero(ms_data x, int64_t at, int64_t n) {
     const ms_bf16 *p = (const ms_bf16 *)x.p + at;
     for (int64_t i = 0; i < n; i++)
       count += (p[i].bits & 0x7fff) != 0;
+  } else if (x.dtype == MS_BITS && (at | n) % 8 == 0) {
+    const uint8_t *p = (const uint8_t *)x.p + at / 8;
+    for (int64_t i = 0; i < n / 8; i++)
+      count += __builtin_popcount(p[i]);
+  } else if (x.dtype == MS_BITS) {
+    const uint8_t *p = x.p;
+    for (int64_t i = at; i < at + n; i++)
+      count += p[i / 8] >> i % 8 & 1;
   } else {
     const uint8_t *p = (const uint8_t *)x.p + at;
     for (int64_t i = 0; i < n; i++)

@@ -47,6 +47,7 @@ function TestSynops:test_every_kind_of_convolution()
     { 2, 3, 3, {} }, { 2, 3, 3, { padding = 1 } }, { 2, 3, { 3, 2 }, { stride = { 2, 1 }, padding = { 1, 0 } } },
     { 2, 2, 2, { dilation = 2, padding = 1 } }, { 4, 6, 3, { groups = 2, padding = 1 } }, { 4, 4, 3, { groups = 4, padding = 2 } },
     { 3, 5, 1, { stride = 2 } }, { 3, 2, 3, { stride = 3, padding = 1 } },
+    { 8, 3, 3, { padding = 1 } }, { 16, 4, 3, { stride = 2, groups = 2 } }, { 24, 2, 1, {} }, -- stored as bits
   }
   for i, case in ipairs(cases) do
     local cin, cout, kernel, options = table.unpack(case)
@@ -58,6 +59,16 @@ function TestSynops:test_every_kind_of_convolution()
     local n, got = core.nn.conv2d_synops(x, conv.weight, conv.options)
     lu.assertEquals({ n, got }, { nonzero(x), want }, "case " .. i)
     lu.assertEquals({ core.nn.conv2d_synops(x:float(), conv.weight, conv.options) }, { n, want }, "reals, case " .. i)
+  end
+end
+
+function TestSynops:test_linear_layers()
+  local core = require "moonspike.core"
+  for _, cin in ipairs { 5, 8, 40 } do
+    local x = (nn.LIF()(ms.randn(3, 7, cin) * 2))
+    local n, got = core.nn.linear_synops(x, ms.randn(6, cin))
+    lu.assertEquals({ n, got }, { nonzero(x), nonzero(x) * 6 }, cin .. " inputs")
+    lu.assertTrue(n > 0)
   end
 end
 
