@@ -129,7 +129,7 @@ MS_HOT static int forward_chunk(const ms_layer *l, int64_t chunk, uint32_t *coun
         int64_t at = step * f->n + k.at;
         ms_real *h = f->h ? f->h + at : hs;
         ms_fired *s = direct ? direct + at : lines ? lines + step * run + k.at - begin : ss;
-        ms_step_row(l, &k, step, 1, v, h, s);
+        ms_step_row(l, &k, step, MS_STEP_SPIKES, v, h, s, NULL);
 #ifndef MS_SMOOTH
         if (f->s.p && !direct)
           ms_bits_pack((uint8_t *)f->s.p + at / 8, s, k.len);

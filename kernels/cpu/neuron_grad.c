@@ -7,14 +7,33 @@
 /* What a sweep over the tiles makes. */
 enum { SUMS = 1, EMIT = 2, FIRST = 4 };
 
+/* What is made of d = gain * dL/dh of one step while it is in a register. */
+typedef enum use {
+  KEEP_D, /* d itself, for all that is rare */
+  ADD_UP, /* the normalisation's sums */
+  GIVE,   /* dy through the normalisation's statistics */
+  GIVE_2  /* dy, and d as dr */
+} use;
+
+/* A place for results of either type; the one not in use is NULL. */
+typedef struct place {
+  ms_real *real;
+  ms_bf16 *half;
+} place;
+
+MS_HD place place_of(ms_data d, int64_t at) {
+  place p = {d.dtype == MS_F32 ? (ms_real *)d.p + at : NULL, d.dtype == MS_BF16 ? (ms_bf16 *)d.p + at : NULL};
+  return p;
+}
+
 /* dL/ds of one step; with pooling a quarter of dL/dpooled for each spike of a window. */
-MS_HD const ms_real *spike_row(const ms_layer *l, const ms_tile *k, int64_t step, ms_real *buf) {
+MS_HD place spike_row(const ms_layer *l, const ms_tile *k, int64_t step, ms_real *buf) {
   const ms_neuron_grad_args *g = l->g;
   int64_t c = l->f->c, w = l->f->pool_w, run;
   ms_real part[MS_TILE];
   if (!l->f->pool_h) {
     ms_tile_ahead(g->gs, step * g->gs_step + k->at + k->len, k->len);
-    return ms_tile_load(g->gs, step * g->gs_step + k->at, k->len, buf);
+    return place_of(g->gs, step * g->gs_step + k->at);
   }
   for (int64_t j = 0; j < k->len; j += run) {
     int64_t pixel = (k->at + j) / c, ch = (k->at + j) % c, line = pixel / w, x = pixel % w;
@@ -22,34 +41,98 @@ MS_HD const ms_real *spike_row(const ms_layer *l, const ms_tile *k, int64_t step
     const ms_real *from = ms_tile_load(g->gs, step * g->gs_step + (line / 2 * (w / 2) + x / 2) * c + ch, run, part);
     MS_SIMD for (int64_t i = 0; i < run; i++) buf[j + i] = from[i] / 4;
   }
-  return buf;
+  return (place){.real = buf};
 }
 
-/* dh = dL/dh; gv goes from dL/dv[t] to dL/dv[t - 1], d = gain * dh. kind is a constant of each copy; below 0 the
-** surrogate's derivative is given. */
-MS_HD void dh_loop(ms_neuron p, int kind, int64_t len, const ms_real *h, const ms_real *given, const ms_real *gs,
-                   ms_real gain, ms_real *restrict gv, ms_real *restrict d) {
+typedef struct step_rows {
+  const ms_real *h, *given, *y; /* membranes, surrogate's derivative, input */
+  place gs;
+  const ms_real *a, *mean, *slope, *shift;
+  ms_real gain, *gv; /* gv goes from dL/dv[t] to dL/dv[t - 1] */
+  ms_real *sum_g, *sum_gx, *d;
+  place dy, dr;
+} step_rows;
+
+/* kind, use, and which of the types are bfloat16 are constants of each copy; kind below 0: the surrogate's derivative
+** is given. */
+MS_HD void back_loop(ms_switched q, int kind, use to, int half_gs, int half_out, int64_t len, step_rows p) {
+  const ms_real *h = p.h, *given = p.given, *y = p.y, *gs = p.gs.real, *a = p.a, *mean = p.mean, *slope = p.slope,
+                *shift = p.shift;
+  const ms_bf16 *gs_half = p.gs.half;
+  ms_real *restrict gv = p.gv, *restrict sum_g = p.sum_g, *restrict sum_gx = p.sum_gx, *restrict out = p.d,
+                    *restrict dy = p.dy.real, *restrict dr = p.dr.real, gain = p.gain;
+  ms_bf16 *restrict dy_half = p.dy.half, *restrict dr_half = p.dr.half;
   MS_SIMD for (int64_t j = 0; j < len; j++) {
-    ms_real sur = kind < 0 ? given[j] : ms_surrogate_grad(kind, h[j] - p.threshold, p.alpha);
-    ms_real dh = ms_neuron_dh(&p, h[j], ms_fire(&p, h[j]), sur, gs[j], gv[j]);
-    gv[j] = p.leak * dh;
-    d[j] = gain * dh;
+    ms_real u = h[j], sur = kind < 0 ? given[j] : ms_surrogate_grad(kind, u - q.p.threshold, q.p.alpha);
+    ms_real dh = ms_switched_dh(&q, u, sur, half_gs ? (ms_real)ms_bf16_to(gs_half[j]) : gs[j], gv[j]), d = gain * dh;
+    gv[j] = q.p.leak * dh;
+    if (to == KEEP_D)
+      out[j] = d;
+    if (to == ADD_UP) {
+      sum_g[j] += d;
+      sum_gx[j] = MS_FN(fma)(d, y[j] - mean[j], sum_gx[j]);
+    }
+    if (to == GIVE || to == GIVE_2) {
+      ms_real x = ms_norm_dx(d, y[j], a[j], mean[j], slope[j], shift[j]);
+      if (half_out)
+        dy_half[j] = ms_bf16_from((float)x);
+      else
+        dy[j] = x;
+    }
+    if (to == GIVE_2) {
+      if (half_out)
+        dr_half[j] = ms_bf16_from((float)d);
+      else
+        dr[j] = d;
+    }
   }
 }
 
-MS_HD void dh_row(const ms_layer *l, const ms_tile *k, int64_t step, const ms_real *h, const ms_real *gs, ms_real gain,
-                  ms_real *gv, ms_real *d) {
-  const ms_real *given = l->g->surrogate ? l->g->surrogate + step * l->f->n + k->at : NULL;
-  switch (given ? -1 : l->p.surrogate) {
-#define MS_SURROGATE(name, text, alpha)                                    \
-  case MS_SURROGATE_##name:                                                \
-    dh_loop(l->p, MS_SURROGATE_##name, k->len, h, given, gs, gain, gv, d); \
+MS_HD void back_kind(const ms_layer *l, int kind, use to, int64_t len, const step_rows *p) {
+#define BACK(use_, gs_, out_)                        \
+  case use_ * 4 + gs_ * 2 + out_:                    \
+    back_loop(l->q, kind, use_, gs_, out_, len, *p); \
     break;
-#include "../surrogate.def"
-#undef MS_SURROGATE
-  default:
-    dh_loop(l->p, -1, k->len, h, given, gs, gain, gv, d);
+  switch ((int)to * 4 + (p->gs.half ? 2 : 0) + (p->dy.half ? 1 : 0)) {
+    BACK(KEEP_D, 0, 0)
+    BACK(KEEP_D, 1, 0)
+    BACK(ADD_UP, 0, 0)
+    BACK(ADD_UP, 1, 0)
+    BACK(GIVE, 0, 0)
+    BACK(GIVE, 0, 1)
+    BACK(GIVE, 1, 0)
+    BACK(GIVE, 1, 1)
+    BACK(GIVE_2, 0, 0)
+    BACK(GIVE_2, 0, 1)
+    BACK(GIVE_2, 1, 0)
+    BACK(GIVE_2, 1, 1)
   }
+#undef BACK
+}
+
+/* The surrogates without a division or an exponential are part of the loop, the others a row of their own. */
+MS_HD void back_row(const ms_layer *l, use to, int64_t len, step_rows p) {
+  ms_real sur[MS_TILE];
+  const ms_real *h = p.h, threshold = l->p.threshold, alpha = l->p.alpha;
+  switch (p.given ? -1 : l->p.surrogate) {
+  case MS_SURROGATE_TRIANGLE:
+    back_kind(l, MS_SURROGATE_TRIANGLE, to, len, &p);
+    return;
+  case MS_SURROGATE_RECTANGLE:
+    back_kind(l, MS_SURROGATE_RECTANGLE, to, len, &p);
+    return;
+#define MS_SURROGATE(name, text, alpha_)                                 \
+  case MS_SURROGATE_##name:                                              \
+    MS_SIMD for (int64_t j = 0; j < len; j++) sur[j] =                   \
+        ms_surrogate_grad(MS_SURROGATE_##name, h[j] - threshold, alpha); \
+    p.given = sur;                                                       \
+    break;
+    MS_SURROGATE(ATAN, "", 0)
+    MS_SURROGATE(SIGMOID, "", 0)
+    MS_SURROGATE(QGATE, "", 0)
+#undef MS_SURROGATE
+  }
+  back_kind(l, -1, to, len, &p);
 }
 
 /* Sum of dh * dh/dk, where h = v + k * (x - v + v_reset) or with x unscaled. */
@@ -85,7 +168,7 @@ MS_HD void emit_dy(const ms_layer *l, const ms_tile *k, int64_t at, const ms_rea
   ms_real ybuf[MS_TILE], buf[MS_TILE], *o = ms_tile_open(dy, at, buf);
   if (l->a && l->g->norm_training) {
     ms_norm_dx_row(k->len, d, ms_tile_load(l->f->y, at, k->len, ybuf), l->a + k->phase, l->mean + k->phase,
-                   l->g_mean + k->phase, l->gx_mean + k->phase, o);
+                   l->slope + k->phase, l->shift + k->phase, o);
     ms_tile_close(dy, at, k->len, o);
   } else if (l->a) {
     const ms_real *a = l->a + k->phase;
@@ -96,16 +179,31 @@ MS_HD void emit_dy(const ms_layer *l, const ms_tile *k, int64_t at, const ms_rea
   }
 }
 
-/* Steps T - 1 .. 0 of a tile whose membranes h [T][MS_TILE] are known; returns the tile's part of PLIF's sum. sums
-** [2][row] collects what the normalisation needs. */
-MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const ms_real *hs, ms_real *sums) {
+/* Steps T - 1 .. 0 of a tile whose membranes h [T][MS_TILE] and inputs y [T] are known; returns the tile's part of
+** PLIF's sum. sums [2][row] collects what the normalisation needs. */
+MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const ms_real *hs, const ms_real **ys,
+                           ms_real *sums) {
   const ms_neuron_args *f = l->f;
   const ms_neuron_grad_args *g = l->g;
   int emits = sweep & EMIT, gathers = emits && ((g->dy.p && !f->y_step) || (g->dr.p && !f->r_step));
-  int in_place = emits && g->dy.p && g->dy.dtype == MS_F32 && f->y_step && !l->a;
-  ms_real gv[MS_TILE], gsbuf[MS_TILE], dbuf[MS_TILE], total[MS_TILE], ybuf[MS_TILE], gain = l->p.gain;
-  const ms_real *gs = gsbuf;
+  int in_place = emits && g->dy.p && g->dy.dtype == MS_F32 && f->y_step && !l->a, plif = g->dw && sweep & FIRST;
+  int sums_only = sweep & SUMS && !emits && !plif;
+  int gives = emits && !(sweep & SUMS) && l->a && g->norm_training && g->dy.p && f->y_step && !plif &&
+              (!g->dr.p || (f->r_step && g->dr.dtype == g->dy.dtype));
+  use to = sums_only ? ADD_UP : gives ? g->dr.p ? GIVE_2 : GIVE : KEEP_D;
+  ms_real gv[MS_TILE], gsbuf[MS_TILE], dbuf[MS_TILE], total[MS_TILE], gain = l->p.gain;
   double dk = 0;
+  step_rows p = {.gv = gv, .gain = plif ? MS_R(1) : gain, .gs.real = gsbuf};
+  if (l->a) {
+    p.a = l->a + k->phase;
+    p.mean = l->mean + k->phase;
+    p.slope = l->slope + k->phase;
+    p.shift = l->shift + k->phase;
+  }
+  if (sweep & SUMS) {
+    p.sum_g = sums + k->phase;
+    p.sum_gx = p.sum_g + l->t.row;
+  }
   if (!g->gs.p)
     memset(gsbuf, 0, sizeof gsbuf);
   if (gathers)
@@ -115,20 +213,27 @@ MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const
   else
     memset(gv, 0, (size_t)k->len * sizeof *gv);
   for (int64_t step = f->steps - 1; step >= 0; step--) {
-    const ms_real *h = hs + step * MS_TILE;
     ms_real *d = in_place ? (ms_real *)g->dy.p + step * f->n + k->at : dbuf;
+    p.h = hs + step * MS_TILE;
+    p.given = g->surrogate ? g->surrogate + step * f->n + k->at : NULL;
+    p.y = ys[step];
+    p.d = d;
     if (g->gs.p)
-      gs = spike_row(l, k, step, gsbuf);
-    if (g->dw && sweep & FIRST) {
-      dh_row(l, k, step, h, gs, 1, gv, d);
-      dk += plif_row(l, k, step, h, d);
+      p.gs = spike_row(l, k, step, gsbuf);
+    if (gives) {
+      p.dy = place_of(g->dy, step * f->y_step + k->at);
+      if (g->dr.p)
+        p.dr = place_of(g->dr, step * f->r_step + k->at);
+    }
+    back_row(l, to, k->len, p);
+    if (to != KEEP_D)
+      continue;
+    if (plif) {
+      dk += plif_row(l, k, step, p.h, d);
       MS_SIMD for (int64_t j = 0; j < k->len; j++) d[j] *= gain;
-    } else {
-      dh_row(l, k, step, h, gs, gain, gv, d);
     }
     if (sweep & SUMS)
-      ms_norm_sums_row(k->len, d, ms_tile_load(f->y, step * f->y_step + k->at, k->len, ybuf), l->mean + k->phase,
-                       sums + k->phase, sums + l->t.row + k->phase);
+      ms_norm_sums_row(k->len, d, p.y, p.mean, p.sum_g, p.sum_gx);
     if (gathers) {
       MS_SIMD for (int64_t j = 0; j < k->len; j++) total[j] += d[j];
     }
@@ -151,10 +256,14 @@ enum { FEW = 64 };
 
 MS_HOT static int backward_chunk(const ms_layer *l, int64_t chunk, int sweep, double *part, double *dk) {
   int64_t steps = l->f->steps, row = l->t.row, tiles = 0, most = ms_max64(1, FEW / steps) * ms_ceil_div(row, MS_TILE);
-  ms_real v[MS_TILE], *hs = ms_cpu_scratch(1, (size_t)(steps * MS_TILE + 2 * row) * sizeof *hs);
+  int wide = l->f->y.dtype == MS_F32;
+  ms_real v[MS_TILE], *hs = ms_cpu_scratch(1, (size_t)((wide ? 1 : 2) * steps * MS_TILE + 2 * row) * sizeof *hs +
+                                                  (size_t)steps * sizeof(ms_real *));
   if (!hs)
     return 0;
-  ms_real *sums = hs + steps * MS_TILE;
+  const ms_real **ys = (const ms_real **)hs;
+  hs = (ms_real *)(ys + steps);
+  ms_real *sums = hs + steps * MS_TILE, *keep = sums + 2 * row;
   if (sweep & SUMS) {
     memset(part, 0, (size_t)(2 * row) * sizeof *part);
     memset(sums, 0, (size_t)(2 * row) * sizeof *sums);
@@ -164,8 +273,9 @@ MS_HOT static int backward_chunk(const ms_layer *l, int64_t chunk, int sweep, do
   while (k.len) {
     ms_first_row(l, &k, v);
     for (int64_t step = 0; step < steps; step++)
-      ms_step_row(l, &k, step, 0, v, hs + step * MS_TILE, NULL);
-    sum += backward_tile(l, &k, sweep, hs, sums);
+      ys[step] =
+          ms_step_row(l, &k, step, MS_STEP_KEEP, v, hs + step * MS_TILE, NULL, wide ? NULL : keep + step * MS_TILE);
+    sum += backward_tile(l, &k, sweep, hs, ys, sums);
     ms_tile_next(&l->t, &k);
     if (sweep & SUMS && (++tiles % most == 0 || !k.len)) {
       MS_SIMD for (int64_t j = 0; j < 2 * row; j++) part[j] += sums[j];
@@ -210,8 +320,8 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
     l.a = rows;
     l.b = rows + row;
     l.mean = rows + 2 * row;
-    l.g_mean = rows + 3 * row;
-    l.gx_mean = rows + 4 * row;
+    l.slope = rows + 3 * row;
+    l.shift = rows + 4 * row;
   }
   if (!sweep_all(&l, FIRST | (sums ? SUMS : 0) | (twice ? 0 : EMIT), parts, dk))
     return MS_EMEM;
@@ -225,7 +335,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
     double seen = (double)f->n / (double)f->c * (double)f->steps;
     ms_tile_fold(&l.t, parts, 2, total);
     ms_norm_sums_finish(&l.t, total, g->invstd, g->norm_gain, seen, f->y_step ? 1 : (double)f->steps, g->dgamma,
-                        g->dbeta, l.g_mean, l.gx_mean);
+                        g->dbeta, l.a, l.slope, l.shift);
   }
   return twice && !sweep_all(&l, EMIT, NULL, dk) ? MS_EMEM : MS_OK;
 }

@@ -12,17 +12,55 @@ typedef ms_real ms_fired;
 typedef uint8_t ms_fired;
 #endif
 
+/* The switches of a neuron as numbers: a loop over many neurons then chooses by the spike alone. A spike is h > above;
+** the values are those of math/neuron.h. The smooth build keeps to the functions there. */
+typedef struct ms_switched {
+  ms_neuron p;
+  ms_real above;       /* the threshold, or with >= the number below it */
+  ms_real soft, jump;  /* after a spike v = soft * h + jump */
+  ms_real slope, back; /* dv/ds = slope * h + back, 0 when detached */
+} ms_switched;
+
+static inline ms_switched ms_switched_of(ms_neuron p) {
+  ms_switched q = {.p = p, .above = p.ge ? MS_FN(nextafter)(p.threshold, MS_R(-INFINITY)) : p.threshold};
+  q.soft = p.soft ? MS_R(1) : MS_R(0);
+  q.jump = p.soft ? -p.threshold : p.v_reset;
+  q.slope = p.soft || p.detach ? MS_R(0) : MS_R(-1);
+  q.back = p.detach ? MS_R(0) : q.jump;
+  return q;
+}
+
+MS_HD ms_real ms_switched_reset(const ms_switched *q, ms_real h, ms_real s) {
+#ifdef MS_SMOOTH
+  return ms_reset(&q->p, h, s);
+#else
+  (void)s;
+  return h > q->above ? MS_FN(fma)(q->soft, h, q->jump) : h;
+#endif
+}
+
+MS_HD ms_real ms_switched_dh(const ms_switched *q, ms_real h, ms_real sur, ms_real gs, ms_real gv) {
+#ifdef MS_SMOOTH
+  return ms_neuron_dh(&q->p, h, ms_fire(&q->p, h), sur, gs, gv);
+#else
+  ms_real keep = h > q->above ? q->soft * gv : gv;
+  return MS_FN(fma)(sur, gs + gv * MS_FN(fma)(q->slope, h, q->back), keep);
+#endif
+}
+
 typedef struct ms_layer {
   const ms_neuron_args *f;
   const ms_neuron_grad_args *g; /* backward only, from here on */
   ms_neuron p;
+  ms_switched q;
   ms_tiling t;
-  const ms_real *a, *b;             /* normalisation in front, [row], or NULL */
-  ms_real *mean, *g_mean, *gx_mean; /* [row] */
+  const ms_real *a, *b;          /* normalisation in front, [row], or NULL */
+  ms_real *mean, *slope, *shift; /* [row] */
 } ms_layer;
 
 static inline ms_layer ms_layer_of(const ms_neuron_args *f) {
   ms_layer l = {.f = f, .p = f->w ? ms_neuron_plif(f->p, *f->w) : f->p};
+  l.q = ms_switched_of(l.p);
   l.t = ms_tiling_of(f->n, f->norm.a || f->counts || f->pool_h > 0 ? f->c : 1);
   return l;
 }
@@ -36,38 +74,55 @@ MS_HD void ms_first_row(const ms_layer *l, const ms_tile *k, ms_real *v) {
   MS_SIMD for (int64_t j = 0; j < k->len; j++) v[j] = l->p.v_init;
 }
 
-/* Charge, fire, reset; s may be NULL. What is there and what is not is a constant of each copy of the loop. */
-MS_HD void ms_step_loop(ms_neuron p, int64_t len, int norm, int residual, int spikes, const ms_real *y,
-                        const ms_real *a, const ms_real *b, const ms_real *r, ms_real *restrict v, ms_real *restrict h,
-                        ms_fired *restrict s) {
+/* What a step does besides charge and reset: constants of each copy of its loop. */
+enum { MS_STEP_NORM = 1, MS_STEP_RESIDUAL = 2, MS_STEP_SPIKES = 4, MS_STEP_BF16 = 8, MS_STEP_KEEP = 16 };
+
+/* With BF16 y comes from `half`, and KEEP writes it to `keep`. */
+MS_HD void ms_step_loop(ms_switched q, int does, int64_t len, const ms_real *y, const ms_bf16 *half, const ms_real *a,
+                        const ms_real *b, const ms_real *r, ms_real *restrict v, ms_real *restrict h,
+                        ms_fired *restrict s, ms_real *restrict keep) {
   MS_SIMD for (int64_t j = 0; j < len; j++) {
-    ms_real x = norm ? MS_FN(fma)(a[j], y[j], b[j]) : y[j];
-    x = residual ? x + r[j] : x;
-    ms_real u = ms_charge(&p, v[j], x), fired = ms_fire(&p, u);
+    ms_real x = does & MS_STEP_BF16 ? (ms_real)ms_bf16_to(half[j]) : y[j];
+    if (does & MS_STEP_KEEP)
+      keep[j] = x;
+    x = does & MS_STEP_NORM ? MS_FN(fma)(a[j], x, b[j]) : x;
+    x = does & MS_STEP_RESIDUAL ? x + r[j] : x;
+    ms_real u = ms_charge(&q.p, v[j], x), fired = ms_fire(&q.p, u);
     h[j] = u;
-    if (spikes)
+    if (does & MS_STEP_SPIKES)
       s[j] = (ms_fired)fired;
-    v[j] = ms_reset(&p, u, fired);
+    v[j] = ms_switched_reset(&q, u, fired);
   }
 }
 
-/* One step: v becomes the membrane after it, h the one before its reset, s (with `spikes`) what fired. */
-MS_HD void ms_step_row(const ms_layer *l, const ms_tile *k, int64_t step, int spikes, ms_real *v, ms_real *h,
-                       ms_fired *s) {
+/* One step: v becomes the membrane after it, h the one before its reset, s (with SPIKES) what fired. Returns y as reals
+** with KEEP, in place or in keep. */
+MS_HD const ms_real *ms_step_row(const ms_layer *l, const ms_tile *k, int64_t step, int does, ms_real *v, ms_real *h,
+                                 ms_fired *s, ms_real *keep) {
   const ms_neuron_args *f = l->f;
-  ms_real ybuf[MS_TILE], rbuf[MS_TILE];
-  ms_tile_ahead(f->y, step * f->y_step + k->at + k->len, k->len);
-  const ms_real *y = ms_tile_load(f->y, step * f->y_step + k->at, k->len, ybuf);
+  ms_real buf[MS_TILE], rbuf[MS_TILE];
+  int64_t at = step * f->y_step + k->at;
+  const ms_bf16 *half = f->y.dtype == MS_BF16 ? (const ms_bf16 *)f->y.p + at : NULL;
+  ms_tile_ahead(f->y, at + k->len, k->len);
+  const ms_real *y = half ? NULL : ms_tile_load(f->y, at, k->len, does & MS_STEP_KEEP ? keep : buf);
   const ms_real *r = f->r.p ? ms_tile_load(f->r, step * f->r_step + k->at, k->len, rbuf) : NULL;
   const ms_real *a = l->a ? l->a + k->phase : NULL, *b = l->a ? l->b + k->phase : NULL;
-  if (a && r)
-    ms_step_loop(l->p, k->len, 1, 1, spikes, y, a, b, r, v, h, s);
-  else if (a)
-    ms_step_loop(l->p, k->len, 1, 0, spikes, y, a, b, r, v, h, s);
-  else if (r)
-    ms_step_loop(l->p, k->len, 0, 1, spikes, y, a, b, r, v, h, s);
-  else
-    ms_step_loop(l->p, k->len, 0, 0, spikes, y, a, b, r, v, h, s);
+  int plain = does & MS_STEP_SPIKES, wide = does | MS_STEP_BF16;
+#define MS_STEP_CASE(more)                                                         \
+  case more:                                                                       \
+    if (half)                                                                      \
+      ms_step_loop(l->q, wide | (more), k->len, y, half, a, b, r, v, h, s, keep);  \
+    else                                                                           \
+      ms_step_loop(l->q, plain | (more), k->len, y, half, a, b, r, v, h, s, keep); \
+    break;
+  switch ((a ? MS_STEP_NORM : 0) | (r ? MS_STEP_RESIDUAL : 0)) {
+    MS_STEP_CASE(0)
+    MS_STEP_CASE(MS_STEP_NORM)
+    MS_STEP_CASE(MS_STEP_RESIDUAL)
+    MS_STEP_CASE(MS_STEP_NORM | MS_STEP_RESIDUAL)
+  }
+#undef MS_STEP_CASE
+  return half ? keep : y;
 }
 
 #endif

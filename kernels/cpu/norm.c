@@ -155,7 +155,7 @@ ms_status ms_cpu_norm_apply(ms_stream *s, int64_t steps, int64_t rows, int64_t c
 typedef struct grad_args {
   const ms_norm_grad *n;
   ms_tiling t;
-  ms_real *a, *mean, *g_mean, *gx_mean; /* [row] */
+  ms_real *a, *mean, *slope, *shift; /* [row] */
 } grad_args;
 
 MS_HOT static void sums_chunk(const grad_args *p, int64_t chunk, double *part) {
@@ -192,8 +192,8 @@ MS_HOT static void dx_chunk(const grad_args *p, int64_t chunk) {
     }
     ms_real *dx = ms_tile_open(n->dx, k.at, dbuf);
     if (n->training)
-      ms_norm_dx_row(k.len, g, ms_tile_load(n->x, k.at, k.len, xbuf), a, p->mean + k.phase, p->g_mean + k.phase,
-                     p->gx_mean + k.phase, dx);
+      ms_norm_dx_row(k.len, g, ms_tile_load(n->x, k.at, k.len, xbuf), a, p->mean + k.phase, p->slope + k.phase,
+                     p->shift + k.phase, dx);
     else {
       MS_SIMD for (int64_t j = 0; j < k.len; j++) dx[j] = a[j] * g[j];
     }
@@ -213,8 +213,8 @@ ms_status ms_cpu_norm_grad(ms_stream *s, const ms_norm_grad *n) {
   double *sums = part + parts;
   p.a = (ms_real *)(sums + 2 * n->c);
   p.mean = p.a + row;
-  p.g_mean = p.mean + row;
-  p.gx_mean = p.g_mean + row;
+  p.slope = p.mean + row;
+  p.shift = p.slope + row;
   ms_tile_repeat(&p.t, p.mean, n->mean, 0);
   for (int64_t j = 0; j < row; j++)
     p.a[j] = n->gain * (n->gamma ? n->gamma[j % n->c] : MS_R(1)) * n->invstd[j % n->c];
@@ -222,7 +222,7 @@ ms_status ms_cpu_norm_grad(ms_stream *s, const ms_norm_grad *n) {
     ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) sums_chunk(&p, k, part + 2 * k * row);
     ms_tile_fold(&p.t, part, 2, sums);
     ms_norm_sums_finish(&p.t, sums, n->invstd, n->gain, (double)(n->rows * n->repeat), (double)n->repeat, n->dgamma,
-                        n->dbeta, p.g_mean, p.gx_mean);
+                        n->dbeta, p.a, p.slope, p.shift);
   }
   if (n->dx.p) {
     ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) dx_chunk(&p, k);

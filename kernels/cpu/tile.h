@@ -12,7 +12,7 @@
 #include "parallel.h"
 #include <string.h>
 
-#define MS_TILE 512
+#define MS_TILE 256
 #define MS_LANES 64
 
 typedef struct ms_tiling {
@@ -164,16 +164,21 @@ MS_HD void ms_norm_sums_row(int64_t len, const ms_real *g, const ms_real *x, con
   }
 }
 
-MS_HD void ms_norm_dx_row(int64_t len, const ms_real *g, const ms_real *x, const ms_real *a, const ms_real *mean,
-                          const ms_real *g_mean, const ms_real *gx_mean, ms_real *dx) {
-  MS_SIMD for (int64_t j = 0; j < len; j++) dx[j] = a[j] * (g[j] - g_mean[j] - (x[j] - mean[j]) * gx_mean[j]);
+/* As above with slope = -a * mean(g * xhat) * invstd and shift = -a * mean(g). */
+MS_HD ms_real ms_norm_dx(ms_real g, ms_real x, ms_real a, ms_real mean, ms_real slope, ms_real shift) {
+  return MS_FN(fma)(a, g, MS_FN(fma)(slope, x - mean, shift));
 }
 
-/* From the folded sums [2][c]: dgamma and dbeta (each or NULL), and the two means of ms_norm_dx_row repeated over a
+MS_HD void ms_norm_dx_row(int64_t len, const ms_real *g, const ms_real *x, const ms_real *a, const ms_real *mean,
+                          const ms_real *slope, const ms_real *shift, ms_real *dx) {
+  MS_SIMD for (int64_t j = 0; j < len; j++) dx[j] = ms_norm_dx(g[j], x[j], a[j], mean[j], slope[j], shift[j]);
+}
+
+/* From the folded sums [2][c]: dgamma and dbeta (each or NULL), and slope and shift of ms_norm_dx repeated over a
 ** row. n values stand behind each mean; dx gathers `times` of them (a static input). */
 static inline void ms_norm_sums_finish(const ms_tiling *t, const double *sums, const ms_real *invstd, ms_real gain,
-                                       double n, double times, ms_real *dgamma, ms_real *dbeta, ms_real *g_mean,
-                                       ms_real *gx_mean) {
+                                       double n, double times, ms_real *dgamma, ms_real *dbeta, const ms_real *a,
+                                       ms_real *slope, ms_real *shift) {
   for (int64_t ch = 0; ch < t->c; ch++) {
     double g = sums[ch], gx = sums[t->c + ch] * invstd[ch];
     if (dgamma)
@@ -181,8 +186,8 @@ static inline void ms_norm_sums_finish(const ms_tiling *t, const double *sums, c
     if (dbeta)
       dbeta[ch] = MS_R(g);
     for (int64_t j = ch; j < t->row; j += t->c) {
-      g_mean[j] = MS_R(times * g / n);
-      gx_mean[j] = MS_R(times * gx * invstd[ch] / n);
+      slope[j] = MS_R(-a[j] * (times * gx * invstd[ch] / n));
+      shift[j] = MS_R(-a[j] * (times * g / n));
     }
   }
 }

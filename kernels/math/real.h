@@ -36,7 +36,7 @@ MS_HD ms_bf16 ms_bf16_from(float x) {
     uint32_t u;
   } v = {x};
   ms_bf16 r;
-  if ((v.u & 0x7fffffffu) > 0x7f800000u)
+  if (x != x)
     r.bits = 0x7fff;
   else
     r.bits = (uint16_t)((v.u + 0x7fffu + (v.u >> 16 & 1u)) >> 16);
