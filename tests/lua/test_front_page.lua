@@ -4,7 +4,7 @@ local lu = require "luaunit"
 local s = require "support"
 
 local folder = s.folder()
-s.fashion(folder, 512, 128)
+s.fashion(folder, 192, 64)
 
 -- The first Lua block of the README is the script under test.
 local readme = s.read((arg[0]:match "^(.*)tests/lua/[^/]*$") .. "README.md")
