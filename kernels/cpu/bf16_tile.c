@@ -59,15 +59,22 @@ __attribute__((target("avx512f,avx512bf16"))) static void block_avx512(float *c,
   }
 }
 
-/* Four tiles of 16 x 16 sums, two of A, two of B: 16 rows of 64 bytes each. */
-__attribute__((target("amx-tile,amx-bf16"))) static void block_amx(float *c, int fresh, const ms_bf16_run *runs,
-                                                                   int64_t n) {
+/* Tiles: 0 to 3 are 16 x 16 sums, 4 and 5 parts of A, 6 and 7 of B; 16 rows of 64 bytes each. */
+__attribute__((target("amx-tile"))) static void begin_amx(void) {
   static const struct {
     uint8_t palette, start, reserved[14];
     uint16_t bytes[16];
     uint8_t rows[16];
   } shape = {.palette = 1, .bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
   _tile_loadconfig(&shape);
+}
+
+__attribute__((target("amx-tile"))) static void end_amx(void) {
+  _tile_release();
+}
+
+__attribute__((target("amx-tile,amx-bf16"))) static void block_amx(float *c, int fresh, const ms_bf16_run *runs,
+                                                                   int64_t n) {
   if (fresh) {
     _tile_zero(0);
     _tile_zero(1);
@@ -97,7 +104,6 @@ __attribute__((target("amx-tile,amx-bf16"))) static void block_amx(float *c, int
   _tile_stored(1, c + 16, BLOCK * sizeof *c);
   _tile_stored(2, c + 16 * BLOCK, BLOCK * sizeof *c);
   _tile_stored(3, c + 16 * BLOCK + 16, BLOCK * sizeof *c);
-  _tile_release();
 }
 
 /* The kernel grants a process the 8 KiB of tile registers on request only. */
@@ -114,41 +120,39 @@ static int has_avx512_bf16(void) {
 }
 #endif
 
-enum { BASE, AVX512_BF16, AMX };
+static void nothing(void) {}
 
-static int level(void) {
-  static int best = -1;
-  if (best < 0) {
-    best = BASE;
+static const ms_bf16_kernel kernels[] = {
+    {"base", 0, nothing, nothing, block_base},
 #ifdef HAS_LEVELS
-    best = has_amx() ? AMX : has_avx512_bf16() ? AVX512_BF16 : BASE;
+    {"avx512_bf16", 1, nothing, nothing, block_avx512},
+    {"amx", 2, begin_amx, end_amx, block_amx},
 #endif
-  }
-  return best;
+};
+
+static const ms_bf16_kernel *best(void) {
+#ifdef HAS_LEVELS
+  return kernels + (has_amx() ? 2 : has_avx512_bf16() ? 1 : 0);
+#else
+  return kernels;
+#endif
 }
 
-static int forced = -1;
+static const ms_bf16_kernel *found, *forced;
 
-ms_bf16_block_fn ms_bf16_block(int *fast) {
-  int use = forced < 0 ? level() : forced;
-  *fast = use > BASE;
-#ifdef HAS_LEVELS
-  if (use == AMX)
-    return block_amx;
-  if (use == AVX512_BF16)
-    return block_avx512;
-#endif
-  return block_base;
+const ms_bf16_kernel *ms_bf16_kernel_best(void) {
+  if (!found)
+    found = best();
+  return forced ? forced : found;
 }
 
-ms_status ms_bf16_block_force(const char *name) {
-  static const char *const names[] = {"base", "avx512_bf16", "amx"};
-  int found = -1;
-  for (int i = 0; name && i <= level(); i++)
-    if (strcmp(name, names[i]) == 0)
-      found = i;
-  if (name && found < 0)
-    return MS_EINVAL;
-  forced = found;
-  return MS_OK;
+ms_status ms_bf16_kernel_force(const char *name) {
+  forced = NULL;
+  if (!name)
+    return MS_OK;
+  const ms_bf16_kernel *most = ms_bf16_kernel_best();
+  for (const ms_bf16_kernel *k = kernels; k <= most; k++)
+    if (strcmp(name, k->name) == 0)
+      forced = k;
+  return forced ? MS_OK : MS_EINVAL;
 }

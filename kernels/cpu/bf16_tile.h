@@ -12,13 +12,19 @@ typedef struct ms_bf16_run {
   int64_t pitch, k; /* k: a multiple of 32 */
 } ms_bf16_run;
 
-/* c [32][32] = (fresh ? 0 : c) + sum over the runs of A B, k ascending. */
-typedef void (*ms_bf16_block_fn)(float *c, int fresh, const ms_bf16_run *runs, int64_t n);
+typedef struct ms_bf16_kernel {
+  const char *name;
+  int level;           /* 0: plain C, 1: AVX512-BF16, 2: AMX */
+  void (*begin)(void); /* of a thread before its first block, and after its last */
+  void (*end)(void);
+  /* c [32][32] = (fresh ? 0 : c) + sum over the runs of A B, k ascending */
+  void (*block)(float *c, int fresh, const ms_bf16_run *runs, int64_t n);
+} ms_bf16_kernel;
 
-/* The best that this machine has: AMX, AVX512-BF16, plain C; *fast is 0 for the last. */
-ms_bf16_block_fn ms_bf16_block(int *fast);
+/* The best that this machine has. */
+const ms_bf16_kernel *ms_bf16_kernel_best(void);
 
 /* Tests and measurements: "amx", "avx512_bf16", "base"; NULL: as usual. MS_EINVAL: unknown, or not on this machine. */
-ms_status ms_bf16_block_force(const char *name);
+ms_status ms_bf16_kernel_force(const char *name);
 
 #endif

@@ -22,7 +22,8 @@ static const ms_conv_engine *const engines[] = {&ms_conv_event,
 #ifdef MS_ONEDNN
                                                 &ms_conv_onednn.engine,
 #endif
-                                                &ms_conv_bf16, &ms_conv_depthwise, &ms_conv_gemm};
+                                                &ms_conv_bf16,          &ms_conv_bf16x3,
+                                                &ms_conv_depthwise,     &ms_conv_gemm};
 #ifdef MS_ONEDNN
 static const ms_conv_keeper *const keeper = &ms_conv_onednn;
 #else
@@ -34,23 +35,41 @@ static int deterministic;
 
 /* ---- break-even ---- */
 
-/* Densities up to which events are worth it: two thirds or less of what scripts/bench/break_even.c found against oneDNN
-** 2.6 on a core with AVX-512 and AMX. Layers that no row fits were slower at every density. */
-static const ms_break_even shipped[] = {
-    /* taps, cin, cout, precision, forward, weight_grad, forward_counts, weight_grad_counts, input_grad */
-    {9, 64, 64, MS_F32, 0.33, 0.27, 0.27, 0.27, 0}, {9, 32, 32, MS_F32, 0.25, 0.1, 0.2, 0.1, 0},
-    {9, 16, 16, MS_F32, 0.04, 0.06, 0.02, 0.06, 0}, {2, 128, 128, MS_F32, 0.33, 0.33, 0.27, 0.33, 0},
-    {2, 64, 64, MS_F32, 0.2, 0.1, 0.15, 0.1, 0},    {1, 64, 64, MS_F32, 0.1, 0, 0.04, 0, 0},
-    {9, 512, 512, MS_BF16, 0, 0.05, 0, 0.05, 0},    {9, 128, 128, MS_BF16, 0, 0.02, 0, 0.01, 0},
-    {2, 256, 256, MS_BF16, 0, 0.1, 0, 0.1, 0},      {2, 128, 128, MS_BF16, 0, 0.05, 0, 0.04, 0},
-};
-enum { SHIPPED = sizeof shipped / sizeof *shipped };
+/* Densities up to which events are worth it, against the dense engine that would run instead: on processors with AMX
+** our own of bfloat16 products, else oneDNN 2.6. Between 0.8 and 0.95 of what scripts/bench/break_even.c found on a core
+** of Sapphire Rapids. Layers that no row fits were slower at every density. */
+typedef struct shipped_table {
+  int rows;
+  ms_break_even row[12];
+} shipped_table;
+
+/* taps, cin, cout, precision, forward, weight_grad, forward_counts, weight_grad_counts, input_grad */
+static const shipped_table plain = {6,
+                                    {{9, 512, 512, MS_F32, 0.45, 0.45, 0.35, 0.4, 0},
+                                     {9, 64, 64, MS_F32, 0.45, 0.45, 0.35, 0.4, 0.45},
+                                     {9, 32, 32, MS_F32, 0.3, 0.3, 0.2, 0.2, 0},
+                                     {2, 128, 128, MS_F32, 0.4, 0.35, 0.3, 0.2, 0},
+                                     {2, 64, 64, MS_F32, 0.2, 0.1, 0.15, 0.1, 0},
+                                     {1, 64, 64, MS_F32, 0.25, 0.2, 0.04, 0, 0}}};
+static const shipped_table amx = {11,
+                                  {{9, 512, 512, MS_F32, 0.38, 0.25, 0.25, 0.18, 0},
+                                   {9, 128, 128, MS_F32, 0.155, 0.38, 0.11, 0.25, 0},
+                                   {9, 64, 64, MS_F32, 0.23, 0.36, 0.15, 0.25, 0},
+                                   {9, 32, 32, MS_F32, 0.15, 0.3, 0.1, 0.2, 0},
+                                   {2, 256, 256, MS_F32, 0.35, 0.22, 0.25, 0.15, 0},
+                                   {2, 128, 128, MS_F32, 0.22, 0.3, 0.15, 0.2, 0},
+                                   {1, 64, 64, MS_F32, 0.11, 0.2, 0.04, 0, 0},
+                                   {9, 512, 512, MS_BF16, 0, 0.05, 0, 0.05, 0},
+                                   {9, 128, 128, MS_BF16, 0, 0.02, 0, 0.01, 0},
+                                   {2, 256, 256, MS_BF16, 0, 0.1, 0, 0.1, 0},
+                                   {2, 128, 128, MS_BF16, 0, 0.05, 0, 0.04, 0}}};
 static ms_break_even table[TABLE_ROWS];
-static int table_rows = -1; /* -1: the shipped one */
+static int table_rows = -1; /* -1: a shipped one */
 
 int ms_cpu_conv_table(const ms_break_even **out) {
-  *out = table_rows < 0 ? shipped : table;
-  return table_rows < 0 ? SHIPPED : table_rows;
+  const shipped_table *shipped = ms_bf16_kernel_best()->level == 2 ? &amx : &plain;
+  *out = table_rows < 0 ? shipped->row : table;
+  return table_rows < 0 ? shipped->rows : table_rows;
 }
 
 ms_status ms_cpu_conv_table_set(const ms_break_even *rows, int n) {
@@ -100,18 +119,34 @@ static int allowed(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass 
 /* Where our own bfloat16 engine beats oneDNN 2.6 on two cores with AMX: small images of many channels, and weight
 ** gradients with strides. In between they are within a tenth of each other, on large images oneDNN leads by up to
 ** half. */
-static int own_bf16_leads(const ms_conv_desc *d, ms_conv_pass pass) {
+static int bf16_leads(const ms_conv_desc *d, ms_conv_pass pass) {
   int64_t outputs = d->oh * d->ow, taps = (int64_t)d->kh * d->kw;
   if (pass == MS_CONV_WEIGHT_GRAD)
     return (d->cin >= 256 && outputs <= 256) || (d->cin >= 128 && d->stride_h * d->stride_w > 1 && taps > 1);
   return d->cin >= 512 && d->cout >= 512 && outputs <= 64 && taps > 1;
 }
 
+/* Where three (spikes) or six products of bfloat16 parts on AMX beat oneDNN's float32: up to 3.5 and 1.5 times, but on
+** small images, where positions are wasted, and for few channels. */
+static int bf16x3_leads(const ms_conv_desc *d, ms_conv_pass pass) {
+  int64_t taps = (int64_t)d->kh * d->kw, channels = ms_min64(d->cin, d->cout);
+  int64_t lines = ms_max64(d->oh, ms_ceil_div(d->h, d->stride_h)),
+          cols = ms_max64(d->ow, ms_ceil_div(d->w, d->stride_w));
+  if (pass == MS_CONV_WEIGHT_GRAD)
+    return taps >= 9 && channels >= 64;
+  if (pass == MS_CONV_FORWARD && d->x != MS_F32)
+    return channels >= 32 && d->n * d->oh * d->ow >= 256;
+  return taps >= 9 && channels >= 32 && lines * cols >= 144;
+}
+
 static const ms_conv_engine *choose_dense(const ms_conv_args *a, ms_conv_pass pass) {
-  if (own_bf16_leads(&a->plan->d, pass) && allowed(&ms_conv_bf16, a, pass))
+  const ms_conv_desc *d = &a->plan->d;
+  if (bf16_leads(d, pass) && allowed(&ms_conv_bf16, a, pass))
     return &ms_conv_bf16;
+  if (bf16x3_leads(d, pass) && allowed(&ms_conv_bf16x3, a, pass))
+    return &ms_conv_bf16x3;
   for (int i = 0; i < ENGINES; i++)
-    if (engines[i] != &ms_conv_event && allowed(engines[i], a, pass))
+    if (engines[i] != &ms_conv_event && engines[i] != &ms_conv_bf16x3 && allowed(engines[i], a, pass))
       return engines[i];
   return &ms_conv_gemm;
 }

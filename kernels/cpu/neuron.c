@@ -1,6 +1,7 @@
 /* Spiking neurons over T steps, forward. A tile of neurons walks all its steps at once, so that membranes stay in the
 ** first-level cache; what is wanted of the spikes is made of their bytes while they are there. */
 #include "cpu.h"
+#include "neuron_bits.h"
 #include "neuron_step.h"
 
 /* A pair of image lines with pooling, else 0. */
@@ -15,57 +16,79 @@ static void cut_pairs(ms_tiling *t, int64_t pair) {
   t->span = per * pair;
 }
 
-/* Ones of a bit row; `bytes` of them. */
-MS_HD int64_t popcount(const uint8_t *bits, int64_t bytes) {
-  int64_t ones = 0, i = 0;
-  for (; i + 8 <= bytes; i += 8) {
-    uint64_t x;
-    memcpy(&x, bits + i, 8);
-    ones += __builtin_popcountll(x);
-  }
-  for (; i < bytes; i++)
-    ones += __builtin_popcount(bits[i]);
-  return ones;
-}
-
-/* Past 80 widths exp(-x) could vanish; up to there the sigmoid's derivative is never 0. */
-MS_HD int sigmoid_never_zero(ms_neuron p, int64_t len, const ms_real *h) {
-  ms_real far = 0;
-  if (!(p.alpha > MS_R(0.01) && p.alpha < MS_R(1e6)))
-    return 0;
-  for (int64_t j = 0; j < len; j++) {
-    ms_real m = p.alpha * MS_FN(fabs)(h[j] - p.threshold);
-    far = m <= far ? far : m; /* NaN stays */
-  }
-  return far < 80;
-}
-
 /* Where the surrogate's derivative, as backward computes it, is not zero; returns how often. */
-MS_HD int64_t active_row(ms_neuron p, int64_t len, const ms_real *h, uint8_t *bits) {
+MS_HD int64_t derived_row(ms_neuron p, int64_t len, const ms_real *h, uint8_t *bits) {
   uint8_t bytes[MS_TILE];
-  ms_real width = p.alpha;
-  switch (p.surrogate == MS_SURROGATE_SIGMOID && sigmoid_never_zero(p, len, h) ? -1 : p.surrogate) {
-#define MS_SURROGATE(name, text, alpha)                                                                        \
-  case MS_SURROGATE_##name:                                                                                    \
-    MS_SIMD for (int64_t j = 0; j < len; j++) bytes[j] =                                                       \
-        (uint8_t)(ms_surrogate_grad(MS_SURROGATE_##name, h[j] - p.threshold, width) != 0 ? MS_R(1) : MS_R(0)); \
+  switch (p.surrogate) {
+#define MS_SURROGATE(name, text, width)                                                                          \
+  case MS_SURROGATE_##name:                                                                                      \
+    MS_SIMD for (int64_t j = 0; j < len; j++) bytes[j] =                                                         \
+        (uint8_t)(ms_surrogate_grad(MS_SURROGATE_##name, h[j] - p.threshold, p.alpha) != 0 ? MS_R(1) : MS_R(0)); \
     break;
 #include "../surrogate.def"
 #undef MS_SURROGATE
-  case -1:
-    memset(bytes, 1, sizeof bytes);
-    break;
   default:
     memset(bytes, 0, sizeof bytes);
   }
   ms_bits_pack(bits, bytes, len);
-  return popcount(bits, len / 8);
+  return ms_bits_ones(bits, len / 8);
+}
+
+/* How the derivative tells by comparison that it is not zero: where `near` holds (ALWAYS), or that all of a row is not
+** zero where `near` holds for all of it (ALL). Widths far from usual could underflow: NEVER. */
+typedef enum near_use { NEVER, ALL, ALWAYS } near_use;
+
+MS_HD near_use near_of(ms_neuron p, ms_near *near) {
+  ms_real a = p.alpha;
+  int usual = a > MS_R(1e-6) && a < MS_R(1e6);
+  *near = (ms_near){p.threshold, a, 1, 0, 1};
+  switch (p.surrogate) {
+  case MS_SURROGATE_TRIANGLE:
+    near->factor = 1;
+    near->limit = a;
+    break;
+  case MS_SURROGATE_RECTANGLE:
+    near->factor = 2 * a;
+    break;
+  case MS_SURROGATE_QGATE: /* a - a * a * m can round to 0 */
+    near->factor2 = a * a;
+    near->limit2 = a;
+    break;
+  case MS_SURROGATE_ATAN:
+  case MS_SURROGATE_SIGMOID: /* past 80 widths exp(-x) could vanish */
+    near->limit = 80;
+    return usual ? ALL : NEVER;
+  default:
+    return NEVER;
+  }
+  return usual ? ALWAYS : NEVER;
+}
+
+MS_HD int64_t active_row(ms_neuron p, int64_t len, const ms_real *h, uint8_t *bits) {
+  ms_near near;
+  near_use use = near_of(p, &near);
+  int64_t ones = use == NEVER ? 0 : MS_BITS_CALL(ms_near_bits, near, len, h, bits);
+  return use == ALWAYS || (use == ALL && ones == len) ? ones : derived_row(p, len, h, bits);
+}
+
+/* Elements of x that are not zero; counted in bytes, which hold 255 rounds. */
+MS_HD int64_t count_some(int64_t n, const ms_fired *x) {
+  int64_t some = 0, i = 0;
+  while (i + MS_LANES <= n) {
+    uint8_t seen[MS_LANES] = {0};
+    for (int64_t end = ms_min64(n, i + 255 * MS_LANES); i + MS_LANES <= end; i += MS_LANES)
+      MS_SIMD for (int j = 0; j < MS_LANES; j++) seen[j] = (uint8_t)(seen[j] + (x[i + j] != 0));
+    for (int j = 0; j < MS_LANES; j++)
+      some += seen[j];
+  }
+  for (; i < n; i++)
+    some += x[i] != 0;
+  return some;
 }
 
 /* Sums of the 2x2 windows of a pair of lines; returns how many are not zero. */
 MS_HD int64_t pool_pair(int64_t w, int64_t c, const ms_fired *top, ms_fired *out) {
   const ms_fired *bottom = top + w * c;
-  int64_t some = 0;
   for (int64_t x = 0; x < w / 2; x++) {
     const ms_fired *p = top + 2 * x * c, *q = bottom + 2 * x * c;
     ms_fired *o = out + x * c;
@@ -75,8 +98,7 @@ MS_HD int64_t pool_pair(int64_t w, int64_t c, const ms_fired *top, ms_fired *out
     MS_SIMD for (int64_t i = 0; i < c; i++) o[i] = (uint8_t)(p[i] + p[c + i] + q[i] + q[c + i]);
 #endif
   }
-  MS_SIMD_SUM(some) for (int64_t i = 0; i < w / 2 * c; i++) some += out[i] != 0;
-  return some;
+  return count_some(w / 2 * c, out);
 }
 
 /* Spikes of a few tiles, in bytes: a tile adds at most one to each. */
@@ -129,14 +151,18 @@ MS_HOT static int forward_chunk(const ms_layer *l, int64_t chunk, uint32_t *coun
         int64_t at = step * f->n + k.at;
         ms_real *h = f->h ? f->h + at : hs;
         ms_fired *s = direct ? direct + at : lines ? lines + step * run + k.at - begin : ss;
-        ms_step_row(l, &k, step, MS_STEP_SPIKES, v, h, s, NULL);
-#ifndef MS_SMOOTH
-        if (f->s.p && !direct)
-          ms_bits_pack((uint8_t *)f->s.p + at / 8, s, k.len);
-#endif
+        uint8_t *packed = f->s.p && !direct ? (uint8_t *)f->s.p + at / 8 : NULL;
+        if (packed && !lines)
+          ms_step_row(l, &k, step, 0, v, h, NULL, NULL);
+        else
+          ms_step_row(l, &k, step, MS_STEP_SPIKES, v, h, s, NULL);
+        if (packed)
+          MS_BITS_CALL(ms_fired_bits, l->q.above, k.len, h, packed);
         if (f->active)
           ones += active_row(l->p, k.len, h, f->active + at / 8);
-        if (counts)
+        if (counts && packed)
+          MS_BITS_CALL(ms_count_bits, k.len, packed, few + step * l->t.row + k.phase);
+        else if (counts)
           count_row(k.len, s, few + step * l->t.row + k.phase);
       }
       if (f->v)

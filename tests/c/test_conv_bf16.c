@@ -1,5 +1,5 @@
-/* The bfloat16 engine: every pass, block kernel and input type against plain loops in double over the rounded
-** operands. */
+/* The engines on bfloat16 products: every pass, block kernel and input type against plain loops in double, over rounded
+** operands (bf16) or as they are (bf16x3, which must be as exact as float32). */
 #include "../../kernels/cpu/conv_bf16.h"
 #include "rowtest.h"
 
@@ -18,11 +18,11 @@ static const shape list[] = {
     {2, 4, 4, 3, 2, 2, 2, 1, 1, 3, 3, 1, 1},     {2, 5, 4, 6, 5, 2, 3, 5, 4, 1, 1, 1, 1},
     {9, 1, 1, 70, 10, 1, 1, 1, 1, 0, 0, 1, 1},   {20, 8, 8, 64, 96, 3, 3, 2, 2, 1, 1, 1, 1},
     {1, 13, 12, 4, 4, 3, 3, 2, 3, 2, 3, 3, 2},   {1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},
-    {40, 6, 6, 136, 40, 3, 3, 1, 1, 1, 1, 1, 1}, {4, 20, 33, 72, 17, 5, 5, 1, 1, 2, 2, 1, 1},
+    {18, 5, 5, 136, 40, 3, 3, 1, 1, 1, 1, 1, 1}, {2, 9, 33, 40, 17, 5, 5, 1, 1, 2, 2, 1, 1},
 };
 enum { SHAPES = sizeof list / sizeof *list };
 
-static ms_conv_desc describe(const shape *s, ms_dtype x) {
+static ms_conv_desc describe(const shape *s, ms_dtype x, ms_dtype precision) {
   return (ms_conv_desc){.n = s->n,
                         .h = s->h,
                         .w = s->w,
@@ -40,7 +40,7 @@ static ms_conv_desc describe(const shape *s, ms_dtype x) {
                         .dil_w = s->dil_w,
                         .groups = 1,
                         .x = x,
-                        .weight = MS_BF16};
+                        .weight = precision};
 }
 
 typedef struct arrays {
@@ -49,11 +49,13 @@ typedef struct arrays {
   double *y, *dx, *dw, *ysize, *dxsize, *dwsize; /* results, and the sums of the magnitudes of their terms */
 } arrays;
 
-static double *rounded(ms_data d, int64_t n) {
+static double *values(ms_data d, int64_t n, ms_dtype precision) {
   double *r = calloc((size_t)n + 1, sizeof *r);
-  for (int64_t i = 0; i < n; i++)
-    r[i] = d.dtype == MS_BITS ? (double)d.scale * (((uint8_t *)d.p)[i / 8] >> i % 8 & 1)
-                              : (double)ms_bf16_to(ms_bf16_from((float)row_get(d, i)));
+  for (int64_t i = 0; i < n; i++) {
+    r[i] = d.dtype == MS_BITS ? (double)d.scale * (((uint8_t *)d.p)[i / 8] >> i % 8 & 1) : row_get(d, i);
+    if (precision == MS_BF16 && d.dtype == MS_F32)
+      r[i] = (double)ms_bf16_to(ms_bf16_from((float)r[i]));
+  }
   return r;
 }
 
@@ -83,7 +85,8 @@ static void multiply(const ms_conv_desc *d, arrays *a) {
 
 /* Runs a pass on 1, 2 and 5 threads, demanding equal bits. */
 static void run(const ms_conv_desc *d, ms_conv_pass pass, ms_conv_args a, ms_data out, int64_t n) {
-  size_t room = ms_conv_bf16.workspace(d, pass), bytes = (size_t)n * row_width(out.dtype);
+  const ms_conv_engine *e = d->weight == MS_BF16 ? &ms_conv_bf16 : &ms_conv_bf16x3;
+  size_t room = e->workspace(d, pass), bytes = (size_t)n * row_width(out.dtype);
   a.workspace = aligned_alloc(64, (room + 64) / 64 * 64);
   *(pass == MS_CONV_FORWARD ? &a.y : pass == MS_CONV_INPUT_GRAD ? &a.x : &a.weight) = out;
   void *first = malloc(bytes + 1);
@@ -91,9 +94,9 @@ static void run(const ms_conv_desc *d, ms_conv_pass pass, ms_conv_args a, ms_dat
     ms_cpu_set_threads(threads);
     memset(a.workspace, 0xff, room);
     memset(out.p, 0xff, bytes);
-    assert_int_equal((pass == MS_CONV_FORWARD      ? ms_conv_bf16.forward
-                      : pass == MS_CONV_INPUT_GRAD ? ms_conv_bf16.input_grad
-                                                   : ms_conv_bf16.weight_grad)(d, &a),
+    assert_int_equal((pass == MS_CONV_FORWARD      ? e->forward
+                      : pass == MS_CONV_INPUT_GRAD ? e->input_grad
+                                                   : e->weight_grad)(d, &a),
                      MS_OK);
     if (threads == 1)
       memcpy(first, out.p, bytes);
@@ -110,8 +113,8 @@ static void check(const char *what, ms_data got, int64_t n, const double *want, 
   free(got.p);
 }
 
-static void check_shape(const shape *s, ms_dtype type, ms_dtype real) {
-  ms_conv_desc d = describe(s, type);
+static void check_shape(const shape *s, ms_dtype precision, ms_dtype type, ms_dtype real) {
+  ms_conv_desc d = describe(s, type, precision);
   arrays a = {.nx = d.n * d.h * d.w * d.cin, .nw = d.cout * d.kh * d.kw * d.cin, .ny = d.n * d.oh * d.ow * d.cout};
   ms_data x = type == MS_BITS ? (ms_data){calloc(MS_BITS_BYTES(a.nx) + 64, 1), MS_BITS, MS_R(0.5)}
                               : row_data(type, type == MS_SPIKE ? MS_R(0.25) : 1, a.nx);
@@ -119,9 +122,9 @@ static void check_shape(const shape *s, ms_dtype type, ms_dtype real) {
     if (row_random() < 0.3)
       ((uint8_t *)x.p)[i / 8] |= (uint8_t)(1 << i % 8);
   ms_data w = row_data(real, 1, a.nw), g = row_data(real, 1, a.ny), bias = row_data(MS_F32, 1, d.cout);
-  a.x = rounded(x, a.nx);
-  a.w = rounded(w, a.nw);
-  a.g = rounded(g, a.ny);
+  a.x = values(x, a.nx, precision);
+  a.w = values(w, a.nw, precision);
+  a.g = values(g, a.ny, precision);
   multiply(&d, &a);
   ms_conv_args args = {.x = x, .weight = w, .y = g, .density = -1};
   ms_data dx = row_output(real, a.nx), dw = row_output(real, a.nw), y = row_output(real, a.ny);
@@ -142,32 +145,98 @@ static void check_shape(const shape *s, ms_dtype type, ms_dtype real) {
 }
 
 static void check_kernel(void **state) {
-  if (ms_bf16_block_force(*state))
+  if (ms_bf16_kernel_force(*state))
     skip();
+  assert_string_equal(ms_bf16_kernel_best()->name, *state);
   for (int i = 0; i < SHAPES; i++) {
-    check_shape(&list[i], MS_F32, MS_F32);
-    check_shape(&list[i], MS_BF16, MS_BF16);
-    check_shape(&list[i], MS_SPIKE, MS_BF16);
-    check_shape(&list[i], MS_U8, MS_F32);
-    if (list[i].cin % 8 == 0)
-      check_shape(&list[i], MS_BITS, MS_BF16);
+    check_shape(&list[i], MS_BF16, MS_F32, MS_F32);
+    check_shape(&list[i], MS_BF16, MS_BF16, MS_BF16);
+    check_shape(&list[i], MS_BF16, MS_SPIKE, MS_BF16);
+    check_shape(&list[i], MS_BF16, MS_U8, MS_F32);
+    check_shape(&list[i], MS_F32, MS_F32, MS_F32);
+    check_shape(&list[i], MS_F32, MS_SPIKE, MS_F32);
+    check_shape(&list[i], MS_F32, MS_BF16, MS_BF16);
+    if (list[i].cin % 8 == 0) {
+      check_shape(&list[i], MS_BF16, MS_BITS, MS_BF16);
+      check_shape(&list[i], MS_F32, MS_BITS, MS_F32);
+    }
   }
-  assert_int_equal(ms_bf16_block_force(NULL), MS_OK);
+  assert_int_equal(ms_bf16_kernel_force(NULL), MS_OK);
+}
+
+/* Three parts give a float32 back; of infinity and NaN the first part says it. */
+static void test_parts(void **state) {
+  (void)state;
+  ms_real x[] = {0, 1, -1, MS_R(0.1), MS_R(-3.4028234e38), MS_R(1e-20), MS_R(16777215), INFINITY, -INFINITY, NAN};
+  enum { N = sizeof x / sizeof *x };
+  ms_bf16 part[3][N];
+  ms_bf16_split(part[0], N, 3, (ms_data){x, MS_F32, 1}, 0, N);
+  for (int i = 0; i < N; i++) {
+    double sum = (double)ms_bf16_to(part[0][i]) + (double)ms_bf16_to(part[1][i]) + (double)ms_bf16_to(part[2][i]);
+    assert_true(sum == (double)x[i] || (sum != sum && x[i] != x[i]));
+  }
+  uint8_t pair[MS_MOST_PAIRS][2];
+  assert_int_equal(ms_bf16_pairs(1, 1, pair), 1);
+  assert_int_equal(ms_bf16_pairs(1, 3, pair), 3);
+  assert_int_equal(ms_bf16_pairs(3, 3, pair), 6);
+  assert_int_equal(pair[5][0] + pair[5][1], 0);
+}
+
+/* Long sums of positive numbers, where a lost product would show: at most 4 roundings of float32 away on average. */
+static void test_exactness(void **state) {
+  (void)state;
+  const shape s = {2, 6, 6, 512, 32, 3, 3, 1, 1, 1, 1, 1, 1};
+  ms_conv_desc d = describe(&s, MS_F32, MS_F32);
+  arrays a = {.nx = d.n * d.h * d.w * d.cin, .nw = d.cout * d.kh * d.kw * d.cin, .ny = d.n * d.oh * d.ow * d.cout};
+  ms_data x = row_data(MS_F32, 1, a.nx), w = row_data(MS_F32, 1, a.nw), g = row_data(MS_F32, 1, a.ny);
+  ms_data y = row_output(MS_F32, a.ny);
+  for (int64_t i = 0; i < a.nx; i++)
+    ((ms_real *)x.p)[i] = fabsf(((ms_real *)x.p)[i]);
+  for (int64_t i = 0; i < a.nw; i++)
+    ((ms_real *)w.p)[i] = fabsf(((ms_real *)w.p)[i]);
+  a.x = values(x, a.nx, MS_F32);
+  a.w = values(w, a.nw, MS_F32);
+  a.g = values(g, a.ny, MS_F32);
+  multiply(&d, &a);
+  run(&d, MS_CONV_FORWARD, (ms_conv_args){.x = x, .weight = w, .density = -1}, y, a.ny);
+  double error = 0;
+  for (int64_t i = 0; i < a.ny; i++)
+    error += fabs(row_get(y, i) - a.y[i]) / a.y[i] / (double)a.ny;
+  assert_true(error < 4 * 6e-8);
+  void *all[] = {x.p, w.p, g.p, y.p, a.x, a.w, a.g, a.y, a.dx, a.dw, a.ysize, a.dxsize, a.dwsize};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    free(all[i]);
+}
+
+/* Operands are laid out for some images at a time: the workspace does not grow with the batch. */
+static void test_workspace(void **state) {
+  (void)state;
+  const shape one = {64, 48, 48, 64, 128, 3, 3, 1, 1, 1, 1, 1, 1};
+  ms_conv_desc d = describe(&one, MS_BITS, MS_F32);
+  for (int pass = 0; pass < 3; pass++) {
+    d.n = 64;
+    size_t some = ms_conv_bf16x3.workspace(&d, pass);
+    d.n = 64000;
+    assert_int_equal(ms_conv_bf16x3.workspace(&d, pass), some);
+    assert_true(some < 40u << 20);
+  }
 }
 
 static void test_kernels(void **state) {
   (void)state;
-  assert_int_equal(ms_bf16_block_force("sse"), MS_EINVAL);
-  assert_int_equal(ms_bf16_block_force("base"), MS_OK);
-  int fast = 1;
-  ms_bf16_block(&fast);
-  assert_int_equal(fast, 0);
-  assert_int_equal(ms_bf16_block_force(NULL), MS_OK);
+  assert_int_equal(ms_bf16_kernel_force("sse"), MS_EINVAL);
+  ms_conv_desc d = describe(&list[0], MS_F32, MS_BF16);
+  assert_int_equal(ms_bf16_kernel_force("base"), MS_OK);
+  assert_false(ms_conv_bf16.supports(&d, MS_CONV_FORWARD));
+  assert_int_equal(ms_bf16_kernel_force(NULL), MS_OK);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_kernels),
+      cmocka_unit_test(test_workspace),
+      cmocka_unit_test(test_parts),
+      cmocka_unit_test(test_exactness),
       cmocka_unit_test_prestate(check_kernel, "base"),
       cmocka_unit_test_prestate(check_kernel, "avx512_bf16"),
       cmocka_unit_test_prestate(check_kernel, "amx"),

@@ -1,5 +1,6 @@
 /* Dense convolution by oneDNN against plain loops in double, in both precisions; our own dense engine against the same
 ** in bfloat16. Passes by saying so where the build has no oneDNN. */
+#include "../../kernels/cpu/bf16_tile.h"
 #include "convtest.h"
 
 static const shape list[] = {
@@ -170,6 +171,7 @@ static void test_own_bfloat16(void **state) {
 
 static void test_choice(void **state) {
   (void)state;
+  assert_int_equal(ms_bf16_kernel_force("base"), MS_OK);
   const shape s = {4, 8, 8, 128, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1};
   ms_conv_desc d = describe(&s, MS_F32, MS_F32);
   ms_conv_plan *plan = NULL;
@@ -182,6 +184,7 @@ static void test_choice(void **state) {
     assert_int_equal(ms_cpu_conv_deterministic(0), 1);
   }
   ms_cpu_conv_plan_destroy(plan);
+  assert_int_equal(ms_bf16_kernel_force(NULL), MS_OK);
 }
 
 /* The same plan on other numbers of threads, and with other types of results. */
