@@ -117,25 +117,67 @@ static void test_outputs(void **state) {
   }
 }
 
-/* The mask where derivatives are far from and near to zero, and at values that are no numbers. */
+/* The mask where derivatives are far from and near to zero, at values that are no numbers, and for widths whose square
+** leaves the range of reals; whatever the vectors. */
 static void test_active(void **state) {
-  for (int kind = 0; kind < MS_SURROGATE_COUNT; kind++)
-    for (int k = 0; k < 6; k++) {
-      const double range[] = {1, 30, 90, 1e3, 1e30, 3};
-      shape z = {1, 1, 1, 1, 1024};
-      ms_neuron_args f = layer(z, kind, 0, 0);
-      ms_real *y = random_reals(1024, -range[k], range[k]);
-      y[5] = k == 5 ? MS_R(NAN) : 0;
-      y[600] = k == 5 ? MS_R(INFINITY) : f.p.threshold;
-      f.y = f32(y);
-      f.h = reals(1024);
-      f.active = bytes(MS_BITS_BYTES(1024));
-      assert_int_equal(ms_cpu_neuron(NULL, &f), MS_OK);
-      for (int64_t i = 0; i < 1024; i++)
-        assert_int_equal(bit(f.active, i), ms_surrogate_grad(kind, f.h[i] - f.p.threshold, f.p.alpha) != 0);
-      release(state);
-    }
+  const double range[] = {1, 30, 90, 1e3, 1e30, 3}, width[] = {1.5, .3, 1e-3, 40, 1e-25, 1e25};
+  for (int i = 0; i < MS_SURROGATE_COUNT * COUNT(range) * COUNT(width) * 2; i++) {
+    int kind = i % MS_SURROGATE_COUNT, k = i / MS_SURROGATE_COUNT % COUNT(range);
+    int64_t n = i % 3 ? 1024 : 1048;
+    shape z = {1, 1, 1, 1, n};
+    ms_neuron_args f = layer(z, kind, 0, 0);
+    f.p.alpha = MS_R(width[i / (MS_SURROGATE_COUNT * COUNT(range)) % COUNT(width)]);
+    ms_real *y = random_reals(n, -range[k], range[k]);
+    y[5] = k == 5 ? MS_R(NAN) : 0;
+    y[600] = k == 5 ? MS_R(INFINITY) : f.p.threshold;
+    for (int64_t j = 0; j < 200; j++) /* h at and beside the ends of where it is not zero */
+      y[700 + j] = (f.p.threshold + (j % 2 ? -1 : 1) * f.p.alpha * (1 + MS_R(j - 100) * MS_R(6e-8))) / f.p.gain;
+    f.y = f32(y);
+    f.h = reals(n);
+    f.active = bytes(MS_BITS_BYTES(n));
+    assert_int_equal(ms_cpu_isa_force(i % 2 ? "base" : NULL), MS_OK);
+    assert_int_equal(ms_cpu_neuron(NULL, &f), MS_OK);
+    for (int64_t j = 0; j < n; j++)
+      assert_int_equal(bit(f.active, j), ms_surrogate_grad(kind, f.h[j] - f.p.threshold, f.p.alpha) != 0);
+    release(state);
+  }
+  ms_cpu_isa_force(NULL);
 }
+
+#ifndef MS_SMOOTH
+/* Packed spikes and their counts are those of bytes, also at the threshold and for what is no number. */
+static void test_packed(void **state) {
+  for (int i = 0; i < 16; i++) {
+    shape z = {3, 2, 3, 1, i % 4 < 2 ? 24 : 200};
+    int64_t n = neurons(z), total = z.steps * n;
+    ms_neuron_args f = layer(z, 0, i % 4 == 1, 0), g;
+    f.p.ge = i / 4 % 2;
+    f.p.soft = i / 2 % 2;
+    f.p.threshold = i % 3 ? MS_R(.75) : 0;
+    f.p.gain = 1;
+    ms_real *y = f.y.p;
+    for (int64_t j = 0; j < total; j += 3)
+      y[j] = j % 2 ? f.p.threshold : j % 5 ? MS_R(NAN) : MS_R(-INFINITY);
+    f.s = plain(total);
+    f.counts = bytes(z.steps * z.c * 8);
+    assert_int_equal(ms_cpu_neuron(NULL, &f), MS_OK);
+    g = f;
+    g.s = data(bytes(MS_BITS_BYTES(total)), MS_BITS);
+    g.counts = bytes(z.steps * z.c * 8);
+    assert_int_equal(ms_cpu_isa_force(i / 8 ? "base" : NULL), MS_OK);
+    assert_int_equal(ms_cpu_neuron(NULL, &g), MS_OK);
+    for (int64_t j = 0; j < total; j++)
+      assert_int_equal(bit(g.s.p, j), ((uint8_t *)f.s.p)[j]);
+    assert_memory_equal(g.counts, f.counts, (size_t)(z.steps * z.c * 8));
+    release(state);
+  }
+  ms_cpu_isa_force(NULL);
+}
+#else
+static void test_packed(void **state) {
+  (void)state;
+}
+#endif
 
 /* Bytes need no multiple of 8 channels, pooled ones neither. */
 static void test_odd_channels(void **state) {
@@ -287,7 +329,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(test_outputs, release),      cmocka_unit_test_teardown(test_active, release),
       cmocka_unit_test_teardown(test_odd_channels, release), cmocka_unit_test_teardown(test_pooled_grad, release),
-      cmocka_unit_test_teardown(test_types, release),        cmocka_unit_test_teardown(test_nothing, release),
+      cmocka_unit_test_teardown(test_types, release),        cmocka_unit_test_teardown(test_packed, release),
+      cmocka_unit_test_teardown(test_nothing, release),
   };
   return cmocka_run_group_tests_name("neuron_pool", tests, NULL, NULL);
 }
