@@ -143,7 +143,9 @@ static const ms_conv_engine *choose_dense(const ms_conv_args *a, ms_conv_pass pa
   const ms_conv_desc *d = &a->plan->d;
   if (bf16_leads(d, pass) && allowed(&ms_conv_bf16, a, pass))
     return &ms_conv_bf16;
-  if (bf16x3_leads(d, pass) && allowed(&ms_conv_bf16x3, a, pass))
+  int library = keeper && allowed(&keeper->engine, a, pass),
+      wide = d->kh * d->kw >= 9 && ms_min64(d->cin, d->cout) >= 32;
+  if ((bf16x3_leads(d, pass) || (!library && wide)) && allowed(&ms_conv_bf16x3, a, pass))
     return &ms_conv_bf16x3;
   for (int i = 0; i < ENGINES; i++)
     if (engines[i] != &ms_conv_event && engines[i] != &ms_conv_bf16x3 && allowed(engines[i], a, pass))
