@@ -67,8 +67,9 @@ static inline int64_t ms_chunk_end(const ms_tiling *t, int64_t chunk) {
 
 /* Repeats x [c] over a row; NULL stands for `missing`. */
 static inline void ms_tile_repeat(const ms_tiling *t, ms_real *row, const ms_real *x, ms_real missing) {
-  for (int64_t j = 0; j < t->row; j++)
-    row[j] = x ? x[j % t->c] : missing;
+  for (int64_t j = 0; j < t->row; j += t->c)
+    for (int64_t ch = 0; ch < t->c; ch++)
+      row[j + ch] = x ? x[ch] : missing;
 }
 
 /* Adds what the chunks found, part [chunks][sums][row], into out [sums][c]. */
