@@ -158,22 +158,31 @@ typedef struct grad_args {
   ms_real *a, *mean, *slope, *shift; /* [row] */
 } grad_args;
 
-MS_HOT static void sums_chunk(const grad_args *p, int64_t chunk, double *part) {
+/* Sums are float for at most about FEW terms. */
+enum { FEW = 64 };
+
+MS_HOT static int sums_chunk(const grad_args *p, int64_t chunk, double *part) {
   const ms_norm_grad *n = p->n;
-  ms_real xbuf[MS_TILE], gbuf[MS_TILE];
-  memset(part, 0, (size_t)(2 * p->t.row) * sizeof *part);
-  for (ms_tile k = ms_tile_first(&p->t, ms_chunk_begin(&p->t, chunk), ms_chunk_end(&p->t, chunk)); k.len;
-       ms_tile_next(&p->t, &k)) {
-    ms_real sum_g[MS_TILE] = {0}, sum_gx[MS_TILE] = {0};
+  int64_t row = p->t.row, tiles = 0, most = ms_max64(1, FEW / n->repeat) * ms_ceil_div(row, MS_TILE);
+  ms_real xbuf[MS_TILE], gbuf[MS_TILE], *sums = ms_cpu_scratch(1, (size_t)(2 * row) * sizeof *sums);
+  if (!sums)
+    return 0;
+  memset(part, 0, (size_t)(2 * row) * sizeof *part);
+  memset(sums, 0, (size_t)(2 * row) * sizeof *sums);
+  ms_tile k = ms_tile_first(&p->t, ms_chunk_begin(&p->t, chunk), ms_chunk_end(&p->t, chunk));
+  while (k.len) {
+    ms_real *sum_g = sums + k.phase;
     const ms_real *x = ms_tile_load(n->x, k.at, k.len, xbuf);
     for (int64_t i = 0; i < n->repeat; i++)
-      ms_norm_sums_row(k.len, ms_tile_load(n->g, i * p->t.n + k.at, k.len, gbuf), x, p->mean + k.phase, sum_g, sum_gx);
-    double *pg = part + k.phase, *pgx = pg + p->t.row;
-    MS_SIMD for (int64_t j = 0; j < k.len; j++) {
-      pg[j] += sum_g[j];
-      pgx[j] += sum_gx[j];
+      ms_norm_sums_row(k.len, ms_tile_load(n->g, i * p->t.n + k.at, k.len, gbuf), x, p->mean + k.phase, sum_g,
+                       sum_g + row);
+    ms_tile_next(&p->t, &k);
+    if (++tiles % most == 0 || !k.len) {
+      MS_SIMD for (int64_t j = 0; j < 2 * row; j++) part[j] += sums[j];
+      memset(sums, 0, (size_t)(2 * row) * sizeof *sums);
     }
   }
+  return 1;
 }
 
 MS_HOT static void dx_chunk(const grad_args *p, int64_t chunk) {
@@ -219,7 +228,15 @@ ms_status ms_cpu_norm_grad(ms_stream *s, const ms_norm_grad *n) {
   for (int64_t j = 0; j < row; j++)
     p.a[j] = n->gain * (n->gamma ? n->gamma[j % n->c] : MS_R(1)) * n->invstd[j % n->c];
   if (n->training || n->dgamma || n->dbeta) {
-    ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) sums_chunk(&p, k, part + 2 * k * row);
+    int failed = 0;
+    ms_parallel_for(k, p.t.chunks, p.t.per * row * n->repeat) {
+      if (!sums_chunk(&p, k, part + 2 * k * row)) {
+#pragma omp atomic write
+        failed = 1;
+      }
+    }
+    if (failed)
+      return MS_EMEM;
     ms_tile_fold(&p.t, part, 2, sums);
     ms_norm_sums_finish(&p.t, sums, n->invstd, n->gain, (double)(n->rows * n->repeat), (double)n->repeat, n->dgamma,
                         n->dbeta, p.a, p.slope, p.shift);
