@@ -32,6 +32,12 @@ static ms_tensor *spikes(int64_t n, int64_t c, int64_t side, double density) {
   return x;
 }
 
+/* The shipped tables differ from processor to processor: events up to a density of one half. */
+static void half_table(void) {
+  const ms_break_even row = {9, 1, 1, MS_F32, 0.5, 0.5, 0.5, 0.5, 0};
+  OK(ms_engines_set_table(cpu(), &row, 1, "set", &E));
+}
+
 static void conv(ms_tensor *x, ms_tensor *w) {
   MAKE(y, ms_conv2d(&y, x, w, NULL, padded, &E));
 }
@@ -40,6 +46,7 @@ static void records_the_last_call(void **state) {
   (void)state;
   const ms_engine_use *list[MS_ENGINE_USES];
   ms_tensor *a = weight("a", 32, 64), *b = weight("b", 32, 64);
+  half_table();
   conv(spikes(4, 64, 16, 0.1), a);
   conv(spikes(4, 64, 16, 0.9), b);
   conv(spikes(2, 64, 16, 0.2), a);
@@ -73,6 +80,7 @@ static void layers_are_forced_by_name(void **state) {
   const ms_engine_forced *layers;
   const char *all;
   ms_tensor *a = weight("a", 32, 64), *b = weight("b", 32, 64), *x = spikes(4, 64, 16, 0.1);
+  half_table();
   OK(ms_engines_force(cpu(), "gemm", "a", &E));
   conv(x, a);
   conv(x, b); /* the same plan */
