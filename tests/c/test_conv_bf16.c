@@ -149,16 +149,20 @@ static void check_kernel(void **state) {
     skip();
   assert_string_equal(ms_bf16_kernel_best()->name, *state);
   for (int i = 0; i < SHAPES; i++) {
-    check_shape(&list[i], MS_BF16, MS_F32, MS_F32);
-    check_shape(&list[i], MS_BF16, MS_BF16, MS_BF16);
-    check_shape(&list[i], MS_BF16, MS_SPIKE, MS_BF16);
-    check_shape(&list[i], MS_BF16, MS_U8, MS_F32);
-    check_shape(&list[i], MS_F32, MS_F32, MS_F32);
-    check_shape(&list[i], MS_F32, MS_SPIKE, MS_F32);
-    check_shape(&list[i], MS_F32, MS_BF16, MS_BF16);
-    if (list[i].cin % 8 == 0) {
-      check_shape(&list[i], MS_BF16, MS_BITS, MS_BF16);
-      check_shape(&list[i], MS_F32, MS_BITS, MS_F32);
+    const shape *s = &list[i];
+    int64_t products = s->n * s->h * s->w * s->kh * s->kw * s->cin * s->cout;
+    check_shape(s, MS_BF16, MS_F32, MS_F32);
+    check_shape(s, MS_F32, MS_SPIKE, MS_F32);
+    if (products > 4000000 && strcmp(*state, "base") == 0)
+      continue; /* slow, and other types differ in how operands are packed, which is the same for all kernels */
+    check_shape(s, MS_BF16, MS_BF16, MS_BF16);
+    check_shape(s, MS_BF16, MS_SPIKE, MS_BF16);
+    check_shape(s, MS_BF16, MS_U8, MS_F32);
+    check_shape(s, MS_F32, MS_F32, MS_F32);
+    check_shape(s, MS_F32, MS_BF16, MS_BF16);
+    if (s->cin % 8 == 0) {
+      check_shape(s, MS_BF16, MS_BITS, MS_BF16);
+      check_shape(s, MS_F32, MS_BITS, MS_F32);
     }
   }
   assert_int_equal(ms_bf16_kernel_force(NULL), MS_OK);
