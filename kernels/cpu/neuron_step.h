@@ -12,42 +12,6 @@ typedef ms_real ms_fired;
 typedef uint8_t ms_fired;
 #endif
 
-/* The switches of a neuron as numbers: a loop over many neurons then chooses by the spike alone. A spike is h > above;
-** the values are those of math/neuron.h. The smooth build keeps to the functions there. */
-typedef struct ms_switched {
-  ms_neuron p;
-  ms_real above;       /* the threshold, or with >= the number below it */
-  ms_real soft, jump;  /* after a spike v = soft * h + jump */
-  ms_real slope, back; /* dv/ds = slope * h + back, 0 when detached */
-} ms_switched;
-
-static inline ms_switched ms_switched_of(ms_neuron p) {
-  ms_switched q = {.p = p, .above = p.ge ? MS_FN(nextafter)(p.threshold, MS_R(-INFINITY)) : p.threshold};
-  q.soft = p.soft ? MS_R(1) : MS_R(0);
-  q.jump = p.soft ? -p.threshold : p.v_reset;
-  q.slope = p.soft || p.detach ? MS_R(0) : MS_R(-1);
-  q.back = p.detach ? MS_R(0) : q.jump;
-  return q;
-}
-
-MS_HD ms_real ms_switched_reset(const ms_switched *q, ms_real h, ms_real s) {
-#ifdef MS_SMOOTH
-  return ms_reset(&q->p, h, s);
-#else
-  (void)s;
-  return h > q->above ? MS_FN(fma)(q->soft, h, q->jump) : h;
-#endif
-}
-
-MS_HD ms_real ms_switched_dh(const ms_switched *q, ms_real h, ms_real sur, ms_real gs, ms_real gv) {
-#ifdef MS_SMOOTH
-  return ms_neuron_dh(&q->p, h, ms_fire(&q->p, h), sur, gs, gv);
-#else
-  ms_real keep = h > q->above ? q->soft * gv : gv;
-  return MS_FN(fma)(sur, gs + gv * MS_FN(fma)(q->slope, h, q->back), keep);
-#endif
-}
-
 typedef struct ms_layer {
   const ms_neuron_args *f;
   const ms_neuron_grad_args *g; /* backward only, from here on */

@@ -64,4 +64,46 @@ MS_HD ms_real ms_neuron_dh(const ms_neuron *p, ms_real h, ms_real s, ms_real sur
   return MS_FN(fma)(sur, p->detach ? gs : gs + gv * jump, keep);
 }
 
+/* The same formulas with the switches as numbers, which a loop over many neurons computes once: it then chooses by the
+** spike alone. The values are those of the functions above wherever these are finite.
+**   s = [h > above]
+**   v' = s ? soft * h + jump : h
+**   dh = g(u) * (gs + gv * (slope * h + back)) + (s ? soft * gv : gv) */
+typedef struct ms_switched {
+  ms_neuron p;
+  ms_real above;       /* the threshold, or with >= the number below it */
+  ms_real soft, jump;  /* hard: 0, v_reset; soft: 1, -threshold */
+  ms_real slope, back; /* dv/ds = slope * h + back; 0, 0 when detached */
+} ms_switched;
+
+MS_HD ms_switched ms_switched_of(ms_neuron p) {
+  ms_switched q;
+  q.p = p;
+  q.above = p.ge ? MS_FN(nextafter)(p.threshold, MS_R(-INFINITY)) : p.threshold;
+  q.soft = p.soft ? MS_R(1) : MS_R(0);
+  q.jump = p.soft ? -p.threshold : p.v_reset;
+  q.slope = p.soft || p.detach ? MS_R(0) : MS_R(-1);
+  q.back = p.detach ? MS_R(0) : q.jump;
+  return q;
+}
+
+/* A smooth spike s is no switch: the smooth build keeps to the functions above. */
+MS_HD ms_real ms_switched_reset(const ms_switched *q, ms_real h, ms_real s) {
+#ifdef MS_SMOOTH
+  return ms_reset(&q->p, h, s);
+#else
+  (void)s;
+  return h > q->above ? MS_FN(fma)(q->soft, h, q->jump) : h;
+#endif
+}
+
+MS_HD ms_real ms_switched_dh(const ms_switched *q, ms_real h, ms_real sur, ms_real gs, ms_real gv) {
+#ifdef MS_SMOOTH
+  return ms_neuron_dh(&q->p, h, ms_fire(&q->p, h), sur, gs, gv);
+#else
+  ms_real keep = h > q->above ? q->soft * gv : gv;
+  return MS_FN(fma)(sur, gs + gv * MS_FN(fma)(q->slope, h, q->back), keep);
+#endif
+}
+
 #endif
