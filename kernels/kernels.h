@@ -253,9 +253,6 @@ typedef struct ms_neuron_grad_args {
   ms_real *dv0;             /* [n] out or NULL */
   ms_real *dw;              /* [1] out or NULL */
   ms_real *dgamma, *dbeta;  /* [c] out or NULL */
-  /* [T, n] scratch or NULL: a backend may keep the gradient of I here between two sweeps. The CPU recomputes it and
-  ** never touches g */
-  ms_real *g;
 } ms_neuron_grad_args;
 
 /* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient,

@@ -189,7 +189,7 @@ done:
 
 /* What a backward call allocates. */
 typedef struct gradients {
-  ms_tensor *gs, *gv, *surrogate, *dy, *dr, *dv0, *dw, *dgamma, *dbeta, *scratch;
+  ms_tensor *gs, *gv, *surrogate, *dy, *dr, *dv0, *dw, *dgamma, *dbeta;
 } gradients;
 
 /* dL/ds or dL/dpooled, kept as one step where the upstream gradient is the same for all (a mean over t). */
@@ -248,7 +248,7 @@ static ms_status new_gradient(ms_tensor **out, ms_device *d, const neuron_params
 
 /* y and r: as they were saved. Behind a bfloat16 y gradients are bfloat16, but for a float32 residual. */
 static ms_status allocate(gradients *g, ms_node *n, ms_device *d, const ms_tensor *y, const ms_tensor *r,
-                          int normalised, ms_error *err) {
+                          ms_error *err) {
   const neuron_params *p = n->params;
   ms_dtype dy = y->dtype == MS_BF16 ? MS_BF16 : MS_F32, dr = r && r->dtype == MS_F32 ? MS_F32 : dy;
   int64_t one = 1;
@@ -260,9 +260,7 @@ static ms_status allocate(gradients *g, ms_node *n, ms_device *d, const ms_tenso
       (ms_wants(n, IN_GAMMA) && (st = ms_new_sum(&g->dgamma, d, 1, &p->c, p->n, err))) ||
       (ms_wants(n, IN_BETA) && (st = ms_new_sum(&g->dbeta, d, 1, &p->c, p->n, err))))
     return st;
-  int usable = g->dy && g->dy->dtype == MS_F32 && p->y_step;
-  /* the CPU computes twice rather than keep the gradient of the neuron's input */
-  return normalised && !usable && !ms_on_cpu(d) ? new_gradient(&g->scratch, d, p, MS_F32, p->n, err) : MS_OK;
+  return MS_OK;
 }
 
 /* Brings dv0 and dw to the shape of what they belong to, and hands everything over. */
@@ -344,8 +342,7 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
                            .norm_gain = MS_R(p->norm_gain),
                            .norm_training = p->norm_training};
   ms_neuron_args plain = a.fwd;
-  if ((st = upstream(&g, &a, p, dout, err)) ||
-      (st = allocate(&g, n, d, s[SAVED_Y], s[SAVED_R], s[SAVED_A] != NULL, err)) ||
+  if ((st = upstream(&g, &a, p, dout, err)) || (st = allocate(&g, n, d, s[SAVED_Y], s[SAVED_R], err)) ||
       (p->surrogate.call && (st = call_surrogate(&g.surrogate, p, plain, d, err))))
     goto done;
   a.gs = ms_dense_data(g.gs);
@@ -357,11 +354,10 @@ static ms_status neuron_backward(ms_node *n, ms_tensor **din, ms_tensor *const *
   a.dw = ms_reals(g.dw);
   a.dgamma = ms_reals(g.dgamma);
   a.dbeta = ms_reals(g.dbeta);
-  a.g = g.scratch ? ms_reals(g.scratch) : a.dy.p;
   if (!(st = ms_row(d, d->k->neuron_grad(d->stream, &a), "neuron", err)))
     st = deliver(din, &g, n, s[SAVED_W], err);
 done:;
-  ms_tensor *held[] = {g.gs, g.gv, g.surrogate, g.dy, g.dr, g.dv0, g.dw, g.dgamma, g.dbeta, g.scratch};
+  ms_tensor *held[] = {g.gs, g.gv, g.surrogate, g.dy, g.dr, g.dv0, g.dw, g.dgamma, g.dbeta};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++)
     ms_release(held[i]);
   return st;
