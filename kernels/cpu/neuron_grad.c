@@ -110,26 +110,24 @@ MS_HD void back_kind(const ms_layer *l, int kind, use to, int64_t len, const ste
 #undef BACK
 }
 
-/* The surrogates without a division or an exponential are part of the loop, the others a row of their own. */
+/* Surrogates of a few instructions are part of the loop, each with copies of its own; the others are a row before it. */
+#define BRIEF(kind) ((kind) == MS_SURROGATE_TRIANGLE || (kind) == MS_SURROGATE_RECTANGLE)
+
 MS_HD void back_row(const ms_layer *l, use to, int64_t len, step_rows p) {
   ms_real sur[MS_TILE];
   const ms_real *h = p.h, threshold = l->p.threshold, alpha = l->p.alpha;
   switch (p.given ? -1 : l->p.surrogate) {
-  case MS_SURROGATE_TRIANGLE:
-    back_kind(l, MS_SURROGATE_TRIANGLE, to, len, &p);
-    return;
-  case MS_SURROGATE_RECTANGLE:
-    back_kind(l, MS_SURROGATE_RECTANGLE, to, len, &p);
-    return;
-#define MS_SURROGATE(name, text, alpha_)                                 \
+#define MS_SURROGATE(name, text, width)                                  \
   case MS_SURROGATE_##name:                                              \
+    if (BRIEF(MS_SURROGATE_##name)) {                                    \
+      back_kind(l, MS_SURROGATE_##name, to, len, &p);                    \
+      return;                                                            \
+    }                                                                    \
     MS_SIMD for (int64_t j = 0; j < len; j++) sur[j] =                   \
         ms_surrogate_grad(MS_SURROGATE_##name, h[j] - threshold, alpha); \
     p.given = sur;                                                       \
     break;
-    MS_SURROGATE(ATAN, "", 0)
-    MS_SURROGATE(SIGMOID, "", 0)
-    MS_SURROGATE(QGATE, "", 0)
+#include "../surrogate.def"
 #undef MS_SURROGATE
   }
   back_kind(l, -1, to, len, &p);
