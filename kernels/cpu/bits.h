@@ -8,6 +8,16 @@ MS_HD int ms_bit(const uint8_t *bits, int64_t i) {
   return bits[i >> 3] >> (i & 7) & 1;
 }
 
+/* 8 x 8 bits, a byte a row: bit c of byte i becomes bit i of byte c. */
+MS_HD uint64_t ms_bits_turn(uint64_t x) {
+  uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
+  x ^= t ^ t << 7;
+  t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
+  x ^= t ^ t << 14;
+  t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
+  return x ^ t ^ t << 28;
+}
+
 /* to[i] = bit at + i ? one : 0. */
 #define MS_BITS_EXPAND(to, bits, at, n, one)                                                          \
   do {                                                                                                \

@@ -92,16 +92,6 @@ MS_HD void turn8(uint16_t *to, int64_t to_pitch, const uint16_t *from, int64_t f
     *(ms_bf16_eight *)(to + i * to_pitch) = a[i];
 }
 
-/* 8 x 8 bits, a byte a row: bit c of byte i becomes bit i of byte c. */
-MS_HD uint64_t turn_bits(uint64_t x) {
-  uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
-  x ^= t ^ t << 7;
-  t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
-  x ^= t ^ t << 14;
-  t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
-  return x ^ t ^ t << 28;
-}
-
 /* n pixels from the spikes' bits: pixel i begins at byte i * step of `from`. */
 static MS_HOT void turn_line_of_bits(const job *j, const uint8_t *from, int64_t step, int64_t n, uint16_t *to) {
   for (int64_t i = 0; i < n; i += 8)
@@ -110,7 +100,7 @@ static MS_HOT void turn_line_of_bits(const job *j, const uint8_t *from, int64_t 
       uint64_t block = 0;
       for (int64_t k = 0; k < pixels; k++)
         block |= (uint64_t)from[(i + k) * step + c] << 8 * k;
-      block = turn_bits(block);
+      block = ms_bits_turn(block);
       uint16_t *out = to + 8 * c * j->row + i;
       for (int k = 0; k < 8; k++, out += j->row) {
         ms_bf16_eight eight = ms_bf16_bits((uint8_t)(block >> 8 * k));

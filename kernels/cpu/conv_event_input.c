@@ -392,16 +392,6 @@ static int64_t find_pixels(const input_job *j, corner at, int64_t phase, int64_t
   return n;
 }
 
-/* Bit b of byte q becomes bit q of byte b. */
-static inline uint64_t transpose_bits(uint64_t x) {
-  uint64_t t = (x ^ x >> 7) & 0x00aa00aa00aa00aau;
-  x ^= t ^ t << 7;
-  t = (x ^ x >> 14) & 0x0000cccc0000ccccu;
-  x ^= t ^ t << 14;
-  t = (x ^ x >> 28) & 0x00000000f0f0f0f0u;
-  return x ^ t ^ t << 28;
-}
-
 static void list_group(wanted *to, const uint64_t *word) {
   uint8_t *pixel = to->pixel;
   for (int p = 1; p < PATTERNS; p++) {
@@ -424,7 +414,7 @@ static MS_HOT void list_phase(const input_job *j, corner at, int64_t phase, want
         for (int64_t i = 0; i < ms_min64(8, n - q); i++)
           if (pixel[q + i] >= 0)
             bytes |= (uint64_t)(mask ? mask[pixel[q + i] * (cin / 8)] : 0xff) << 8 * i;
-        bytes = transpose_bits(bytes);
+        bytes = ms_bits_turn(bytes);
         for (int64_t i = 0; i < 8; i++)
           word[b + i] |= (bytes >> 8 * i & 0xff) << q;
       }
