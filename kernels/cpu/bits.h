@@ -18,6 +18,15 @@ MS_HD uint64_t ms_bits_turn(uint64_t x) {
   return x ^ t ^ t << 28;
 }
 
+/* Eight bits as eight values of 16 bits: `one` or 0. */
+typedef uint16_t ms_bits_eight __attribute__((vector_size(16), aligned(2), may_alias));
+
+MS_HD ms_bits_eight ms_bits_lanes(uint8_t bits, uint16_t one) {
+  const ms_bits_eight place = {1, 2, 4, 8, 16, 32, 64, 128};
+  ms_bits_eight b = {bits, bits, bits, bits, bits, bits, bits, bits};
+  return (ms_bits_eight)((b & place) != 0) & one;
+}
+
 /* to[i] = bit at + i ? one : 0. */
 #define MS_BITS_EXPAND(to, bits, at, n, one)                                                          \
   do {                                                                                                \

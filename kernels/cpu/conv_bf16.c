@@ -46,22 +46,9 @@ static MS_HOT void split(ms_bf16 *restrict to, int64_t pitch, const ms_real *fro
     split3((float)from[i], &to[i], &second[i], &third[i]);
 }
 
-static MS_HOT void convert(ms_bf16 *restrict to, ms_data x, int64_t at, int64_t n) {
-  if (x.dtype == MS_BITS) { /* at and n are multiples of 8: whole pixels */
-    const uint8_t *from = (const uint8_t *)x.p + at / 8;
-    for (int64_t i = 0; i < n / 8; i++)
-      *(ms_bf16_eight *)&to[8 * i] = ms_bf16_bits(from[i]);
-  } else if (x.dtype == MS_F32) {
-    const ms_real *from = (const ms_real *)x.p + at;
-    MS_SIMD
-    for (int64_t i = 0; i < n; i++)
-      to[i] = ms_bf16_from((float)from[i]);
-  } else {
-    const uint8_t *from = (const uint8_t *)x.p + at;
-    MS_SIMD
-    for (int64_t i = 0; i < n; i++)
-      to[i] = ms_bf16_from((float)from[i]);
-  }
+static MS_HOT void convert(ms_bf16 *to, ms_data x, int64_t at, int64_t n) {
+  x.scale = 1;
+  ms_unpack_bf16(to, x, at, n);
 }
 
 void ms_bf16_split(ms_bf16 *to, int64_t pitch, int parts, ms_data x, int64_t at, int64_t n) {

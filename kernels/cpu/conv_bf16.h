@@ -74,15 +74,6 @@ MS_HD ms_real ms_bf16_scale(ms_data x) {
   return x.dtype == MS_SPIKE || x.dtype == MS_BITS ? x.scale : MS_R(1);
 }
 
-/* Eight bits as eight bfloat16 values: 1 or 0. */
-typedef uint16_t ms_bf16_eight __attribute__((vector_size(16), aligned(2), may_alias));
-
-MS_HD ms_bf16_eight ms_bf16_bits(uint8_t bits) {
-  const ms_bf16_eight place = {1, 2, 4, 8, 16, 32, 64, 128};
-  ms_bf16_eight b = {bits, bits, bits, bits, bits, bits, bits, bits};
-  return (ms_bf16_eight)((b & place) != 0) & 0x3f80;
-}
-
 /* conv_bf16_grad.c */
 size_t ms_bf16_weight_grad_workspace(const ms_conv_desc *d);
 ms_status ms_bf16_weight_grad(const ms_conv_desc *d, const ms_conv_args *a);

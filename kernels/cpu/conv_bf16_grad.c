@@ -76,10 +76,10 @@ size_t ms_bf16_weight_grad_workspace(const ms_conv_desc *d) {
 
 /* to[c][i] = from[i][c] for 8 x 8 elements. */
 MS_HD void turn8(uint16_t *to, int64_t to_pitch, const uint16_t *from, int64_t from_pitch) {
-  ms_bf16_eight a[8], b[8];
-  const ms_bf16_eight low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
+  ms_bits_eight a[8], b[8];
+  const ms_bits_eight low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
   for (int i = 0; i < 8; i++)
-    a[i] = *(const ms_bf16_eight *)(from + i * from_pitch);
+    a[i] = *(const ms_bits_eight *)(from + i * from_pitch);
   for (int round = 0; round < 3; round++) {
     for (int i = 0; i < 4; i++) {
       b[2 * i] = __builtin_shuffle(a[i], a[i + 4], low);
@@ -89,11 +89,12 @@ MS_HD void turn8(uint16_t *to, int64_t to_pitch, const uint16_t *from, int64_t f
       a[i] = b[i];
   }
   for (int i = 0; i < 8; i++)
-    *(ms_bf16_eight *)(to + i * to_pitch) = a[i];
+    *(ms_bits_eight *)(to + i * to_pitch) = a[i];
 }
 
 /* n pixels from the spikes' bits: pixel i begins at byte i * step of `from`. */
 static MS_HOT void turn_line_of_bits(const job *j, const uint8_t *from, int64_t step, int64_t n, uint16_t *to) {
+  const uint16_t one = ms_bf16_from(1).bits;
   for (int64_t i = 0; i < n; i += 8)
     for (int64_t c = 0; c < j->d->cin / 8; c++) {
       int64_t pixels = ms_min64(8, n - i);
@@ -103,9 +104,9 @@ static MS_HOT void turn_line_of_bits(const job *j, const uint8_t *from, int64_t 
       block = ms_bits_turn(block);
       uint16_t *out = to + 8 * c * j->row + i;
       for (int k = 0; k < 8; k++, out += j->row) {
-        ms_bf16_eight eight = ms_bf16_bits((uint8_t)(block >> 8 * k));
+        ms_bits_eight eight = ms_bits_lanes((uint8_t)(block >> 8 * k), one);
         if (pixels == 8)
-          *(ms_bf16_eight *)out = eight;
+          *(ms_bits_eight *)out = eight;
         else
           memcpy(out, &eight, (size_t)pixels * sizeof *out);
       }

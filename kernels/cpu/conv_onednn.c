@@ -3,7 +3,6 @@
 ** The gradient of the inputs is a convolution of dL/dy with the weights turned round: one for each phase of the stride,
 ** whose images are put together afterwards. The library's own way is slower: by a fifth without a stride, and two to
 ** three times with one (version 2.6, bfloat16). */
-#include "bits.h"
 #include "conv.h"
 #include "gemm.h"
 #include "onednn.h"
@@ -221,39 +220,11 @@ static int ready(void *p, const ms_conv_args *a, ms_conv_pass pass) {
 
 enum { PIECE = 8192 };
 
-typedef uint16_t eight __attribute__((vector_size(16), aligned(2), may_alias));
-
-/* n bits from a whole byte on, n a multiple of 8. */
-MS_HD void expand_bits(uint16_t *to, const uint8_t *bits, int64_t n, uint16_t one) {
-  const eight place = {1, 2, 4, 8, 16, 32, 64, 128}, value = {one, one, one, one, one, one, one, one};
-  for (int64_t i = 0; i < n; i += 8, bits++) {
-    eight b = {*bits, *bits, *bits, *bits, *bits, *bits, *bits, *bits};
-    *(eight *)(to + i) = (eight)((b & place) != 0) & value;
-  }
-}
-
 static MS_HOT void convert_piece(void *to, ms_dtype want, ms_data x, int64_t at, int64_t n) {
-  if (want == MS_F32) {
+  if (want == MS_F32)
     ms_unpack((ms_real *)to + at, x, at, n);
-    return;
-  }
-  uint16_t *b = (uint16_t *)to + at;
-  if (x.dtype == MS_BITS) {
-    expand_bits(b, (const uint8_t *)x.p + at / 8, n, ms_bf16_from(x.scale).bits);
-  } else if (x.dtype == MS_F32) {
-    const ms_real *from = (const ms_real *)x.p + at;
-    MS_SIMD
-    for (int64_t i = 0; i < n; i++)
-      b[i] = ms_bf16_from(from[i]).bits;
-  } else if (x.dtype == MS_BF16) {
-    memcpy(b, (const ms_bf16 *)x.p + at, (size_t)n * sizeof *b);
-  } else {
-    const uint8_t *from = (const uint8_t *)x.p + at;
-    ms_real scale = x.scale;
-    MS_SIMD
-    for (int64_t i = 0; i < n; i++)
-      b[i] = ms_bf16_from((ms_real)from[i] * scale).bits;
-  }
+  else
+    ms_unpack_bf16((ms_bf16 *)to + at, x, at, n);
 }
 
 static size_t width(ms_dtype t) {

@@ -107,6 +107,29 @@ MS_HD void ms_unpack(ms_real *restrict to, ms_data x, int64_t at, int64_t n) {
   }
 }
 
+/* The same as bfloat16; of MS_BITS at and n are multiples of 8. */
+MS_HD void ms_unpack_bf16(ms_bf16 *restrict to, ms_data x, int64_t at, int64_t n) {
+  if (x.dtype == MS_BF16) {
+    memcpy(to, (const ms_bf16 *)x.p + at, (size_t)n * sizeof *to);
+  } else if (x.dtype == MS_BITS) {
+    const uint8_t *from = (const uint8_t *)x.p + at / 8;
+    uint16_t one = ms_bf16_from((float)x.scale).bits;
+    for (int64_t i = 0; i < n / 8; i++)
+      *(ms_bits_eight *)&to[8 * i] = ms_bits_lanes(from[i], one);
+  } else if (x.dtype == MS_F32) {
+    const ms_real *from = (const ms_real *)x.p + at;
+    MS_SIMD
+    for (int64_t i = 0; i < n; i++)
+      to[i] = ms_bf16_from((float)from[i]);
+  } else {
+    const uint8_t *from = (const uint8_t *)x.p + at;
+    float scale = (float)x.scale;
+    MS_SIMD
+    for (int64_t i = 0; i < n; i++)
+      to[i] = ms_bf16_from((float)from[i] * scale);
+  }
+}
+
 /* To bfloat16 values. */
 MS_HD void ms_round_run(ms_real *x, int64_t n) {
   MS_SIMD
