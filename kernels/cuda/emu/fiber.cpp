@@ -67,8 +67,8 @@ static struct SharedArrays : std::vector<void *> {
 } shared_arrays;
 
 static Fiber *self, host;
-static const void *host_stack;
-static size_t host_size;
+[[maybe_unused]] static const void *host_stack; // of the scheduler, for the sanitizer
+[[maybe_unused]] static size_t host_size;
 static int next_thread, done_threads;
 static std::vector<int> sequence;
 static std::vector<Barrier> barriers; // 0: block, 1 + w: warp w
@@ -137,8 +137,8 @@ static void worker() {
 
 static Fiber *new_fiber() {
   Fiber *f = new Fiber();
-  char *m = (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                         -1, 0);
+  char *m =
+      (char *)mmap(nullptr, STACK + GUARD, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (m == MAP_FAILED || mprotect(m, GUARD, PROT_NONE))
     die("no memory for the stacks of threads");
   f->stack = m + GUARD;
@@ -171,11 +171,17 @@ static void wait(Barrier &b, int total, int line) {
   park();
 }
 
-void block_wait(int line) { wait(barriers[0], block_threads, line); }
+void block_wait(int line) {
+  wait(barriers[0], block_threads, line);
+}
 
-int warp_threads() { return std::min(32, block_threads - lane_index / 32 * 32); }
+int warp_threads() {
+  return std::min(32, block_threads - lane_index / 32 * 32);
+}
 
-uint64_t *warp_lanes() { return lanes.data() + lane_index / 32 * 32; }
+uint64_t *warp_lanes() {
+  return lanes.data() + lane_index / 32 * 32;
+}
 
 void warp_wait(unsigned mask, int line) {
   int n = warp_threads();
@@ -183,6 +189,18 @@ void warp_wait(unsigned mask, int line) {
   if ((mask & full) != full)
     die("line %d: a warp operation without its full mask", abs(line));
   wait(barriers[(size_t)(1 + lane_index / 32)], n, line);
+}
+
+// The second barrier keeps an early thread of the next count from changing the counter before all have read it.
+int count_block(int predicate, int line) {
+  static int count;
+  if (barriers[0].n == 0) // the first to come
+    count = 0;
+  count += predicate;
+  wait(barriers[0], block_threads, line);
+  int all = count;
+  wait(barriers[0], block_threads, -line);
+  return all;
 }
 
 static void run_block() {

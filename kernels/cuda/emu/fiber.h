@@ -33,8 +33,8 @@ void run_grid(dim3 grid, dim3 block, size_t shared_bytes, void (*job)(const void
 
 void block_wait(int line);
 void warp_wait(unsigned mask, int line);
-int warp_threads();        // threads of the running thread's warp
-uint64_t *warp_lanes();    // one word for each thread of the warp
+int warp_threads();     // threads of the running thread's warp
+uint64_t *warp_lanes(); // one word for each thread of the warp
 
 // A shared array: NaN-filled once for every block, exact in size so that the sanitizer sees its ends.
 struct Slot {

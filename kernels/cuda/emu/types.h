@@ -50,42 +50,58 @@ struct alignas(8) ushort4 {
   unsigned short x, y, z, w;
 };
 
-inline float2 make_float2(float x, float y) { return {x, y}; }
-inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-inline int2 make_int2(int x, int y) { return {x, y}; }
-inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
-inline double2 make_double2(double x, double y) { return {x, y}; }
-inline uchar4 make_uchar4(unsigned char x, unsigned char y, unsigned char z, unsigned char w) { return {x, y, z, w}; }
+inline float2 make_float2(float x, float y) {
+  return {x, y};
+}
+inline float4 make_float4(float x, float y, float z, float w) {
+  return {x, y, z, w};
+}
+inline int2 make_int2(int x, int y) {
+  return {x, y};
+}
+inline int4 make_int4(int x, int y, int z, int w) {
+  return {x, y, z, w};
+}
+inline uint2 make_uint2(unsigned x, unsigned y) {
+  return {x, y};
+}
+inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
+  return {x, y, z, w};
+}
+inline double2 make_double2(double x, double y) {
+  return {x, y};
+}
+inline uchar4 make_uchar4(unsigned char x, unsigned char y, unsigned char z, unsigned char w) {
+  return {x, y, z, w};
+}
 
 // name, value: one list for the enumerators and for cudaGetErrorName
-#define EMU_ERRORS(X)                                                                                                  \
-  X(cudaSuccess, 0)                                                                                                    \
-  X(cudaErrorInvalidValue, 1)                                                                                          \
-  X(cudaErrorMemoryAllocation, 2)                                                                                      \
-  X(cudaErrorInitializationError, 3)                                                                                   \
-  X(cudaErrorInvalidConfiguration, 9)                                                                                  \
-  X(cudaErrorInvalidMemcpyDirection, 21)                                                                               \
-  X(cudaErrorInsufficientDriver, 35)                                                                                   \
-  X(cudaErrorInvalidDeviceFunction, 98)                                                                                \
-  X(cudaErrorNoDevice, 100)                                                                                            \
-  X(cudaErrorInvalidDevice, 101)                                                                                       \
-  X(cudaErrorNoKernelImageForDevice, 209)                                                                              \
-  X(cudaErrorInvalidResourceHandle, 400)                                                                               \
-  X(cudaErrorNotReady, 600)                                                                                            \
-  X(cudaErrorIllegalAddress, 700)                                                                                      \
-  X(cudaErrorLaunchOutOfResources, 701)                                                                                \
-  X(cudaErrorPeerAccessAlreadyEnabled, 704)                                                                            \
-  X(cudaErrorLaunchFailure, 719)                                                                                       \
-  X(cudaErrorNotSupported, 801)                                                                                        \
-  X(cudaErrorStreamCaptureUnsupported, 900)                                                                            \
-  X(cudaErrorStreamCaptureInvalidated, 901)                                                                            \
-  X(cudaErrorStreamCaptureUnjoined, 904)                                                                               \
-  X(cudaErrorStreamCaptureIsolation, 905)                                                                              \
-  X(cudaErrorStreamCaptureImplicit, 906)                                                                               \
-  X(cudaErrorCapturedEvent, 907)                                                                                       \
-  X(cudaErrorStreamCaptureWrongThread, 908)                                                                            \
+#define EMU_ERRORS(X)                       \
+  X(cudaSuccess, 0)                         \
+  X(cudaErrorInvalidValue, 1)               \
+  X(cudaErrorMemoryAllocation, 2)           \
+  X(cudaErrorInitializationError, 3)        \
+  X(cudaErrorInvalidConfiguration, 9)       \
+  X(cudaErrorInvalidMemcpyDirection, 21)    \
+  X(cudaErrorInsufficientDriver, 35)        \
+  X(cudaErrorInvalidDeviceFunction, 98)     \
+  X(cudaErrorNoDevice, 100)                 \
+  X(cudaErrorInvalidDevice, 101)            \
+  X(cudaErrorNoKernelImageForDevice, 209)   \
+  X(cudaErrorInvalidResourceHandle, 400)    \
+  X(cudaErrorNotReady, 600)                 \
+  X(cudaErrorIllegalAddress, 700)           \
+  X(cudaErrorLaunchOutOfResources, 701)     \
+  X(cudaErrorPeerAccessAlreadyEnabled, 704) \
+  X(cudaErrorLaunchFailure, 719)            \
+  X(cudaErrorNotSupported, 801)             \
+  X(cudaErrorStreamCaptureUnsupported, 900) \
+  X(cudaErrorStreamCaptureInvalidated, 901) \
+  X(cudaErrorStreamCaptureUnjoined, 904)    \
+  X(cudaErrorStreamCaptureIsolation, 905)   \
+  X(cudaErrorStreamCaptureImplicit, 906)    \
+  X(cudaErrorCapturedEvent, 907)            \
+  X(cudaErrorStreamCaptureWrongThread, 908) \
   X(cudaErrorUnknown, 999)
 
 enum cudaError {

@@ -1,0 +1,215 @@
+#include "blas.h"
+#include "counts.h"
+#include "fiber.h"
+#include "number.h"
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+namespace emu {
+
+struct Blas {
+  Stream *stream = nullptr;
+  int device = 0;
+  cublasMath_t math = CUBLAS_DEFAULT_MATH;
+};
+
+static bool known(cudaDataType_t t) {
+  return t == CUDA_R_32F || t == CUDA_R_16BF;
+}
+static int64_t width(cudaDataType_t t) {
+  return t == CUDA_R_32F ? 4 : 2;
+}
+
+// Elements from the first of a matrix to behind its last one, over all batches.
+static int64_t extent(const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
+  if (x.transposed)
+    std::swap(rows, cols);
+  return rows && cols && batch ? (batch - 1) * x.stride + (cols - 1) * x.ld + rows : 0;
+}
+
+static bool valid(const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
+  return known(x.type) && x.ld >= std::max<int64_t>(1, x.transposed ? cols : rows) && (batch <= 1 || x.stride >= 0);
+}
+
+static bool present(Stream *s, const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
+  int64_t n = extent(x, rows, cols, batch);
+  const Block *b = n ? block_of(x.p, (size_t)(n * width(x.type))) : nullptr;
+  return !n || (b && b->device == s->device && !b->leaving);
+}
+
+// op(x) of one batch as [rows][cols], or as [cols][rows].
+static void unpack(std::vector<float> &out, const Matrix &x, int64_t i, int64_t rows, int64_t cols, bool by_column,
+                   bool tf32) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < cols; c++) {
+      float v = load(x.p, x.type, i * x.stride + (x.transposed ? c + r * x.ld : r + c * x.ld));
+      out[(size_t)(by_column ? c * rows + r : r * cols + c)] = tf32 ? to_tf32(v) : v;
+    }
+}
+
+static void run(const Product &p) {
+  std::vector<float> a((size_t)(p.m * p.k)), b((size_t)(p.k * p.n));
+  for (int64_t i = 0; i < p.batch; i++) {
+    // an output that is also an operand is seen, because it is overwritten before the operands are read
+    for (int64_t col = 0; p.beta == 0 && col < p.n; col++)
+      for (int64_t row = 0; row < p.m; row++)
+        store(p.d.p, p.d.type, i * p.d.stride + row + col * p.d.ld, not_a_number());
+    unpack(a, p.a, i, p.m, p.k, false, p.tf32);
+    unpack(b, p.b, i, p.k, p.n, true, p.tf32);
+    for (int64_t col = 0; col < p.n; col++)
+      for (int64_t row = 0; row < p.m; row++) {
+        const float *x = &a[(size_t)(row * p.k)], *y = &b[(size_t)(col * p.k)];
+        double v = p.alpha * dot(x, y, p.k);
+        if (p.beta != 0)
+          v += (double)p.beta * load(p.c.p, p.c.type, i * p.c.stride + row + col * p.c.ld);
+        if (p.bias)
+          v += p.bias[row];
+        store(p.d.p, p.d.type, i * p.d.stride + row + col * p.d.ld, (float)v);
+      }
+  }
+}
+
+cublasStatus_t multiply(Stream *s, const Product &p, const char *name) {
+  Call call;
+  if (call.error)
+    return CUBLAS_STATUS_EXECUTION_FAILED;
+  counts[LIBRARY]++;
+  if (due(FAIL_LIBRARY))
+    return CUBLAS_STATUS_EXECUTION_FAILED;
+  s = stream_of(s);
+  if (p.m < 0 || p.n < 0 || p.k < 0 || p.batch < 0 || !valid(p.a, p.m, p.k, p.batch) ||
+      !valid(p.b, p.k, p.n, p.batch) || !valid(p.c, p.m, p.n, p.batch) || !valid(p.d, p.m, p.n, p.batch) ||
+      p.d.transposed || p.c.transposed || p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.d.type != CUDA_R_32F)) {
+    fprintf(stderr, "emu: %s: sizes, leading dimensions or types\n", name);
+    return CUBLAS_STATUS_INVALID_VALUE;
+  }
+  if (!p.m || !p.n || !p.batch)
+    return CUBLAS_STATUS_SUCCESS;
+  kernel = name;
+  if (!present(s, p.a, p.m, p.k, p.batch) || !present(s, p.b, p.k, p.n, p.batch) ||
+      !present(s, p.d, p.m, p.n, p.batch) || (p.beta != 0 && !present(s, p.c, p.m, p.n, p.batch)))
+    die("an operand is not, or not wholly, memory of the stream's device");
+  if (p.batch > 1 && p.d.stride < (p.n - 1) * p.d.ld + p.m)
+    die("the results of a batch overlap");
+  return enqueue(s, [=] { run(p); }) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+cublasStatus_t cublasCreate(cublasHandle_t *h) {
+  Call call;
+  if (call.error || device_count() == 0)
+    return CUBLAS_STATUS_NOT_INITIALIZED;
+  if (not_capturing("cublasCreate, which allocates, while a stream captures"))
+    return CUBLAS_STATUS_ALLOC_FAILED;
+  *h = new Blas;
+  (*h)->device = current_device;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasDestroy(cublasHandle_t h) {
+  delete h;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetStream(cublasHandle_t h, cudaStream_t s) {
+  Call call;
+  if (stream_of(s)->device != h->device)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  h->stream = s;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasGetStream(cublasHandle_t h, cudaStream_t *s) {
+  *s = h->stream;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetMathMode(cublasHandle_t h, cublasMath_t mode) {
+  h->math = mode;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetPointerMode(cublasHandle_t, cublasPointerMode_t mode) {
+  return mode == CUBLAS_POINTER_MODE_HOST ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
+cublasStatus_t cublasSetAtomicsMode(cublasHandle_t, cublasAtomicsMode_t) {
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetWorkspace(cublasHandle_t h, void *workspace, size_t bytes) {
+  Call call;
+  const Block *b = bytes ? block_of(workspace, bytes) : nullptr;
+  if (bytes && (!b || b->device != h->device))
+    return CUBLAS_STATUS_INVALID_VALUE;
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+const char *cublasGetStatusName(cublasStatus_t s) {
+  switch (s) {
+  case CUBLAS_STATUS_SUCCESS:
+    return "CUBLAS_STATUS_SUCCESS";
+  case CUBLAS_STATUS_NOT_INITIALIZED:
+    return "CUBLAS_STATUS_NOT_INITIALIZED";
+  case CUBLAS_STATUS_ALLOC_FAILED:
+    return "CUBLAS_STATUS_ALLOC_FAILED";
+  case CUBLAS_STATUS_INVALID_VALUE:
+    return "CUBLAS_STATUS_INVALID_VALUE";
+  case CUBLAS_STATUS_EXECUTION_FAILED:
+    return "CUBLAS_STATUS_EXECUTION_FAILED";
+  case CUBLAS_STATUS_NOT_SUPPORTED:
+    return "CUBLAS_STATUS_NOT_SUPPORTED";
+  default:
+    return "CUBLAS_STATUS_INTERNAL_ERROR";
+  }
+}
+
+const char *cublasGetStatusString(cublasStatus_t s) {
+  return cublasGetStatusName(s);
+}
+
+static Matrix matrix(const void *p, cudaDataType_t type, int ld, long long stride, cublasOperation_t op) {
+  return {const_cast<void *>(p), type, ld, stride, op != CUBLAS_OP_N};
+}
+
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                          int k, const void *alpha, const void *a, cudaDataType_t type_a, int lda,
+                                          long long stride_a, const void *b, cudaDataType_t type_b, int ldb,
+                                          long long stride_b, const void *beta, void *c, cudaDataType_t type_c, int ldc,
+                                          long long stride_c, int batch, cublasComputeType_t compute,
+                                          cublasGemmAlgo_t) {
+  Product p = {m, n, k, batch, *(const float *)alpha, *(const float *)beta, {}, {}, {}, {}, nullptr, false};
+  p.a = matrix(a, type_a, lda, stride_a, ta);
+  p.b = matrix(b, type_b, ldb, stride_b, tb);
+  p.c = p.d = matrix(c, type_c, ldc, stride_c, CUBLAS_OP_N);
+  p.tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+           (compute == CUBLAS_COMPUTE_32F && h->math == CUBLAS_TF32_TENSOR_OP_MATH);
+  return multiply(h->stream, p, "cublasGemm");
+}
+
+cublasStatus_t cublasGemmEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                            const void *alpha, const void *a, cudaDataType_t type_a, int lda, const void *b,
+                            cudaDataType_t type_b, int ldb, const void *beta, void *c, cudaDataType_t type_c, int ldc,
+                            cublasComputeType_t compute, cublasGemmAlgo_t algo) {
+  return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, a, type_a, lda, 0, b, type_b, ldb, 0, beta, c, type_c,
+                                    ldc, 0, 1, compute, algo);
+}
+
+cublasStatus_t cublasSgemmStridedBatched(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
+                                         int k, const float *alpha, const float *a, int lda, long long stride_a,
+                                         const float *b, int ldb, long long stride_b, const float *beta, float *c,
+                                         int ldc, long long stride_c, int batch) {
+  return cublasGemmStridedBatchedEx(h, ta, tb, m, n, k, alpha, a, CUDA_R_32F, lda, stride_a, b, CUDA_R_32F, ldb,
+                                    stride_b, beta, c, CUDA_R_32F, ldc, stride_c, batch, CUBLAS_COMPUTE_32F,
+                                    CUBLAS_GEMM_DEFAULT);
+}
+
+cublasStatus_t cublasSgemm(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n, int k,
+                           const float *alpha, const float *a, int lda, const float *b, int ldb, const float *beta,
+                           float *c, int ldc) {
+  return cublasSgemmStridedBatched(h, ta, tb, m, n, k, alpha, a, lda, 0, b, ldb, 0, beta, c, ldc, 0, 1);
+}

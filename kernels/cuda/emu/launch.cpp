@@ -1,0 +1,74 @@
+#include "launch.h"
+#include "counts.h"
+#include "runtime.h"
+#include <cstdio>
+#include <map>
+
+namespace emu {
+
+enum { SHARED_DEFAULT = 48 << 10, SHARED_MOST = 227 << 10 };
+
+static std::map<const void *, int> dynamic_limits; // cudaFuncAttributeMaxDynamicSharedMemorySize
+
+static bool wrong(const char *name, dim3 g, dim3 b, size_t bytes, cudaError_t e, const char *why) {
+  fprintf(stderr, "emu: %s<<<(%u,%u,%u),(%u,%u,%u),%zu>>>: %s\n", name, g.x, g.y, g.z, b.x, b.y, b.z, bytes, why);
+  fail(e);
+  return false;
+}
+
+bool begin_launch(Stream *s, const char *name, const void *k, dim3 g, dim3 b, size_t bytes) {
+  if (sticky)
+    return false;
+  counts[LAUNCHES]++;
+  if (due(FAIL_LAUNCH)) {
+    if (sticky_launch)
+      sticky = cudaErrorLaunchFailure;
+    fail(cudaErrorLaunchFailure);
+    return false;
+  }
+  if (s->device != current_device)
+    return wrong(name, g, b, bytes, cudaErrorInvalidResourceHandle, "the stream belongs to another device");
+  if (!g.x || !g.y || !g.z || !b.x || !b.y || !b.z)
+    return wrong(name, g, b, bytes, cudaErrorInvalidConfiguration, "an empty grid or block");
+  if (b.x > 1024 || b.y > 1024 || b.z > 64 || (uint64_t)b.x * b.y * b.z > 1024)
+    return wrong(name, g, b, bytes, cudaErrorInvalidConfiguration, "too many threads");
+  if (g.x > 0x7fffffffu || g.y > 65535 || g.z > 65535)
+    return wrong(name, g, b, bytes, cudaErrorInvalidConfiguration, "too many blocks");
+  auto limit = dynamic_limits.find(k);
+  if (bytes > (size_t)(limit == dynamic_limits.end() ? (int)SHARED_DEFAULT : limit->second))
+    return wrong(name, g, b, bytes, cudaErrorInvalidValue,
+                 "more dynamic shared memory than cudaFuncSetAttribute allowed");
+  return true;
+}
+
+void check_pointer(const char *name, int on, const void *p) {
+  if (!p)
+    return;
+  const Block *b = block_of(p);
+  // one past the end is a pointer too: of an empty tensor behind another one
+  if (!b && !(b = block_of((const char *)p - 1)))
+    kernel = name, die("an argument, %p, is not a device pointer (or its block was freed)", p);
+  if (b->device != on)
+    kernel = name, die("an argument, %p, lies on device %d, the stream on device %d", p, b->device, on);
+}
+
+cudaError_t set_dynamic_limit(const void *k, int attribute, int value) {
+  Call call;
+  if (attribute == cudaFuncAttributeMaxDynamicSharedMemorySize) {
+    if (value < 0 || value > SHARED_MOST)
+      return fail(cudaErrorInvalidValue, "more dynamic shared memory than a block can have");
+    dynamic_limits[k] = value;
+  }
+  return call.error;
+}
+
+cudaError_t occupancy(int *blocks, const void *, int threads, size_t bytes) {
+  Call call;
+  if (threads <= 0 || threads > 1024 || bytes > SHARED_MOST)
+    return fail(cudaErrorInvalidValue);
+  int by_threads = 2048 / threads, by_shared = (int)((SHARED_MOST + 1024) / (bytes + 1024));
+  *blocks = by_threads < by_shared ? by_threads : by_shared;
+  return call.error;
+}
+
+} // namespace emu
