@@ -1,12 +1,6 @@
 /* The event engine against plain sums in double: every instruction set of this machine, bits, bytes and counts, all
 ** densities, any number of threads; bits and bytes of the same spikes give the same bits. */
-#include "../../kernels/cpu/conv.h"
-#include "rowtest.h"
-
-typedef struct shape {
-  int64_t n, h, w, cin, cout;
-  int kh, kw, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups;
-} shape;
+#include "convtest.h"
 
 static const shape list[] = {
     {2, 5, 5, 8, 1, 3, 3, 1, 1, 1, 1, 1, 1, 1},     {1, 9, 7, 16, 33, 3, 3, 1, 1, 1, 1, 1, 1, 1},
@@ -29,20 +23,6 @@ enum { SHAPES = sizeof list / sizeof *list };
 
 typedef enum inputs { NONE, ONE, FEW, SOME, ALL, POOLED, BUSY, HIGH, INPUTS } inputs;
 
-typedef struct layer {
-  ms_conv_desc d;
-  uint8_t *x, *bits;
-  ms_data w, b, g;
-  int64_t nx, nw, ny;
-  double *y, *ysize, *dw, *dwsize;
-} layer;
-
-static void *room(int64_t n, size_t width) {
-  void *p = calloc((size_t)n + 1, width);
-  assert_non_null(p);
-  return p;
-}
-
 static uint8_t draw(inputs kind) {
   switch (kind) {
   case FEW:
@@ -62,91 +42,25 @@ static uint8_t draw(inputs kind) {
   }
 }
 
-/* The sums that a pass returns, and the sums of their terms' sizes. */
-static void expect(layer *l) {
-  const ms_conv_desc *d = &l->d;
-  int64_t cig = d->cin / d->groups, cog = d->cout / d->groups;
-  for (int64_t at = 0; at < l->ny; at++) {
-    int64_t co = at % d->cout, ox = at / d->cout % d->ow, oy = at / d->cout / d->ow % d->oh,
-            n = at / d->cout / d->ow / d->oh;
-    double g = row_get(l->g, at);
-    for (int64_t t = 0; t < d->kh * d->kw; t++) {
-      int64_t iy = oy * d->stride_h - d->pad_h + t / d->kw * d->dil_h,
-              ix = ox * d->stride_w - d->pad_w + t % d->kw * d->dil_w;
-      if (iy < 0 || iy >= d->h || ix < 0 || ix >= d->w)
-        continue;
-      const uint8_t *x = l->x + ((n * d->h + iy) * d->w + ix) * d->cin + co / cog * cig;
-      for (int64_t c = 0; c < cig; c++) {
-        int64_t iw = (co * d->kh * d->kw + t) * cig + c;
-        double w = row_get(l->w, iw);
-        l->y[at] += x[c] * w;
-        l->ysize[at] += fabs(x[c] * w);
-        l->dw[iw] += x[c] * g;
-        l->dwsize[iw] += fabs(x[c] * g);
-      }
-    }
-  }
-}
-
-static layer make(const shape *s, inputs kind, ms_dtype weight) {
-  layer l = {.d = {.n = s->n,
-                   .h = s->h,
-                   .w = s->w,
-                   .cin = s->cin,
-                   .cout = s->cout,
-                   .oh = (s->h + 2 * s->pad_h - s->dil_h * (s->kh - 1) - 1) / s->stride_h + 1,
-                   .ow = (s->w + 2 * s->pad_w - s->dil_w * (s->kw - 1) - 1) / s->stride_w + 1,
-                   .kh = s->kh,
-                   .kw = s->kw,
-                   .stride_h = s->stride_h,
-                   .stride_w = s->stride_w,
-                   .pad_h = s->pad_h,
-                   .pad_w = s->pad_w,
-                   .dil_h = s->dil_h,
-                   .dil_w = s->dil_w,
-                   .groups = s->groups,
-                   .x = MS_SPIKE,
-                   .weight = weight}};
-  l.nx = s->n * s->h * s->w * s->cin;
-  l.nw = s->cout * s->kh * s->kw * (s->cin / s->groups);
-  l.ny = s->n * l.d.oh * l.d.ow * s->cout;
-  l.x = malloc((size_t)l.nx + !l.nx); /* exact, so that a sanitizer sees a read beyond */
-  l.bits = room((int64_t)MS_BITS_BYTES(l.nx), 1);
-  for (int64_t i = 0; i < l.nx; i++)
-    l.x[i] = draw(kind);
-  if (kind == ONE && l.nx)
-    l.x[(int64_t)(row_random() * (double)l.nx)] = 1;
-  for (int64_t i = 0; i < l.nx; i++)
-    if (l.x[i])
-      l.bits[i / 8] |= (uint8_t)(1 << i % 8);
-  l.w = row_data(weight, 1, l.nw);
-  l.b = row_data(MS_F32, 1, s->cout);
-  l.g = row_data(weight, 1, l.ny);
-  l.y = room(l.ny, sizeof *l.y);
-  l.ysize = room(l.ny, sizeof *l.y);
-  l.dw = room(l.nw, sizeof *l.y);
-  l.dwsize = room(l.nw, sizeof *l.y);
-  expect(&l);
-  return l;
-}
-
-static void drop(layer *l) {
-  void *all[] = {l->x, l->bits, l->w.p, l->b.p, l->g.p, l->y, l->ysize, l->dw, l->dwsize};
-  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
-    free(all[i]);
+static fixture make_spikes(const shape *s, inputs kind, ms_dtype weight) {
+  fixture f = make(s, kind == HIGH ? MS_U8 : MS_SPIKE, weight, weight);
+  uint8_t *x = f.x.p;
+  for (int64_t i = 0; i < f.nx; i++)
+    x[i] = draw(kind);
+  if (kind == ONE && f.nx)
+    x[(int64_t)(row_random() * (double)f.nx)] = 1;
+  return f;
 }
 
 /* One pass on 1, 2 and 5 threads, with equal bits. */
-static void run(const layer *l, ms_dtype x, ms_conv_pass pass, ms_data out, int64_t n) {
-  ms_conv_desc d = l->d;
-  d.x = x;
-  assert_true(ms_conv_event.supports(&d, pass));
-  size_t bytes = (size_t)n * row_width(out.dtype), size = ms_conv_event.workspace(&d, pass);
+static void run(const fixture *f, ms_conv_pass pass, ms_data out, int64_t n) {
+  assert_true(ms_conv_event.supports(&f->d, pass));
+  size_t bytes = (size_t)n * row_width(out.dtype), size = ms_conv_event.workspace(&f->d, pass);
   void *workspace = malloc(size + 1), *first = malloc(bytes + 1);
-  ms_conv_args a = {.x = {x == MS_BITS ? l->bits : l->x, x, x == MS_U8 ? 1 : MS_R(0.25)},
-                    .weight = l->w,
-                    .y = l->g,
-                    .bias = pass == MS_CONV_FORWARD ? l->b.p : NULL,
+  ms_conv_args a = {.x = f->x,
+                    .weight = f->w,
+                    .y = f->g,
+                    .bias = pass == MS_CONV_FORWARD ? f->b.p : NULL,
                     .density = -1,
                     .counts = 1,
                     .workspace = workspace};
@@ -157,10 +71,10 @@ static void run(const layer *l, ms_dtype x, ms_conv_pass pass, ms_data out, int6
     if (pass == MS_CONV_FORWARD) {
       a.y = out;
       if (n)
-        assert_int_equal(ms_conv_event.forward(&d, &a), MS_OK);
+        assert_int_equal(ms_conv_event.forward(&f->d, &a), MS_OK);
     } else {
       a.weight = out;
-      assert_int_equal(ms_conv_event.weight_grad(&d, &a), MS_OK);
+      assert_int_equal(ms_conv_event.weight_grad(&f->d, &a), MS_OK);
     }
     if (threads == 1)
       memcpy(first, out.p, bytes);
@@ -171,36 +85,42 @@ static void run(const layer *l, ms_dtype x, ms_conv_pass pass, ms_data out, int6
   free(first);
 }
 
-static void check(const layer *l, ms_dtype x, ms_data y, ms_data dw) {
-  double scale = x == MS_U8 ? 1 : 0.25;
-  run(l, x, MS_CONV_FORWARD, y, l->ny);
-  for (int64_t i = 0; i < l->ny; i++)
-    row_check("y", y, i, scale * l->y[i] + row_get(l->b, i % l->d.cout), scale * l->ysize[i] + 1);
-  run(l, x, MS_CONV_WEIGHT_GRAD, dw, l->nw);
-  for (int64_t i = 0; i < l->nw; i++)
-    row_check("dw", dw, i, scale * l->dw[i], scale * l->dwsize[i]);
+static void check(const fixture *f, const sums *s, ms_data y, ms_data dw) {
+  run(f, MS_CONV_FORWARD, y, f->ny);
+  check_biased(f, s, y);
+  run(f, MS_CONV_WEIGHT_GRAD, dw, f->nw);
+  check_values("dw", dw, f->nw, s->dw, s->dwsize);
+}
+
+static void check_kind(const shape *l, inputs kind, ms_dtype weight) {
+  fixture f = make_spikes(l, kind, weight);
+  sums s = multiply(&f);
+  ms_data y = row_output(weight, f.ny), dw = row_output(MS_F32, f.nw);
+  check(&f, &s, y, dw);
+  if (kind < POOLED) {
+    fixture bits = f;
+    bits.x = bits_of(f.x, f.nx);
+    bits.d.x = MS_BITS;
+    ms_data yb = row_output(weight, f.ny), dwb = row_output(MS_F32, f.nw);
+    check(&bits, &s, yb, dwb);
+    assert_memory_equal(y.p, yb.p, (size_t)f.ny * row_width(weight));
+    assert_memory_equal(dw.p, dwb.p, (size_t)f.nw * row_width(MS_F32));
+    free(yb.p);
+    free(dwb.p);
+    free(bits.x.p);
+  }
+  free(y.p);
+  free(dw.p);
+  drop_sums(&s);
+  drop(&f);
 }
 
 static void check_all(const char *isa, ms_dtype weight) {
   if (ms_cpu_isa_force(isa) != MS_OK)
     return;
   for (int i = 0; i < SHAPES; i++)
-    for (inputs kind = NONE; kind < INPUTS; kind++) {
-      layer l = make(&list[i], kind, weight);
-      ms_data y = row_output(weight, l.ny), dw = row_output(MS_F32, l.nw);
-      check(&l, kind == HIGH ? MS_U8 : MS_SPIKE, y, dw);
-      if (kind < POOLED) {
-        ms_data yb = row_output(weight, l.ny), dwb = row_output(MS_F32, l.nw);
-        check(&l, MS_BITS, yb, dwb);
-        assert_memory_equal(y.p, yb.p, (size_t)l.ny * row_width(weight));
-        assert_memory_equal(dw.p, dwb.p, (size_t)l.nw * row_width(MS_F32));
-        free(yb.p);
-        free(dwb.p);
-      }
-      free(y.p);
-      free(dw.p);
-      drop(&l);
-    }
+    for (inputs kind = NONE; kind < INPUTS; kind++)
+      check_kind(&list[i], kind, weight);
   assert_int_equal(ms_cpu_isa_force(NULL), MS_OK);
 }
 
