@@ -102,9 +102,11 @@ typedef struct ms_reduction {
   ms_real factor;                                    /* sum only: result is factor * sum (a mean is factor 1/n) */
 } ms_reduction;
 
-/* Philox4x32-10: element i (row-major in the loop's dimensions) is lane i % 4 of block offset + i / 4 under key. */
+/* Philox4x32-10: element i (row-major in the loop's dimensions) is lane i % 4 of block offset + i / 4 under key; with
+** draws (on the device) under ms_philox_draw(key, *draws), so that a row in a graph draws anew in each replay. */
 typedef struct ms_philox_key {
   uint64_t key, offset;
+  const int64_t *draws; /* NULL: the key as it is */
 } ms_philox_key;
 
 typedef enum ms_random_kind {
@@ -351,6 +353,8 @@ typedef struct ms_backend {
   ms_status (*conv_force)(ms_conv_plan *plan, const char *name);
   /* 1: only engines whose results do not depend on the number of threads. Returns what it was; -1 asks. */
   int (*conv_deterministic)(int on);
+  /* 1: the last bits of this engine's results depend on the number of host threads */
+  int (*conv_loose)(const char *engine);
   /* The table in use (borrowed); set replaces it (copied; NULL: the shipped one). */
   int (*conv_table)(const ms_break_even **table);
   ms_status (*conv_table_set)(const ms_break_even *table, int rows);

@@ -15,10 +15,10 @@ ms_philox_key ms_check_key(lua_State *L, int index, const char *arg) {
   if (lua_isnoneornil(L, index))
     return ms_rng_next();
   if (lua_type(L, index) == LUA_TSTRING)
-    return (ms_philox_key){ms_rng_key(ms_rng_default()->seed, "init", lua_tostring(L, index)), 0};
+    return (ms_philox_key){ms_rng_key(ms_rng_default()->seed, "init", lua_tostring(L, index)), 0, NULL};
   if (!lua_isinteger(L, index))
     ms_expected(L, index, arg, "key: a string or an integer");
-  return (ms_philox_key){(uint64_t)lua_tointeger(L, index), 0};
+  return (ms_philox_key){(uint64_t)lua_tointeger(L, index), 0, NULL};
 }
 
 /* What every creation function reads: a shape, and options at `opts`. */

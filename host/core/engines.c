@@ -159,7 +159,7 @@ int ms_engines_forced(ms_device *d, const char **all, const ms_engine_forced **l
 }
 
 int ms_engine_is_loose(const char *engine) {
-  return !strcmp(engine, "onednn");
+  return ms_device_cpu()->k->conv_loose(engine) || ms_device_current()->k->conv_loose(engine);
 }
 
 /* ---- the table ---- */

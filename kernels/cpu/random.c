@@ -77,6 +77,8 @@ static void draw_int_as_real(const void *context, int64_t at, int n, void *out, 
 
 ms_status ms_cpu_random(ms_stream *s, ms_random_kind kind, const ms_loop *l, ms_philox_key key, double a, double b) {
   (void)s;
+  if (key.draws)
+    key.key = ms_philox_draw(key.key, *key.draws);
   draw d = {.kind = kind, .key = key, .a = MS_R(a), .b = MS_R(b), .probability = (float)a};
   if (kind != MS_RANDOM_BITS) {
     ms_each_block(l, 0, 0, draw_block, &d);

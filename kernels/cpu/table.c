@@ -32,6 +32,7 @@ const ms_backend *ms_backend_cpu(void) {
       .conv_engines = ms_cpu_conv_engines,
       .conv_force = ms_cpu_conv_force,
       .conv_deterministic = ms_cpu_conv_deterministic,
+      .conv_loose = ms_cpu_conv_loose,
       .conv_table = ms_cpu_conv_table,
       .conv_table_set = ms_cpu_conv_table_set,
       .unary = ms_cpu_unary,

@@ -3,6 +3,12 @@
 
 __attribute__((visibility("default"))) const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi);
 
+/* No engine here computes on host threads. */
+int ms_cuda_conv_loose(const char *engine) {
+  (void)engine;
+  return 0;
+}
+
 const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi) {
   static const ms_backend table = {
       .abi = MS_ABI,
@@ -37,6 +43,7 @@ const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi)
       .conv_engines = ms_cuda_conv_engines,
       .conv_force = ms_cuda_conv_force,
       .conv_deterministic = ms_cuda_conv_deterministic,
+      .conv_loose = ms_cuda_conv_loose,
       .conv_table = ms_cuda_conv_table,
       .conv_table_set = ms_cuda_conv_table_set,
       .unary = ms_cuda_unary,

@@ -26,6 +26,24 @@ MS_HD ms_philox4 ms_philox(ms_philox4 c, uint32_t k0, uint32_t k1) {
   return c;
 }
 
+/* The finalizer of SplitMix64: every input bit reaches every output bit. */
+MS_HD uint64_t ms_philox_mix(uint64_t x) {
+  x ^= x >> 30;
+  x *= 0xbf58476d1ce4e5b9u;
+  x ^= x >> 27;
+  x *= 0x94d049bb133111ebu;
+  return x ^ x >> 31;
+}
+
+/* Keys of a stream of draws: `n` later than the draw that starts at `base`. */
+MS_HD uint64_t ms_philox_later(uint64_t base, int64_t n) {
+  return base + (uint64_t)n * 0x9e3779b97f4a7c15u;
+}
+
+MS_HD uint64_t ms_philox_draw(uint64_t base, int64_t n) {
+  return ms_philox_mix(ms_philox_later(base, n));
+}
+
 /* Block `block` of a key; `plane` 1 holds the high words of 64-bit draws. */
 MS_HD ms_philox4 ms_philox_block(uint64_t key, uint64_t block, uint32_t plane) {
   ms_philox4 c = {{(uint32_t)block, (uint32_t)(block >> 32), plane, 0}};

@@ -276,7 +276,7 @@ static ms_status composite(ms_tensor **loss, ms_tensor *x, ms_tensor *w, ms_erro
 
 static ms_status task(ms_error *err) {
   ms_tensor *x = NULL, *w = NULL, *loss = NULL, *g = NULL;
-  ms_philox_key key = {1, 0};
+  ms_philox_key key = {1, 0, NULL};
   ms_status st = ms_random(&x, ms_device_cpu(), MS_F32, SIZES(3, 2), MS_RANDOM_NORMAL, 0, 1, key, err);
   if (!st)
     st = ms_random(&w, ms_device_cpu(), MS_F32, SIZES(2, 4), MS_RANDOM_NORMAL, 0, 1, key, err);

@@ -30,7 +30,7 @@ static void linear_takes_any_shape(void **state) {
 static void dropout_draws_the_same_mask_twice(void **state) {
   (void)state;
   ms_tensor *x = leaf(ones, SIZE(2, 3, 4, 5, 5)), *y, *sum;
-  OK(ms_dropout(&y, x, 0.25, (ms_philox_key){42, 7}, &test_err));
+  OK(ms_dropout(&y, x, 0.25, (ms_philox_key){42, 7, NULL}, &test_err));
   OK(ms_reduce(&sum, MS_REDUCE_sum, y, 0, 0, &test_err));
   OK(ms_backward(sum, NULL, 0, &test_err));
   same_bits(grad_of(x), y);
@@ -98,7 +98,7 @@ static void misuse_is_an_error(void **state) {
   logits = make(wave, SIZE(3, 2, 4));
   FAILS(ms_classification_loss(&parts, logits, bad, net_loss_opts, e), MS_ERANGE,
         "expected values in [0, 3], got 9 at index 1");
-  FAILS(ms_dropout(&out, x, 1.5, (ms_philox_key){0, 0}, e), MS_ERANGE, "dropout: p: expected");
+  FAILS(ms_dropout(&out, x, 1.5, (ms_philox_key){0, 0, NULL}, e), MS_ERANGE, "dropout: p: expected");
   OK(ms_to(&bf, one, NULL, MS_BF16, e));
   FAILS(ms_trt_regulariser(&out, NULL, 1, &bf, net_trt, e), MS_ETYPE, "expected float32");
   FAILS(ms_trt_regulariser(&out, NULL, 1, &one, (ms_trt_opts){1, 1, 1, 0, 999}, e), MS_ERANGE,

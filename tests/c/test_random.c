@@ -63,7 +63,7 @@ static void test_same_bits_in_every_build(void **state) {
   enum { N = 1000 };
   ms_data out = new_data(MS_F32, N);
   ms_loop l = flat(out, N);
-  ms_philox_key key = {0x123456789abcdefu, 5};
+  ms_philox_key key = {0x123456789abcdefu, 5, NULL};
   uint32_t sum[2] = {0, 0};
   for (int kind = 0; kind < 2; kind++) {
     ms_cpu_random(NULL, kind ? MS_RANDOM_NORMAL : MS_RANDOM_UNIFORM, &l, key, 0, 1);
@@ -87,7 +87,7 @@ static void test_elements_follow_the_contract(void **state) {
     int64_t n = lengths[k];
     ms_data out = new_data(MS_F32, n), whole = new_data(MS_I64, n);
     ms_loop l = flat(out, n), i64 = flat(whole, n);
-    ms_philox_key key = {77, 1000};
+    ms_philox_key key = {77, 1000, NULL};
     ms_cpu_random(NULL, MS_RANDOM_UNIFORM, &l, key, -2, 3);
     ms_cpu_random(NULL, MS_RANDOM_BITS, &i64, key, -5, 12);
     for (int64_t i = 0; i < n; i++) {
@@ -111,7 +111,7 @@ static void test_order_is_logical(void **state) {
       ms_data dense = new_data((ms_dtype)t, N), other = new_data((ms_dtype)t, N);
       ms_loop l = flat(dense, N), p = {.ndim = 3, .size = {A, B, C}, .out = {other, {1, A * C, A}}};
       double a = kind == MS_RANDOM_BITS ? 0 : 0.5, b = kind == MS_RANDOM_BITS ? 9 : 1;
-      ms_philox_key key = {3, 4};
+      ms_philox_key key = {3, 4, NULL};
       ms_cpu_random(NULL, (ms_random_kind)kind, &l, key, a, b);
       ms_cpu_random(NULL, (ms_random_kind)kind, &p, key, a, b);
       for (int i = 0; i < N; i++)
@@ -146,13 +146,13 @@ static void test_distributions(void **state) {
   enum { N = 1000000 };
   ms_data out = new_data(MS_F32, N);
   ms_loop l = flat(out, N);
-  ms_cpu_random(NULL, MS_RANDOM_UNIFORM, &l, (ms_philox_key){1, 0}, 0, 1);
+  ms_cpu_random(NULL, MS_RANDOM_UNIFORM, &l, (ms_philox_key){1, 0, NULL}, 0, 1);
   assert_true(distance(out, N, 0) < 1.95);
   double most = 0;
   for (int i = 0; i < N; i++)
     most = fmax(most, read_at(out, i));
   assert_true(most < 1);
-  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){2, 0}, 0, 1);
+  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){2, 0, NULL}, 0, 1);
   assert_true(distance(out, N, 1) < 1.95);
   double m[5] = {0}, neighbours = 0;
   for (int i = 0; i < N; i++) {
@@ -164,7 +164,7 @@ static void test_distributions(void **state) {
   }
   assert_true(fabs(m[1]) < 0.004 && fabs(m[2] - 1) < 0.006 && fabs(m[3]) < 0.012 && fabs(m[4] - 3) < 0.05);
   assert_true(fabs(neighbours) < 0.006);
-  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){2, 0}, 10, 0.5);
+  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){2, 0, NULL}, 10, 0.5);
   double mean = 0;
   for (int i = 0; i < N; i++)
     mean += read_at(out, i) / N;
@@ -179,7 +179,7 @@ static void test_bernoulli(void **state) {
   ms_loop l = flat(out, N);
   double p[] = {0, 0.2, 0.5, 1};
   for (int k = 0; k < 4; k++) {
-    ms_cpu_random(NULL, MS_RANDOM_BERNOULLI, &l, (ms_philox_key){9, 0}, p[k], 3);
+    ms_cpu_random(NULL, MS_RANDOM_BERNOULLI, &l, (ms_philox_key){9, 0, NULL}, p[k], 3);
     double ones = 0;
     for (int i = 0; i < N; i++) {
       double x = read_at(out, i);
@@ -197,14 +197,14 @@ static void test_wide_integers(void **state) {
   ms_data out = new_data(MS_I64, N);
   ms_loop l = flat(out, N);
   double span = 0x1p52, mean = 0;
-  ms_cpu_random(NULL, MS_RANDOM_BITS, &l, (ms_philox_key){4, 0}, -span, span);
+  ms_cpu_random(NULL, MS_RANDOM_BITS, &l, (ms_philox_key){4, 0, NULL}, -span, span);
   for (int i = 0; i < N; i++) {
     double x = read_at(out, i);
     assert_true(x >= -span && x < span);
     mean += x / span / N;
   }
   assert_true(fabs(mean) < 4 / sqrt(3.0 * N));
-  ms_cpu_random(NULL, MS_RANDOM_BITS, &l, (ms_philox_key){4, 0}, 6, 6);
+  ms_cpu_random(NULL, MS_RANDOM_BITS, &l, (ms_philox_key){4, 0, NULL}, 6, 6);
   assert_true(read_at(out, N - 1) == 6);
   free(out.p);
 }
@@ -215,10 +215,10 @@ static void test_threads_change_nothing(void **state) {
   ms_data one = new_data(MS_F32, N), five = new_data(MS_F32, N);
   ms_loop l = flat(one, N);
   ms_cpu_set_threads(1);
-  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){8, 3}, 0, 1);
+  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){8, 3, NULL}, 0, 1);
   l.out.data = five;
   ms_cpu_set_threads(5);
-  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){8, 3}, 0, 1);
+  ms_cpu_random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){8, 3, NULL}, 0, 1);
   ms_cpu_set_threads(0);
   assert_memory_equal(one.p, five.p, N * sizeof(ms_real));
   free(one.p);

@@ -37,7 +37,7 @@ static void test_empty_loops(void **state) {
   assert_int_equal(k->unary_grad(NULL, MS_UNARY_exp, &l), MS_OK);
   assert_int_equal(k->binary(NULL, MS_BINARY_add, &l), MS_OK);
   assert_int_equal(k->axpby(NULL, &l, 1, 1), MS_OK);
-  assert_int_equal(k->random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){1, 1}, 0, 1), MS_OK);
+  assert_int_equal(k->random(NULL, MS_RANDOM_NORMAL, &l, (ms_philox_key){1, 1, NULL}, 0, 1), MS_OK);
   l.nin = 1;
   assert_int_equal(k->copy(NULL, &l), MS_OK);
   assert_int_equal(k->clamp(NULL, &l, 0, 1), MS_OK);

@@ -254,7 +254,7 @@ static void the_memory_hook_runs_after_64_MiB(void **state) {
 
 static void random_numbers_depend_on_key_and_logical_position_only(void **state) {
   (void)state;
-  ms_philox_key key = {ms_rng_key(7, "test", "a"), 0};
+  ms_philox_key key = {ms_rng_key(7, "test", "a"), 0, NULL};
   MAKE(flat, ms_random(&flat, ms_device_cpu(), MS_F32, SIZES(48), MS_RANDOM_NORMAL, 0, 1, key, &E));
   MAKE(image, ms_random(&image, ms_device_cpu(), MS_F32, SIZES(2, 3, 4, 2), MS_RANDOM_NORMAL, 0, 1, key, &E));
   double *want = get(flat);
