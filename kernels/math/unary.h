@@ -5,6 +5,12 @@
 
 #include "real.h"
 
+/* A backend may bring its own. */
+#ifndef MS_SIN
+#define MS_SIN MS_FN(sin)
+#define MS_COS MS_FN(cos)
+#endif
+
 #define MS_DEFINE_UNARY(name, value, slope)   \
   MS_HD ms_real ms_##name(ms_real x) {        \
     return value;                             \
@@ -36,8 +42,8 @@ MS_DEFINE_UNARY(exp, MS_FN(exp)(x), MS_FN(exp)(x))
 MS_DEFINE_UNARY(expm1, MS_FN(expm1)(x), MS_FN(exp)(x))
 MS_DEFINE_UNARY(log, MS_FN(log)(x), 1 / x)
 MS_DEFINE_UNARY(log1p, MS_FN(log1p)(x), 1 / (1 + x))
-MS_DEFINE_UNARY(sin, MS_FN(sin)(x), MS_FN(cos)(x))
-MS_DEFINE_UNARY(cos, MS_FN(cos)(x), -MS_FN(sin)(x))
+MS_DEFINE_UNARY(sin, MS_SIN(x), MS_COS(x))
+MS_DEFINE_UNARY(cos, MS_COS(x), -MS_SIN(x))
 MS_DEFINE_UNARY(tanh, MS_FN(tanh)(x), 1 - MS_FN(tanh)(x) * MS_FN(tanh)(x))
 MS_DEFINE_UNARY(atan, MS_FN(atan)(x), 1 / (1 + x * x))
 MS_DEFINE_UNARY(softplus, MS_FN(log1p)(MS_FN(exp)(-MS_FN(fabs)(x))) + (x < 0 ? 0 : x), ms_sigmoid(x))
