@@ -11,6 +11,7 @@ struct ms_stream {
   char error[MS_WHY]; /* detail of the last failure */
   void *scratch;      /* see ms_cuda_scratch */
   size_t scratch_bytes;
+  unsigned *counter; /* on the device, 0 between launches: who counts up leaves 0 */
   void *blas, *dnn; /* of gemm.cu and conv_cudnn.cu, made on first use */
 };
 
