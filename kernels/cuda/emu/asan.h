@@ -10,6 +10,7 @@
 #ifdef EMU_WITH_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+extern "C" int __sanitizer_get_ownership(const volatile void *p); // gcc does not ship its header
 #define EMU_ASAN(call) call
 #else
 #define EMU_ASAN(call) (void)0

@@ -4,6 +4,7 @@
 #include "number.h"
 #include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <vector>
 
 namespace emu {
@@ -21,51 +22,56 @@ static int64_t width(cudaDataType_t t) {
   return t == CUDA_R_32F ? 4 : 2;
 }
 
-// Elements from the first of a matrix to behind its last one, over all batches.
-static int64_t extent(const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
-  if (x.transposed)
-    std::swap(rows, cols);
-  return rows && cols && batch ? (batch - 1) * x.stride + (cols - 1) * x.ld + rows : 0;
+Matrix column_major(const void *p, cudaDataType_t type, int64_t ld, int64_t stride, bool transposed) {
+  return {const_cast<void *>(p), type, transposed ? ld : 1, transposed ? 1 : ld, stride};
 }
 
 static bool valid(const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
-  return known(x.type) && x.ld >= std::max<int64_t>(1, x.transposed ? cols : rows) && (batch <= 1 || x.stride >= 0);
+  bool by_column = x.row == 1 && x.col >= std::max<int64_t>(1, rows);
+  bool by_row = x.col == 1 && x.row >= std::max<int64_t>(1, cols);
+  return known(x.type) && (by_column || by_row) && (batch <= 1 || x.stride >= 0);
 }
 
 static bool present(Stream *s, const Matrix &x, int64_t rows, int64_t cols, int64_t batch) {
-  int64_t n = extent(x, rows, cols, batch);
-  const Block *b = n ? block_of(x.p, (size_t)(n * width(x.type))) : nullptr;
-  return !n || (b && b->device == s->device && !b->leaving);
+  if (!rows || !cols || !batch)
+    return true;
+  int64_t n = (batch - 1) * x.stride + (rows - 1) * x.row + (cols - 1) * x.col + 1;
+  const Block *b = block_of(x.p, (size_t)(n * width(x.type)));
+  return b && b->device == s->device && !b->leaving && (uintptr_t)x.p % (uintptr_t)width(x.type) == 0;
 }
 
-// op(x) of one batch as [rows][cols], or as [cols][rows].
+static int64_t at(const Matrix &x, int64_t i, int64_t row, int64_t col) {
+  return i * x.stride + row * x.row + col * x.col;
+}
+
+// x of one batch as [rows][cols], or as [cols][rows].
 static void unpack(std::vector<float> &out, const Matrix &x, int64_t i, int64_t rows, int64_t cols, bool by_column,
                    bool tf32) {
   for (int64_t r = 0; r < rows; r++)
     for (int64_t c = 0; c < cols; c++) {
-      float v = load(x.p, x.type, i * x.stride + (x.transposed ? c + r * x.ld : r + c * x.ld));
+      float v = load(x.p, x.type, at(x, i, r, c));
       out[(size_t)(by_column ? c * rows + r : r * cols + c)] = tf32 ? to_tf32(v) : v;
     }
 }
 
 static void run(const Product &p) {
+  // an operand that is also the output is seen, because the output is overwritten before operands are read
+  for (int64_t i = 0; p.beta == 0 && i < p.batch; i++)
+    for (int64_t col = 0; col < p.n; col++)
+      for (int64_t row = 0; row < p.m; row++)
+        store(p.d.p, p.d.type, at(p.d, i, row, col), not_a_number());
   std::vector<float> a((size_t)(p.m * p.k)), b((size_t)(p.k * p.n));
   for (int64_t i = 0; i < p.batch; i++) {
-    // an output that is also an operand is seen, because it is overwritten before the operands are read
-    for (int64_t col = 0; p.beta == 0 && col < p.n; col++)
-      for (int64_t row = 0; row < p.m; row++)
-        store(p.d.p, p.d.type, i * p.d.stride + row + col * p.d.ld, not_a_number());
     unpack(a, p.a, i, p.m, p.k, false, p.tf32);
     unpack(b, p.b, i, p.k, p.n, true, p.tf32);
     for (int64_t col = 0; col < p.n; col++)
       for (int64_t row = 0; row < p.m; row++) {
-        const float *x = &a[(size_t)(row * p.k)], *y = &b[(size_t)(col * p.k)];
-        double v = p.alpha * dot(x, y, p.k);
+        double v = p.alpha * dot(a.data() + row * p.k, b.data() + col * p.k, p.k);
         if (p.beta != 0)
-          v += (double)p.beta * load(p.c.p, p.c.type, i * p.c.stride + row + col * p.c.ld);
+          v += (double)p.beta * load(p.c.p, p.c.type, at(p.c, i, row, col));
         if (p.bias)
-          v += p.bias[row];
-        store(p.d.p, p.d.type, i * p.d.stride + row + col * p.d.ld, (float)v);
+          v += load(p.bias, p.bias_type, row);
+        store(p.d.p, p.d.type, at(p.d, i, row, col), (float)v);
       }
   }
 }
@@ -80,7 +86,7 @@ cublasStatus_t multiply(Stream *s, const Product &p, const char *name) {
   s = stream_of(s);
   if (p.m < 0 || p.n < 0 || p.k < 0 || p.batch < 0 || !valid(p.a, p.m, p.k, p.batch) ||
       !valid(p.b, p.k, p.n, p.batch) || !valid(p.c, p.m, p.n, p.batch) || !valid(p.d, p.m, p.n, p.batch) ||
-      p.d.transposed || p.c.transposed || p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.d.type != CUDA_R_32F)) {
+      p.a.type != p.b.type || (p.a.type == CUDA_R_32F && p.d.type != CUDA_R_32F)) {
     fprintf(stderr, "emu: %s: sizes, leading dimensions or types\n", name);
     return CUBLAS_STATUS_INVALID_VALUE;
   }
@@ -90,9 +96,21 @@ cublasStatus_t multiply(Stream *s, const Product &p, const char *name) {
   if (!present(s, p.a, p.m, p.k, p.batch) || !present(s, p.b, p.k, p.n, p.batch) ||
       !present(s, p.d, p.m, p.n, p.batch) || (p.beta != 0 && !present(s, p.c, p.m, p.n, p.batch)))
     die("an operand is not, or not wholly, memory of the stream's device");
-  if (p.batch > 1 && p.d.stride < (p.n - 1) * p.d.ld + p.m)
+  if (p.bias && !present(s, {const_cast<void *>(p.bias), p.bias_type, 1, p.m, 0}, p.m, 1, 1))
+    die("the bias is not, or not wholly, memory of the stream's device");
+  if (p.batch > 1 && p.d.stride < (p.m - 1) * p.d.row + (p.n - 1) * p.d.col + 1)
     die("the results of a batch overlap");
+  kernel = "";
   return enqueue(s, [=] { run(p); }) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+}
+
+void spoil(Stream *s, void *workspace, size_t bytes, const char *name) {
+  const Block *b = block_of(workspace, bytes);
+  kernel = name;
+  if (!b || b->device != stream_of(s)->device || b->leaving)
+    die("the workspace is not, or not wholly, memory of the stream's device");
+  kernel = "";
+  enqueue(s, [=] { memset(workspace, 0xFF, bytes); });
 }
 
 } // namespace emu
@@ -172,20 +190,18 @@ const char *cublasGetStatusString(cublasStatus_t s) {
   return cublasGetStatusName(s);
 }
 
-static Matrix matrix(const void *p, cudaDataType_t type, int ld, long long stride, cublasOperation_t op) {
-  return {const_cast<void *>(p), type, ld, stride, op != CUBLAS_OP_N};
-}
-
 cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t h, cublasOperation_t ta, cublasOperation_t tb, int m, int n,
                                           int k, const void *alpha, const void *a, cudaDataType_t type_a, int lda,
                                           long long stride_a, const void *b, cudaDataType_t type_b, int ldb,
                                           long long stride_b, const void *beta, void *c, cudaDataType_t type_c, int ldc,
                                           long long stride_c, int batch, cublasComputeType_t compute,
                                           cublasGemmAlgo_t) {
-  Product p = {m, n, k, batch, *(const float *)alpha, *(const float *)beta, {}, {}, {}, {}, nullptr, false};
-  p.a = matrix(a, type_a, lda, stride_a, ta);
-  p.b = matrix(b, type_b, ldb, stride_b, tb);
-  p.c = p.d = matrix(c, type_c, ldc, stride_c, CUBLAS_OP_N);
+  Product p = {};
+  p.m = m, p.n = n, p.k = k, p.batch = batch;
+  p.alpha = *(const float *)alpha, p.beta = *(const float *)beta;
+  p.a = column_major(a, type_a, lda, stride_a, ta != CUBLAS_OP_N);
+  p.b = column_major(b, type_b, ldb, stride_b, tb != CUBLAS_OP_N);
+  p.c = p.d = column_major(c, type_c, ldc, stride_c, false);
   p.tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
            (compute == CUBLAS_COMPUTE_32F && h->math == CUBLAS_TF32_TENSOR_OP_MATH);
   return multiply(h->stream, p, "cublasGemm");

@@ -40,25 +40,30 @@ namespace emu {
 
 struct Blas;
 
-// A column-major matrix, or `batch` of them, of float32 or bfloat16.
+// A matrix, or a batch of them `stride` elements apart; one of the strides of rows and columns is 1.
 struct Matrix {
   void *p;
   cudaDataType_t type;
-  int64_t ld, stride;
-  bool transposed;
+  int64_t row, col, stride;
 };
 
-// C = alpha op(A) op(B) + beta C (+ bias of each row): D receives it.
+// D = alpha A B + beta C, + bias of each row.
 struct Product {
   int64_t m, n, k, batch;
   float alpha, beta;
   Matrix a, b, c, d;
-  const float *bias;
+  const void *bias;
+  cudaDataType_t bias_type;
   bool tf32; // operands lose all but 10 bits of their mantissas
 };
 
+// The matrix that a column-major one of leading dimension ld is, or its transpose.
+Matrix column_major(const void *p, cudaDataType_t type, int64_t ld, int64_t stride, bool transposed);
 // Checks sizes and memory, and puts the product into the stream.
 cublasStatus_t multiply(Stream *s, const Product &p, const char *name);
+
+// Overwrites a library's workspace: what a caller kept there is lost, as with the real library.
+void spoil(Stream *s, void *workspace, size_t bytes, const char *name);
 
 } // namespace emu
 

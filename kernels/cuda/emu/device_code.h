@@ -178,7 +178,8 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return (unsigned)((uint64_t)a * b >> 32);
 }
 inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-  return (unsigned long long)((unsigned __int128)a * b >> 64);
+  __extension__ typedef unsigned __int128 wide;
+  return (unsigned long long)((wide)a * b >> 64);
 }
 inline unsigned __brev(unsigned x) {
   unsigned r = 0;

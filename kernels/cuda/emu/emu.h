@@ -15,4 +15,4 @@
 #include "device_code.h"
 #include "launch.h"
 #include "runtime.h"
-#include "blas.h"
+#include "lt.h"

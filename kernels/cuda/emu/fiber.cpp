@@ -77,7 +77,7 @@ static void (*job)(const void *);
 static const void *job_arg;
 
 void die(const char *what, ...) {
-  fprintf(stderr, "emu: %s: ", kernel);
+  fprintf(stderr, "emu: %s%s", kernel, *kernel ? ": " : "");
   va_list list;
   va_start(list, what);
   vfprintf(stderr, what, list);

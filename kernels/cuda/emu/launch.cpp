@@ -1,7 +1,9 @@
 #include "launch.h"
+#include "asan.h"
 #include "counts.h"
 #include "runtime.h"
 #include <cstdio>
+#include <cstring>
 #include <map>
 
 namespace emu {
@@ -41,15 +43,36 @@ bool begin_launch(Stream *s, const char *name, const void *k, dim3 g, dim3 b, si
   return true;
 }
 
-void check_pointer(const char *name, int on, const void *p) {
+uint64_t check_pointer(const char *name, int on, const void *p, bool launching) {
   if (!p)
-    return;
+    return 0;
   const Block *b = block_of(p);
   // one past the end is a pointer too: of an empty tensor behind another one
-  if (!b && !(b = block_of((const char *)p - 1)))
-    kernel = name, die("an argument, %p, is not a device pointer (or its block was freed)", p);
+  if (!b)
+    b = block_of((const char *)p - 1);
+  kernel = name;
+  if (!b)
+    die("an argument, %p, is not a device pointer, or its block was freed", p);
+  if (launching && b->leaving)
+    die("an argument, %p, lies in a block that was freed before the launch", p);
   if (b->device != on)
-    kernel = name, die("an argument, %p, lies on device %d, the stream on device %d", p, b->device, on);
+    die("an argument, %p, lies on device %d, the stream on device %d", p, b->device, on);
+  return b->serial;
+}
+
+void check_words(const char *name, const void *p, size_t bytes) {
+  static const bool wanted = env("EMU_ARGS", 0);
+  for (size_t i = 0; wanted && i + sizeof(void *) <= bytes; i += sizeof(void *)) {
+    void *word;
+    memcpy(&word, (const char *)p + i, sizeof word);
+    bool heap = false;
+    EMU_ASAN(heap = !on_device(word) && __sanitizer_get_ownership(word));
+    char *here = (char *)__builtin_frame_address(0);
+    if (heap || ((char *)word > here && (char *)word < here + (1 << 20))) {
+      kernel = name;
+      die("byte %zu of a structure, %p, points to memory of the host", i, word);
+    }
+  }
 }
 
 cudaError_t set_dynamic_limit(const void *k, int attribute, int value) {

@@ -2,6 +2,7 @@
 #pragma once
 #include "fiber.h"
 #include "stream.h"
+#include <array>
 #include <tuple>
 #include <type_traits>
 
@@ -19,12 +20,19 @@ namespace emu {
 
 // Checks a launch and counts it; where it must not go on the error is the last one.
 bool begin_launch(Stream *s, const char *name, const void *kernel, dim3 grid, dim3 block, size_t bytes);
-// A pointer handed to a kernel, when it is launched and when it runs.
-void check_pointer(const char *name, int device, const void *p);
+// A pointer handed to a kernel, when it is launched and when it runs (a graph may run long after). Returns the number of
+// its block.
+uint64_t check_pointer(const char *name, int device, const void *p, bool launching);
+// Words of a structure handed to a kernel: EMU_ARGS=1 reports those that point into the host's heap or stack.
+void check_words(const char *name, const void *p, size_t bytes);
 
-template <class T> void check_argument(const char *name, int device, const T &v) {
+template <class T> uint64_t check_argument(const char *name, int device, const T &v, bool launching) {
   if constexpr (std::is_pointer_v<T>)
-    check_pointer(name, device, (const void *)v);
+    return check_pointer(name, device, (const void *)v, launching);
+  else if constexpr (std::is_class_v<T>)
+    return launching ? (check_words(name, &v, sizeof v), 0) : 0;
+  else
+    return 0;
 }
 
 template <class... P, class... A>
@@ -38,14 +46,22 @@ void launch(Stream *stream, const char *name, void (*k)(P...), dim3 grid, dim3 b
   // by value at launch time, as the hardware takes them
   std::tuple<P...> args(static_cast<P>(a)...);
   int device = s->device;
-  auto check = [=] { std::apply([&](const P &...p) { (check_argument(name, device, p), ...); }, args); };
-  check();
+  auto check = [=](bool launching) {
+    return std::apply(
+        [&](const P &...p) {
+          return std::array<uint64_t, sizeof...(P)>{check_argument(name, device, p, launching)...};
+        },
+        args);
+  };
+  auto blocks = check(true);
   cudaError_t e = enqueue(s, [=] {
     kernel = name;
-    check();
+    if (check(false) != blocks)
+      die("the block of an argument was freed, and its memory given to another, since the launch was recorded");
     auto body = [&] { std::apply(k, args); };
     run_grid(
         grid, block, bytes, [](const void *f) { (*(decltype(body) *)f)(); }, &body);
+    kernel = "";
   });
   if (e)
     fail(e);

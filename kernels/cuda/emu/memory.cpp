@@ -14,6 +14,7 @@ thread_local int current_device;
 
 static std::map<const char *, Block> blocks;
 static int open_depth;
+static uint64_t serial;
 
 static struct Devices {
   int n = (int)std::clamp<unsigned long long>(env("EMU_DEVICES", 1), 0, 8);
@@ -69,9 +70,8 @@ bool out_of_memory(const Device &d, size_t n) {
 cudaError_t take(void **p, size_t n, int on, bool pooled, bool live) {
   Device &d = device(on);
   *p = nullptr;
-  counts[ALLOCS]++;
   size_t cached = pooled ? d.pool.reserved - d.pool.used : 0;
-  if (due(FAIL_ALLOC) || out_of_memory(d, n - std::min(n, cached)) || posix_memalign(p, 256, n)) {
+  if (out_of_memory(d, n - std::min(n, cached)) || posix_memalign(p, 256, n)) {
     *p = nullptr;
     return cudaErrorMemoryAllocation;
   }
@@ -85,7 +85,7 @@ cudaError_t take(void **p, size_t n, int on, bool pooled, bool live) {
   } else {
     d.plain += n;
   }
-  Block b = {n, on, pooled, live, false};
+  Block b = {n, on, pooled, live, false, ++serial};
   blocks[(char *)*p] = b;
   if (!open_depth || !live)
     close((char *)*p, b);

@@ -26,6 +26,7 @@ struct Block {
   bool pooled;
   bool live;    // the stream has reached the allocation
   bool leaving; // cudaFreeAsync was called
+  uint64_t serial;
 };
 
 int device_count();

@@ -226,7 +226,8 @@ cudaError_t cudaMalloc(void **p, size_t n) {
     return fail(cudaErrorNoDevice);
   if (cudaError_t e = not_capturing("allocation while a stream captures"))
     return e;
-  cudaError_t e = take(p, n, current_device, false, true);
+  counts[ALLOCS]++;
+  cudaError_t e = due(FAIL_ALLOC) ? cudaErrorMemoryAllocation : take(p, n, current_device, false, true);
   return e ? fail(e) : e;
 }
 
@@ -237,6 +238,9 @@ cudaError_t cudaMallocAsync(void **p, size_t n, cudaStream_t s) {
     return call.error;
   if (cudaError_t e = not_capturing("allocation while a stream captures"))
     return e;
+  counts[ALLOCS]++;
+  if (due(FAIL_ALLOC))
+    return fail(cudaErrorMemoryAllocation);
   s = stream_of(s);
   cudaError_t e = take(p, n, s->device, true, false);
   if (e) {

@@ -8,7 +8,8 @@
 namespace emu {
 
 bool lazy = env("EMU_LAZY", 0) != 0;
-cudaError_t last, sticky;
+thread_local cudaError_t last;
+cudaError_t sticky;
 
 static bool oldest_first = env("EMU_LAZY", 0) == 2;
 
@@ -121,6 +122,9 @@ static double now() {
 
 static cudaError_t waited() {
   counts[SYNCS]++;
+  // where the host waits pools give back what they hold beyond their threshold
+  for (int i = 0; i < device_count(); i++)
+    give_back(device(i), device(i).pool.threshold);
   if (due(FAIL_SYNC))
     return last = sticky = cudaErrorLaunchFailure;
   return sticky;
@@ -181,7 +185,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s) {
   if (cudaError_t e = not_capturing("synchronisation while a stream captures"))
     return e;
   drain(s);
-  give_back(device(s->device), device(s->device).pool.threshold);
   return waited();
 }
 
@@ -206,8 +209,6 @@ cudaError_t cudaDeviceSynchronize() {
   if (cudaError_t e = not_capturing("synchronisation of the device while a stream captures"))
     return e;
   drain_all();
-  for (int i = 0; i < device_count(); i++)
-    give_back(device(i), device(i).pool.threshold);
   return waited();
 }
 
@@ -382,8 +383,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *x, cudaGraph_t g, unsigned lon
   Call call;
   if (call.error)
     return call.error;
-  *x = new Graph;
-  (*x)->exec = std::make_shared<const std::vector<Op>>(g->ops);
+  *x = new GraphExec{std::make_shared<const std::vector<Op>>(g->ops)};
   return cudaSuccess;
 }
 
@@ -395,10 +395,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t s) {
   Call call;
   if (call.error)
     return call.error;
-  if (!x || !x->exec)
+  if (!x)
     return fail(cudaErrorInvalidValue, "launch of a graph that was not instantiated");
   counts[GRAPH_LAUNCHES]++;
-  return enqueue(s, [ops = x->exec] {
+  return enqueue(s, [ops = x->ops] {
     for (const Op &op : *ops)
       op();
   });

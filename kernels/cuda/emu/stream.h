@@ -17,7 +17,10 @@ typedef std::function<void()> Op;
 
 struct Graph {
   std::vector<Op> ops;
-  std::shared_ptr<const std::vector<Op>> exec; // of an instantiated graph
+};
+
+struct GraphExec {
+  std::shared_ptr<const std::vector<Op>> ops;
 };
 
 struct Capture {
@@ -51,7 +54,8 @@ struct Event {
 };
 
 extern bool lazy;
-extern cudaError_t last, sticky;
+extern thread_local cudaError_t last;
+extern cudaError_t sticky;
 
 cudaError_t fail(cudaError_t e); // becomes the last error
 cudaError_t fail(cudaError_t e, const char *why);

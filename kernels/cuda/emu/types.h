@@ -184,13 +184,14 @@ namespace emu {
 struct Stream;
 struct Event;
 struct Graph;
+struct GraphExec;
 struct MemPool;
 } // namespace emu
 
 typedef emu::Stream *cudaStream_t;
 typedef emu::Event *cudaEvent_t;
 typedef emu::Graph *cudaGraph_t;
-typedef emu::Graph *cudaGraphExec_t;
+typedef emu::GraphExec *cudaGraphExec_t;
 typedef emu::MemPool *cudaMemPool_t;
 typedef struct emu_graph_node *cudaGraphNode_t;
 typedef void (*cudaHostFn_t)(void *);
