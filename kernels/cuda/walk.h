@@ -53,6 +53,7 @@ static inline int ms_is_integer(ms_dtype t) {
 /* Calls f(d, i) with the index i of position `at` along every dimension d. */
 template <class F> MS_DEVICE void ms_each_index(const ms_shape &s, int64_t at, F f) {
   if (s.wide) {
+#pragma unroll 1
     for (int d = s.ndim - 1; d > 0; d--) {
       int64_t q = at / s.size[d];
       f(d, at - q * s.size[d]);
