@@ -16,3 +16,4 @@
 #include "launch.h"
 #include "runtime.h"
 #include "lt.h"
+#include "dnn.h"

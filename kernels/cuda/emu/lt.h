@@ -34,6 +34,8 @@ enum cublasLtMatmulPreferenceAttributes_t {
 enum cublasLtOrder_t { CUBLASLT_ORDER_COL = 0, CUBLASLT_ORDER_ROW = 1 };
 enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
 
+#pragma GCC visibility push(hidden)
+
 namespace emu {
 struct Lt;
 struct LtMatmul;
@@ -56,8 +58,6 @@ struct cublasLtMatmulHeuristicResult_t {
   float wavesCount;
   int reserved[4];
 };
-
-#pragma GCC visibility push(hidden)
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t h);

@@ -180,6 +180,7 @@ struct cudaDeviceProp {
   int maxThreadsDim[3], maxGridSize[3];
 };
 
+#pragma GCC visibility push(hidden)
 namespace emu {
 struct Stream;
 struct Event;
@@ -187,6 +188,7 @@ struct Graph;
 struct GraphExec;
 struct MemPool;
 } // namespace emu
+#pragma GCC visibility pop
 
 typedef emu::Stream *cudaStream_t;
 typedef emu::Event *cudaEvent_t;
