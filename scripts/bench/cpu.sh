@@ -13,7 +13,7 @@
 #   PEERS           regular expression: only these variants, such as '^new (cl|compiled)'
 #   VERBOSE=1       firing rates of the peers too, and the engines that ours chose
 #   FASHION_MNIST   folder with the IDX files, for startup (/usr/share/datasets/fashion-mnist)
-# Results go to build/bench/cpu-*.jsonl; scripts/bench/cpu/table.py prints such a file again.
+# Results go to build/bench/cpu-*.jsonl; scripts/bench/table.py prints such a file again.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 here=$root/scripts/bench
@@ -43,7 +43,7 @@ mask=$(head -n "$threads" <<<"$cores" | paste -sd,)
 export OMP_NUM_THREADS=$threads OMP_PROC_BIND=${OMP_PROC_BIND:-true} OMP_PLACES=${OMP_PLACES:-cores}
 export TORCHINDUCTOR_CACHE_DIR=$BENCH_WORK/inductor TORCHINDUCTOR_FX_GRAPH_CACHE=1 PYTHONWARNINGS=ignore
 
-"${CC:-cc}" -O3 -march=native -fopenmp "$here/cpu/peak.c" -o "$BENCH_WORK/peak"
+"${CC:-cc}" -O3 -march=native -fopenmp "$here/peak.c" -o "$BENCH_WORK/peak"
 
 versions() {
   "$1" - <<'PY'
@@ -69,4 +69,4 @@ echo "new: $(versions "$PYTHON" 2>/dev/null)"
 [ -z "$PYTHON_DEBIAN" ] || echo "debian: $(versions "$PYTHON_DEBIAN" 2>/dev/null)"
 
 : >"$BENCH_WORK/stderr.log"
-exec taskset -c "$mask" python3 "$here/cpu/drive.py" "$BENCH_WORK/cpu-$(date -u +%Y%m%dT%H%M%S).jsonl" "$@"
+exec taskset -c "$mask" python3 "$here/drive.py" "$BENCH_WORK/cpu-$(date -u +%Y%m%dT%H%M%S).jsonl" "$@"

@@ -1,5 +1,11 @@
--- Our side of one case. usage: moonspike worker.lua CASE PRECISION [WEIGHTS]     CASE: a network, infer.NETWORK, lif, conv, regulariser
--- Networks write their initial weights and the input to WEIGHTS, from which the peers start.
+-- Our side of one case. usage: moonspike step.lua CASE PRECISION [WEIGHTS]
+--   CASE        a network (resnet19, vggsnn, fashion, sew34; resnet19.T6 for another T), infer.NETWORK, lif, conv, regulariser
+--   PRECISION   fp32, tf32 or bf16
+--   WEIGHTS     a file for the initial weights and the input of a network, from which the peers start
+-- Prints one JSON line about itself, then answers "run NAME N" with the seconds of N runs: drive.py asks. To time a step by hand:
+--   echo "run step 10" | moonspike scripts/bench/step.lua resnet19 bf16
+-- DEVICE names the device ("cpu"); BATCH, SIZE and LOSS change a network (networks.lua). Networks on a device that records steps have a
+-- second bench beside "step": "captured".
 local here = arg[0]:match "^(.*)/" or "."
 package.path = here .. "/?.lua;" .. package.path
 local ms = require "moonspike"
@@ -8,12 +14,13 @@ local layers = require "layers"
 local protocol = require "protocol"
 
 local case, precision, path = arg[1], arg[2] or "fp32", arg[3]
+ms.device(os.getenv "DEVICE" or "cpu")
 ms.manual_seed(1)
 
-if precision == "bf16" then
+if precision ~= "fp32" then
   local why = type(ms.autocast) ~= "function" and "this build has no ms.autocast"
   if not why then
-    local ok, message = pcall(ms.autocast, "bf16")
+    local ok, message = pcall(ms.autocast, precision)
     why = not ok and tostring(message)
   end
   if why then
@@ -23,6 +30,7 @@ if precision == "bf16" then
 end
 
 local function report(about)
+  about.device = ms.device()
   if os.getenv "VERBOSE" == "1" and ms.engines then about.engines = tostring(ms.engines()) end
   return about
 end
@@ -38,21 +46,23 @@ local function save(net, image, y)
   ms.save(path, pack)
 end
 
-local function training(name)
-  local spec = networks[name]
+local function training(spec)
   local net = spec.make()
-  assert(networks.count(net) == spec.parameters, "parameters: " .. networks.count(net))
+  local parameters = networks.count(net)
+  assert(parameters == spec.parameters, "parameters: " .. parameters)
   local x, y, image = networks.batch(spec)
   save(net, image, y)
   local criterion, opt = spec.loss(net), ms.optim.Adam(net:parameters(), { lr = 1e-3 })
   net:train()
-  local loss
-  local function step()
+  local function train(images, labels)
     opt:zero_grad()
-    loss = criterion(net(x), y)
-    loss:backward()
+    local l = criterion(net(images), labels)
+    l:backward()
     opt:step()
+    return l
   end
+  local loss
+  local function step() loss = train(x, y) end
   step()
   local losses, rates = { loss:item() }, networks.rates(net)
   local forward, first = networks.flops(net)
@@ -60,8 +70,12 @@ local function training(name)
     step()
     losses[#losses + 1] = loss:item()
   end
-  protocol.serve(report { losses = losses, rates = rates, flops = 3 * forward - first, parameters = networks.count(net) },
-    { step = step })
+  local benches = { step = step }
+  if ms.device():find "^cuda" then
+    local captured = ms.capture(train)
+    benches.captured = function() captured(x, y) end
+  end
+  protocol.serve(report { captured = benches.captured ~= nil, losses = losses, rates = rates, flops = 3 * forward - first, parameters = parameters }, benches)
 end
 
 -- Running statistics of one random batch: with those of a fresh network no deep layer would fire.
@@ -73,8 +87,7 @@ local function settle(net, spec)
   ms.no_grad(function() net((networks.batch(spec, 8))) end)
 end
 
-local function inference(name)
-  local spec = networks[name]
+local function inference(spec)
   local net = spec.make()
   settle(net, spec)
   local x, y, image = networks.batch(spec, 1)
@@ -88,10 +101,10 @@ local function inference(name)
   protocol.serve(report { losses = logits:mean(1):flatten():totable(), rates = networks.rates(net), flops = networks.flops(net) }, { step = step })
 end
 
-if case:match "^infer%." then
-  inference(case:match "^infer%.(.*)$")
-elseif networks[case] and networks[case].make then
-  training(case)
+local name = case:match "^infer%.(.*)$"
+local spec = networks.find(name or case)
+if spec and spec.make then
+  (name and inference or training)(spec)
 elseif layers[case] then
   protocol.serve(layers[case](report, networks, save))
 else

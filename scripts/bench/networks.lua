@@ -55,6 +55,32 @@ local function fashion()
   }
 end
 
+-- conv-BN-LIF-conv-BN-LIF, plus the input or its 1x1 convolution behind a LIF: sums of spikes, no neuron behind them.
+local function sew_block(cin, cout, stride)
+  local shortcut
+  if stride ~= 1 or cin ~= cout then
+    shortcut = nn.Sequential { conv(cin, cout, 1, stride), nn.BatchNorm2d(cout), nn.LIF() }
+  end
+  return nn.Residual {
+    main = nn.Sequential {
+      conv(cin, cout, 3, stride), nn.BatchNorm2d(cout), nn.LIF(), conv(cout, cout, 3, 1), nn.BatchNorm2d(cout), nn.LIF(),
+    },
+    shortcut = shortcut,
+  }
+end
+
+local function sew34()
+  local net, cin = nn.Sequential { conv(3, 64, 7, 2), nn.BatchNorm2d(64), nn.LIF(), nn.MaxPool2d(3, { stride = 2, padding = 1 }) }, 64
+  for i, stage in ipairs { { 64, 3 }, { 128, 4 }, { 256, 6 }, { 512, 3 } } do
+    for j = 1, stage[2] do
+      net:add(sew_block(cin, stage[1], i > 1 and j == 1 and 2 or 1))
+      cin = stage[1]
+    end
+  end
+  for _, m in ipairs { nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100) } do net:add(m) end
+  return net
+end
+
 -- static: one image is repeated over T.
 networks.resnet19 = { make = resnet19, T = 4, batch = 8, input = { 3, 32, 32 }, static = true, parameters = 12630858,
   loss = function() return ms.loss.TET() end }
@@ -62,6 +88,25 @@ networks.vggsnn = { make = vggsnn, T = 10, batch = 4, input = { 2, 48, 48 }, sta
   loss = function() return ms.loss.TET() end }
 networks.fashion = { make = fashion, T = 4, batch = 64, input = { 1, 28, 28 }, static = true, parameters = 50282,
   loss = function(net) return ms.loss.TRT(net) end }
+
+networks.sew34 = { make = sew34, T = 4, batch = 64, input = { 3, 224, 224 }, static = true, parameters = 21335972, classes = 100,
+  loss = function(net) return ms.loss.TRT(net) end }
+
+-- "resnet19", or "resnet19.T6" for another number of steps. BATCH changes the batch, SIZE the side of the images (for a quick trial on a
+-- slow device; nets with a flattening layer refuse another size), LOSS=trt takes TRT's loss for every network.
+function networks.find(case)
+  local name, T = case:match "^(%w+)%.T(%d+)$"
+  local base = networks[name or case]
+  if type(base) ~= "table" then return nil end
+  local spec = {}
+  for key, value in pairs(base) do spec[key] = value end
+  spec.T = tonumber(T) or spec.T
+  spec.batch = tonumber(os.getenv "BATCH") or spec.batch
+  local size = tonumber(os.getenv "SIZE")
+  if size then spec.input = { spec.input[1], size, size } end
+  if os.getenv "LOSS" == "trt" then spec.loss = function(net) return ms.loss.TRT(net) end end
+  return spec
+end
 
 function networks.count(net)
   local n = 0
@@ -97,7 +142,7 @@ end
 function networks.batch(spec, n)
   n = n or spec.batch
   local c, h, w = table.unpack(spec.input)
-  local y = ms.randint(0, 10, { n })
+  local y = ms.randint(0, spec.classes or 10, { n })
   if spec.static then
     local image = ms.randn(1, n, c, h, w)
     return image:expand(spec.T, n, c, h, w), y, image

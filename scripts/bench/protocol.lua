@@ -43,7 +43,7 @@ function protocol.serve(about, benches)
       ms.synchronize()
       times[i] = ms.system.clock() - start
     end
-    say { times = times, rss_step = protocol.peak() }
+    say { times = times, rss_step = protocol.peak(), device_peak = ms.memory().peak }
   end
 end
 

@@ -40,12 +40,12 @@ class LIF(nn.Module):
 
 
 class SpikingJelly(nn.Module):
-    def __init__(self, T):
+    def __init__(self, T, backend="torch"):
         super().__init__()
         from spikingjelly.activation_based import neuron, surrogate
         self.T = T
         self.node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m",
-                                   surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0))
+                                   backend=backend, surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0))
 
     def forward(self, x):
         self.node.reset()
@@ -62,7 +62,7 @@ class SpikingJellyFunction(nn.Module):
 
     def forward(self, x):
         x = x.view(self.T, -1, *x.shape[1:])
-        v = torch.zeros(x.shape[1:], dtype=torch.float32)
+        v = torch.zeros(x.shape[1:], dtype=torch.float32, device=x.device)
         return self.run(x, v, 2.0, False, 1.0, 0.0, self.surrogate)[0].flatten(0, 1)
 
 
@@ -88,7 +88,8 @@ class SnnTorch(nn.Module):
         return torch.cat(out)
 
 
-NEURONS = {"torch": LIF, "sj": SpikingJelly, "sjf": SpikingJellyFunction, "snn": SnnTorch}
+NEURONS = {"torch": LIF, "sj": SpikingJelly, "sjf": SpikingJellyFunction, "snn": SnnTorch,
+           "sjcupy": lambda T: SpikingJelly(T, "cupy"), "sjtriton": lambda T: SpikingJelly(T, "triton"), "ann": lambda T: nn.ReLU()}
 
 
 def conv(cin, cout, k, stride=1):
@@ -130,8 +131,30 @@ def fashion(lif):
                          nn.Flatten(), nn.Linear(64 * 7 * 7, 10))
 
 
+class Sew(nn.Module):
+    def __init__(self, cin, cout, stride, lif):
+        super().__init__()
+        self.main = nn.Sequential(conv(cin, cout, 3, stride), nn.BatchNorm2d(cout), lif(), conv(cout, cout, 3), nn.BatchNorm2d(cout), lif())
+        self.shortcut = None
+        if stride != 1 or cin != cout:
+            self.shortcut = nn.Sequential(conv(cin, cout, 1, stride), nn.BatchNorm2d(cout), lif())
+
+    def forward(self, x):
+        return self.main(x) + (x if self.shortcut is None else self.shortcut(x))
+
+
+def sew34(lif):
+    layers, cin = [conv(3, 64, 7, 2), nn.BatchNorm2d(64), lif(), nn.MaxPool2d(3, 2, 1)], 64
+    for i, (cout, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
+        for j in range(blocks):
+            layers.append(Sew(cin, cout, 2 if i and j == 0 else 1, lif))
+            cin = cout
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100))
+
+
 # builder, T, a static image, the loss
-SPECS = {"resnet19": (resnet19, 4, True, "tet"), "vggsnn": (vggsnn, 10, False, "tet"), "fashion": (fashion, 4, True, "trt")}
+SPECS = {"resnet19": (resnet19, 4, True, "tet"), "vggsnn": (vggsnn, 10, False, "tet"), "fashion": (fashion, 4, True, "trt"),
+         "sew34": (sew34, 4, True, "trt")}
 
 
 def regulariser_loop(parameters, T, lam=1e-5, delta=0.25, eps=1e-5):
@@ -158,7 +181,7 @@ def tet(logits, y, mu=0.05, phi=1.0):
 
 
 def trt(logits, y, parameters, regulariser, eta=0.05):
-    logits, onehot, total = logits.float(), F.one_hot(y, 10).float(), 0
+    logits, onehot, total = logits.float(), F.one_hot(y, logits.shape[-1]).float(), 0
     for o in logits:
         total = total + (1 - eta) * F.cross_entropy(o, y) + eta * F.mse_loss(o, onehot)
     return total / len(logits) + regulariser(parameters, len(logits))

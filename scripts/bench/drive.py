@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times ours and the peers alternately. cpu.sh prepares the environment and calls: drive.py OUT.jsonl CASE ...
+"""Times ours and the peers alternately. cpu.sh and gpu.sh prepare the environment and call: drive.py OUT.jsonl CASE ...
 
 One process per variant, alive for the whole case: it warms up, then waits. A round lets ours and every peer run in turn, so that all see the
 same machine. A peer that is slower than SCREEN times the best of its class after warm-up is stopped there, and its row says so."""
@@ -24,8 +24,11 @@ TURN = float(os.environ.get("TURN", 0.5))  # seconds that a variant runs in its 
 SCREEN = float(os.environ.get("SCREEN", 1.3))
 LIMIT = float(os.environ.get("LIMIT", 400))  # seconds until a worker must have answered
 PEERS = os.environ.get("PEERS", ".")
+DEVICE = os.environ.get("DEVICE", "cpu")
+LOSS = os.environ.get("LOSS")
 VERBOSE = os.environ.get("VERBOSE") == "1"
 FLAGS = {"cl": "--channels-last", "hoist": "--hoist", "flat": "--flat", "freeze": "--freeze", "compiled": "--compile",
+         "published": "--precision=fp16", "graph": "--graph", "sjcupy": "--neuron=sjcupy", "sjtriton": "--neuron=sjtriton", "ann": "--neuron=ann",
          "sj": "--neuron=sj", "sjf": "--neuron=sjf", "snn": "--neuron=snn"}
 
 # What a peer's name means: a Python, then flags. Compiled ones stand in a class of their own.
@@ -38,6 +41,12 @@ INFERENCE = ["new", "new cl", "debian", "debian cl", "new sj", "new compiled hoi
 LIF = ["new", "debian", "new sj", "new snn", "new compiled", "new compiled sjf", "new compiled snn"]
 REGULARISER = ["new", "debian", "new flat", "new compiled", "new compiled flat"]
 
+# On a GPU. The published code: a loop over t, automatic mixed precision in float16, the regulariser's loop; ann: what PyTorch needs for the
+# same network with ReLU, a floor for every spiking one.
+GPU = ["new", "new flat cl", "new hoist flat cl", "new sjcupy flat", "new sjtriton flat", "new sjtriton flat cl", "new compiled hoist flat cl",
+       "new compiled hoist flat cl graph", "new compiled sjf hoist flat cl", "new compiled ann hoist flat cl"]
+GPU_NETWORKS = ["resnet19.T4", "resnet19.T6", "vggsnn.T10", "sew34.T4"]
+
 # case -> [(label, worker's case, precision, peers)]
 CASES = {
     "resnet19": [(f"resnet19.{p}", "resnet19", p, EAGER + COMPILED) for p in ("fp32", "bf16")],
@@ -48,6 +57,8 @@ CASES = {
     "regulariser": [("regulariser", "regulariser", "fp32", REGULARISER)],
     "inference": [(f"infer.{n}", f"infer.{n}", "fp32", INFERENCE) for n in ("fashion", "resnet19")],
 }
+CASES.update({f"gpu.{n}": [(f"gpu.{n}.{p}", n, p, (["new published"] if p == "bf16" else []) + GPU) for p in ("bf16", "tf32", "fp32")]
+              for n in GPU_NETWORKS})
 MEMORY = [(f"{n}.fp32", n, "fp32", ["new", "new cl", "debian cl", "new compiled hoist cl"]) for n in ("resnet19", "vggsnn")]
 ORDER = ["lif", "regulariser", "conv", "startup", "fashion", "inference", "resnet19", "vggsnn"]
 
@@ -55,6 +66,8 @@ ORDER = ["lif", "regulariser", "conv", "startup", "fashion", "inference", "resne
 def class_of(case, peer):
     if case == "regulariser":  # the published loop against every better way of writing it
         return "eager" if peer in ("new", "debian") else "compiled"
+    if "published" in peer or "ann" in peer:
+        return peer.split()[-1] if "published" in peer else "ann"
     return "compiled" if "compiled" in peer else "eager"
 
 
@@ -102,7 +115,8 @@ def peer_command(peer, case, precision, weights):
     python, *flags = peer.split()
     if not PYTHONS[python] or not re.search(PEERS, peer):
         return None
-    return [PYTHONS[python], os.path.join(HERE, "peer.py"), case, "--precision", precision, "--weights", weights] + [FLAGS[f] for f in flags]
+    more = ["--device", DEVICE] + (["--loss", LOSS] if LOSS else [])
+    return [PYTHONS[python], os.path.join(HERE, "peer.py"), case, "--precision", precision, "--weights", weights] + more + [FLAGS[f] for f in flags]
 
 
 class Record:
@@ -120,6 +134,7 @@ class Record:
             value = about.get(key)
             return value.get(bench) if isinstance(value, dict) else value
         self.write(kind="times", case=case, variant=variant, times=got["times"], rss=about["rss"], rss_step=got["rss_step"],
+                   device_peak=got.get("device_peak"),
                    flops=pick("flops"), bytes=pick("bytes"), **{"class": kind}, **more)
 
 
@@ -173,7 +188,7 @@ def measure(record, label, case, precision, peers, rounds, screen=True):
     weights = os.path.join(WORK, f"{case}.safetensors")
     alive, best = [], {}
     try:
-        ours = Worker("ours", [MOONSPIKE, os.path.join(HERE, "worker.lua"), case, precision, weights])
+        ours = Worker("ours", [MOONSPIKE, os.path.join(HERE, "step.lua"), case, precision, weights])
         try:
             introduce("ours", ours.start())
         except Failed as why:
@@ -217,6 +232,8 @@ def run_rounds(record, label, benches, alive, rounds):
         jobs = []
         for worker, kind in alive:
             jobs.append((worker, kind, bench, worker.name, turns(worker, bench)))
+            if worker.name == "ours" and bench == "step" and worker.about.get("captured"):
+                jobs.append((worker, kind, "captured", "ours captured", turns(worker, "captured")))
             flops = worker.about.get("flops")
             if worker.name == "ours" and isinstance(flops, dict) and bench + ".dense" in flops:
                 jobs.append((worker, kind, bench + ".dense", "ours dense", turns(worker, bench + ".dense")))
@@ -264,7 +281,9 @@ def startup(record, rounds):
 
 
 def peak(record):
-    out = subprocess.run([os.path.join(WORK, "peak")], capture_output=True, text=True, check=True).stdout
+    own = os.path.join(WORK, "peak")  # built by cpu.sh
+    command = [own] if DEVICE == "cpu" and os.path.exists(own) else [PYTHONS["new"], os.path.join(HERE, "peer.py"), "peak", "--device", DEVICE]
+    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     record.write(kind="peak", peak=json.loads(out))
     return json.loads(out)
 

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """One peer of one case. Prints a JSON line about itself, then answers "run NAME N" on stdin with the seconds of N runs, until "quit".
-usage: peer.py CASE [--precision fp32|bf16] [--neuron torch|sj|sjf|snn] [--compile] [--channels-last] [--hoist] [--flat] [--weights FILE]
-CASE: a network, infer.NETWORK, lif, conv, regulariser"""
+usage: peer.py CASE [--precision fp32|tf32|bf16|fp16] [--neuron torch|sj|sjf|snn|sjcupy|sjtriton|ann] [--compile] [--graph] [--channels-last]
+               [--hoist] [--flat] [--loss trt] [--device cuda] [--weights FILE]
+CASE: a network (resnet19, vggsnn, fashion, sew34; resnet19.T6 for another T), infer.NETWORK, lif, conv, regulariser; peak.
+fp16 is automatic mixed precision with a gradient scaler, as the published code trains; ann has ReLU in place of neurons."""
 import argparse
 import contextlib
 import json
@@ -13,17 +15,24 @@ import peer_networks as nets
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("case")
-parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+parser.add_argument("--precision", choices=["fp32", "tf32", "bf16", "fp16"], default="fp32")
 parser.add_argument("--neuron", choices=list(nets.NEURONS), default="torch")
 parser.add_argument("--compile", action="store_true")
 parser.add_argument("--channels-last", action="store_true")
 parser.add_argument("--hoist", action="store_true", help="a static image goes through the first convolution and normalisation once")
 parser.add_argument("--flat", action="store_true", help="TRT's regulariser over one flat vector instead of the published loop")
 parser.add_argument("--freeze", action="store_true", help="inference: weights are constants for the compiler")
+parser.add_argument("--graph", action="store_true", help="the whole step as one CUDA graph")
+parser.add_argument("--loss", choices=["trt", "tet"], help="another loss than the network's own")
+parser.add_argument("--device", default="cpu")
 parser.add_argument("--weights", help="safetensors of our side: start from its weights and input")
 args = parser.parse_args()
 torch.manual_seed(1)
 NEW = int(torch.__version__.split(".")[0]) >= 2
+CUDA = args.device.startswith("cuda")
+if CUDA:
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+    torch.backends.cudnn.benchmark = True
 regulariser = nets.regulariser_flat if args.flat else nets.regulariser_loop
 
 
@@ -45,7 +54,12 @@ def compiled(fn):
     if args.freeze:
         from torch._inductor import config
         config.freezing = True
-    return torch.compile(fn)
+    return torch.compile(fn, mode="max-autotune-no-cudagraphs") if CUDA else torch.compile(fn)
+
+
+def synchronize():
+    if CUDA:
+        torch.cuda.synchronize()
 
 
 def compiler_report():
@@ -59,8 +73,9 @@ def compiler_report():
 
 
 def precision():
-    if args.precision == "bf16":
-        return torch.autocast("cpu", dtype=torch.bfloat16)
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(args.precision)
+    if half:
+        return torch.autocast("cuda" if CUDA else "cpu", dtype=half)
     return contextlib.nullcontext()
 
 
@@ -77,18 +92,23 @@ def serve(about, benches):
         for _ in range(int(words[2])):
             if before:
                 before()
+            synchronize()
             start = time.perf_counter()
             run()
+            synchronize()
             times.append(time.perf_counter() - start)
-        say({"times": times, "rss_step": peak()})
+        say({"times": times, "rss_step": peak(), "device_peak": torch.cuda.max_memory_allocated() if CUDA else 0})
 
 
 def prepare(name):
     """net, forward(x) -> logits [T, N, 10], x, y, the kind of loss"""
+    name, _, steps = name.partition(".T")
     make, T, static, kind = nets.SPECS[name]
+    T, kind = int(steps or T), args.loss or kind
     net = make(lambda: nets.NEURONS[args.neuron](T))
     x, y = nets.load(net, args.weights)
     n = y.shape[0]
+    net, x, y = net.to(args.device), x.to(args.device), y.to(args.device)
     x = x[0] if static else x.flatten(0, 1)
     if args.channels_last:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
@@ -100,7 +120,7 @@ def prepare(name):
             out = net(x.repeat(T, 1, 1, 1))
         else:
             out = net(x)
-        return out.view(T, n, 10)
+        return out.view(T, n, -1)
 
     return net, forward, x, y, kind
 
@@ -108,7 +128,7 @@ def prepare(name):
 def training(name):
     net, forward, x, y, kind = prepare(name)
     parameters = nets.regularised(net)
-    opt = torch.optim.Adam(net.parameters(), lr=1e-3, **({"fused": True} if NEW else {}))
+    opt = torch.optim.Adam(net.parameters(), lr=1e-3, **({"fused": True} if NEW else {}), **({"capturable": True} if args.graph else {}))
     net.train()
 
     def loss_of(x, y):
@@ -117,12 +137,19 @@ def training(name):
 
     core = compiled(loss_of)
 
+    scaler = torch.amp.GradScaler("cuda") if args.precision == "fp16" else None
+
     def step():
         opt.zero_grad(set_to_none=True)
         with precision():
             loss = core(x, y)
-        loss.backward()
-        opt.step()
+        if scaler:
+            scaler.scale(loss).backward()
+            scaler.step(opt)
+            scaler.update()
+        else:
+            loss.backward()
+            opt.step()
         return loss
 
     about = {}
@@ -133,7 +160,22 @@ def training(name):
             net.load_state_dict(kept, strict=False)
     about["losses"] = [step().item() for _ in range(3)]
     about["parameters"] = sum(p.numel() for p in net.parameters())
-    serve(about, {"step": (step, None)})
+    serve(about, {"step": (recorded(step, opt) if args.graph else step, None)})
+
+
+def recorded(step, opt):
+    """The step as a CUDA graph, by PyTorch's recipe: warm up on a side stream, then capture."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    opt.zero_grad(set_to_none=True)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
 
 
 def inference(name):
@@ -213,9 +255,33 @@ def regulariser_alone():
     serve({"losses": [step().item()]}, {"step": (step, None)})
 
 
-if args.case.startswith("infer."):
+def peak_rates():
+    """GFLOP/s of large products by precision, GB/s of a copy: the device's measured peak, best of five."""
+    def best(run, work):
+        least = float("inf")
+        for _ in range(6):
+            synchronize()
+            start = time.perf_counter()
+            run()
+            synchronize()
+            least = min(least, time.perf_counter() - start)
+        return work / least * 1e-9
+
+    n, found = 8192 if CUDA else 1024, {}
+    for name, dtype, tf32 in (("gpu_fp32", torch.float32, False), ("gpu_tf32", torch.float32, True), ("gpu_bf16", torch.bfloat16, False)):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = torch.randn(n, n, device=args.device, dtype=dtype), torch.randn(n, n, device=args.device, dtype=dtype)
+        found[name] = best(lambda: a @ b, 2 * n ** 3)
+    x, y = torch.randn(n, n, 8, device=args.device), torch.empty(n, n, 8, device=args.device)
+    found["copy"] = best(lambda: y.copy_(x), 2 * x.numel() * 4)
+    say(found)
+
+
+if args.case == "peak":
+    peak_rates()
+elif args.case.startswith("infer."):
     inference(args.case[6:])
-elif args.case in nets.SPECS:
+elif args.case.partition(".T")[0] in nets.SPECS:
     training(args.case)
 else:
     {"lif": lif, "conv": conv, "regulariser": regulariser_alone}[args.case]()

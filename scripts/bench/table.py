@@ -35,6 +35,7 @@ def read(path):
             elif entry["kind"] == "times":
                 kept = cases.setdefault(entry["case"], {}).setdefault(entry["variant"], dict(entry, times=[]))
                 kept["times"] += entry["times"]
+                kept["device_peak"] = max(kept.get("device_peak") or 0, entry.get("device_peak") or 0)
                 kept["rss_step"] = max(kept.get("rss_step") or 0, entry.get("rss_step") or 0)
     return peak, cases
 
@@ -43,7 +44,9 @@ def share(record, case, peak, t):
     """Of the peak that binds: products for what multiplies, copying for what moves."""
     if record.get("flops"):
         kind = "fma"
-        if ".bf16" in case:
+        if case.startswith("gpu."):
+            kind = "gpu_bf16" if case.endswith(".bf16") else "gpu_tf32" if case.endswith(".tf32") else "gpu_fp32"
+        elif ".bf16" in case:
             kind = "amx" if peak.get("amx") else "bf16" if peak.get("bf16") else "fma"
         return f"{100 * record['flops'] / t / (peak[kind] * 1e9):.0f} % of {kind}" if peak.get(kind) else ""
     if record.get("bytes") and peak.get("copy"):
@@ -90,17 +93,43 @@ def spreads(cases):
     grid(rows)
 
 
+def device_rows(peak, case, variants):
+    """A step on a GPU, the faster of plain and captured, and its peak memory."""
+    ours = best(variants, "ours", median)
+    rows = []
+    if ours:
+        eager, compiled = best(variants, "eager", median), best(variants, "compiled", median)
+        rows.append([case + (" captured" if ours["variant"] != "ours" else ""), seconds(median(ours))]
+                    + versus(ours, eager, median, seconds, None) + versus(ours, compiled, median, seconds, None)
+                    + [share(ours, case, peak, median(ours))])
+        rows.append([f"memory.{case}", mebibytes(held(ours))] + versus(ours, eager, held, mebibytes, 3.0)
+                    + versus(ours, compiled, held, mebibytes, 3.0) + [""])
+        for kind, goal in (("published", 6.0), ("ann", None)):
+            peer = best(variants, kind, median)
+            if peer:
+                rows.append([f"{case} against {kind}", seconds(median(ours))] + versus(ours, peer, median, seconds, goal) + ["-", "-", ""])
+    return rows
+
+
+def held(record):
+    """Peak device memory in KiB."""
+    return (record.get("device_peak") or 1024) / 1024
+
+
 def summary(peak, cases):
     rows = [["case", "ours", "best eager", "ratio", "best compiled", "ratio", "ours, share of peak"]]
     for case, variants in cases.items():
         ours = variants.get("ours")
-        if not ours or case.startswith("conv."):
+        if not ours or case.startswith(("conv.", "gpu.")):
             continue
         goals = target_of(case)
         rows.append([case, seconds(median(ours))]
                     + versus(ours, best(variants, "eager", median), median, seconds, goals[0])
                     + versus(ours, best(variants, "compiled", median), median, seconds, goals[1])
                     + [share(ours, case, peak, median(ours))])
+    for case, variants in cases.items():
+        if case.startswith("gpu."):
+            rows += device_rows(peak, case, variants)
     for case, variants in cases.items():
         ours = variants.get("ours")
         if ours and case.split(".")[0] in ("resnet19", "vggsnn"):
