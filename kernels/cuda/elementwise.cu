@@ -143,7 +143,7 @@ struct unary : function<float, 1> {
 #include "../unary.def"
 #undef MS_UNARY
     default:
-      break;
+      EACH y[e] = 0;
     }
   }
 };
@@ -159,7 +159,7 @@ struct unary_grad : function<float, 2> {
 #include "../unary.def"
 #undef MS_UNARY
     default:
-      break;
+      EACH y[e] = 0;
     }
   }
 };
@@ -209,7 +209,7 @@ struct binary : function<float, 2> {
 #define MS_COMPARE(name) MS_BINARY(name)
 #include "../binary.def"
     default:
-      break;
+      EACH y[e] = 0;
     }
   }
 };
@@ -225,7 +225,7 @@ struct int_binary : function<int64_t, 2> {
 #define MS_COMPARE(name) MS_BINARY(name)
 #include "../binary.def"
     default:
-      break;
+      EACH y[e] = 0;
     }
   }
 };

@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(MS_BLOCK)
   for (int64_t done = 0; done < k; done += TOP_HALF) {
     for (int i = threadIdx.x; i < TOP_HALF; i += blockDim.x)
       e[i] = ~(uint64_t)0;
-    int keep = (int)(k - done < TOP_HALF ? k - done : TOP_HALF);
+    int keep = (int)(k - done < (int64_t)TOP_HALF ? k - done : (int64_t)TOP_HALF);
     for (int64_t at = 0; at < n; at += TOP_HALF) {
       __syncthreads();
       uint64_t worst = e[keep - 1];
