@@ -1,4 +1,5 @@
 /* The device, streams, events, graphs and errors. */
+#include "blas.h"
 #include "launch.h"
 #include "memory.h"
 #include <dlfcn.h>
@@ -153,7 +154,10 @@ extern "C" ms_status ms_cuda_open(char why[MS_WHY]) {
     usable += probe_code(i, why) == MS_OK;
   if (!usable)
     return MS_EDEVICE;
-  why[0] = 0;
+  const char *missing = ms_cuda_blas_open();
+  snprintf(why, MS_WHY, "%s", missing ? missing : "");
+  if (missing)
+    return MS_EDEVICE;
   ndevices = n;
   return MS_OK;
 }
@@ -214,6 +218,8 @@ extern "C" void ms_cuda_stream_destroy(ms_stream *s) {
   ms_cuda_scratch_free(s);
   ms_cuda_free(s, s->counter, sizeof *s->counter);
   cudaStreamSynchronize(s->id);
+  ms_cuda_blas_close(s);
+  ms_cuda_dnn_close(s);
   cudaStreamDestroy(s->id);
   cudaGetLastError();
   free(s);
