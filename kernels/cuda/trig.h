@@ -67,7 +67,7 @@ MS_HD float ms_trig(float x, int shift) {
     y = fma(y, z, 1.);
   } else {
     y = fma(fma(fma(fma(z, -1. / 39916800, 1. / 362880), z, -1. / 5040), z, 1. / 120), z, -1. / 6);
-    y = fma(y * z, r, r);
+    y = r * fma(y, z, 1.);
   }
   return (float)(quarters & 2 ? -y : y);
 }
