@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 static const ms_backend *gpu;
+static void *gpu_library;
 static ms_stream *gpu_stream;
 
 static struct {
@@ -33,7 +34,7 @@ static inline int twin_setup(void **state) {
     snprintf(path, sizeof path, "%s/../emu/libmoonspike_cuda.so", dirname(self));
   if (access(path, F_OK))
     return 0;
-  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  void *library = gpu_library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) {
     fprintf(stderr, "%s\n", dlerror());
     return -1;
