@@ -344,6 +344,7 @@ typedef struct ms_backend {
   void (*graph_destroy)(ms_graph *g);                     /* (optional) */
   ms_status (*conv_plan)(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
   void (*conv_plan_destroy)(ms_conv_plan *plan);
+  /* For any arguments, with engines forced, flagged, tabled and threaded as they are now: asked again when they change */
   size_t (*conv_workspace)(const ms_conv_plan *plan, ms_conv_pass pass);
   /* The engine that a call with these arguments (plan, density, counts, mask) runs; why says the reason in one clause */
   const char *(*conv_engine)(const ms_conv_args *a, ms_conv_pass pass, char why[MS_WHY]);

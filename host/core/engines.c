@@ -67,11 +67,14 @@ static const char *forced_on(const char *layer) {
   return NULL;
 }
 
-void ms_engines_begin(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, const ms_conv_args *a,
-                      const char *layer) {
+void ms_engines_hold(ms_device *d, const ms_conv_args *a, const char *layer) {
   const char *engine = nforced ? forced_on(layer) : NULL;
   if (engine)
     (void)d->k->conv_force((ms_conv_plan *)a->plan, engine);
+}
+
+void ms_engines_note(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, const ms_conv_args *a,
+                     const char *layer) {
   ms_engine_use *u = find_use(d, desc, pass, layer);
   u->desc = *desc;
   u->counts = a->counts;
@@ -203,8 +206,8 @@ typedef struct trial {
   ms_conv_plan *plan;
   ms_tensor *input, *weight, *grad, *dx, *dweight, *mask, *workspace;
   ms_conv_args a;
-  void *host; /* of the spikes or the mask */
-  size_t bytes;
+  void *host;         /* of the spikes or the mask */
+  size_t bytes, room; /* of the spikes or the mask; of the workspace */
 } trial;
 
 static double now(void) {
@@ -288,6 +291,16 @@ static ms_status raw(ms_tensor **out, const trial *t, size_t bytes, ms_error *er
   return ms_tensor_new(out, t->d, MS_U8, 1, &n, err);
 }
 
+/* Workspace of one call of each kind. */
+static size_t room_of(const trial *t) {
+  const ms_backend *k = t->d->k;
+  (void)k->conv_force(t->plan, sparse);
+  size_t events = k->conv_workspace(t->plan, t->pass);
+  (void)k->conv_force(t->plan, NULL);
+  size_t dense = k->conv_workspace(t->plan, t->pass);
+  return events > dense ? events : dense;
+}
+
 /* Does the event engine run this pass of this shape? */
 static int offered(const trial *t) {
   ms_conv_args a = {.plan = t->plan, .density = MS_R(0.1), .mask_density = MS_R(0.1), .counts = t->counts};
@@ -320,7 +333,7 @@ static ms_status prepare(trial *t, ms_device *d, const ms_conv_desc *shape, ms_c
     return MS_OK;
   const ms_conv_desc *c = &t->desc;
   int64_t n = elements(c), outputs = c->n * c->oh * c->ow * c->cout, weights = c->cout * c->kh * c->kw * c->cin;
-  size_t bits = MS_BITS_BYTES(n), workspace = d->k->conv_workspace(t->plan, pass);
+  size_t bits = MS_BITS_BYTES(n), workspace = t->room = room_of(t);
   int backward = pass == MS_CONV_INPUT_GRAD;
   t->bytes = backward || c->x == MS_BITS ? bits : (size_t)n;
   if (!(t->host = ms_alloc(t->bytes)))
@@ -361,6 +374,8 @@ static ms_status one_call(double *seconds, trial *t, int events, ms_error *err) 
   else
     a.density = a.mask_density = -1;
   ms_status st = ms_row(t->d, k->conv_force(t->plan, events ? sparse : NULL), "calibrate", err);
+  if (!st && k->conv_workspace(t->plan, t->pass) > t->room) /* a finalizer forced engines while memory was taken */
+    st = ms_fail(err, MS_EINVAL, "calibrate: expected engines to stay as they are until it ends");
   if (!st)
     st = ms_device_synchronize(t->d, err);
   if (st)

@@ -21,10 +21,11 @@ typedef struct ms_engine_use {
   char why[MS_WHY];
 } ms_engine_use;
 
-/* Around a call of a convolution row: notes the choice and holds a plan to the engine that is forced on this layer.
-** a->plan is set. Allocates nothing. */
-void ms_engines_begin(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, const ms_conv_args *a,
-                      const char *layer);
+/* Around a call of a convolution row and the question for its workspace: holds a plan to the engine that is forced on
+** this layer, and notes the choice. a->plan is set. Allocates nothing. */
+void ms_engines_hold(ms_device *d, const ms_conv_args *a, const char *layer);
+void ms_engines_note(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, const ms_conv_args *a,
+                     const char *layer);
 void ms_engines_end(ms_device *d, const ms_conv_args *a);
 
 /* What ran since the last reset, in order of first use, up to MS_ENGINE_USES passes of layers: then the one unused for

@@ -140,25 +140,33 @@ static int bf16x3_leads(const ms_conv_desc *d, ms_conv_pass pass) {
   return taps >= 9 && channels >= 32 && lines * cols >= 144;
 }
 
-static const ms_conv_engine *choose_dense(const ms_conv_args *a, ms_conv_pass pass) {
+static int library_takes(const ms_conv_args *a, ms_conv_pass pass) {
+  return keeper && allowed(&keeper->engine, a, pass);
+}
+
+static const ms_conv_engine *choose_dense(const ms_conv_args *a, ms_conv_pass pass, int library) {
   const ms_conv_desc *d = &a->plan->d;
   if (bf16_leads(d, pass) && allowed(&ms_conv_bf16, a, pass))
     return &ms_conv_bf16;
-  int library = keeper && allowed(&keeper->engine, a, pass),
-      wide = d->kh * d->kw >= 9 && ms_min64(d->cin, d->cout) >= 32;
+  int wide = d->kh * d->kw >= 9 && ms_min64(d->cin, d->cout) >= 32;
   if ((bf16x3_leads(d, pass) || (!library && wide)) && allowed(&ms_conv_bf16x3, a, pass))
     return &ms_conv_bf16x3;
   for (int i = 0; i < ENGINES; i++)
-    if (engines[i] != &ms_conv_event && engines[i] != &ms_conv_bf16x3 && allowed(engines[i], a, pass))
+    if (engines[i] != &ms_conv_event && engines[i] != &ms_conv_bf16x3 && (library || !keeps(engines[i])) &&
+        allowed(engines[i], a, pass))
       return engines[i];
   return &ms_conv_gemm;
+}
+
+static const ms_conv_engine *wanted(const ms_conv_plan *plan) {
+  return plan->forced ? plan->forced : forced;
 }
 
 /* The one place where an engine is chosen: by shape, precision, pass and, where it is known, the share of non-zero
 ** inputs (of the gradient of the inputs: the share that is wanted). why may be NULL. */
 static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass pass, char *why) {
   const ms_conv_desc *d = &a->plan->d;
-  const ms_conv_engine *want = a->plan->forced ? a->plan->forced : forced;
+  const ms_conv_engine *want = wanted(a->plan);
   char none[MS_WHY];
   why = why ? why : none;
   if (want && can(want, a, pass)) {
@@ -166,7 +174,7 @@ static const ms_conv_engine *choose_engine(const ms_conv_args *a, ms_conv_pass p
     return want;
   }
   double density = pass == MS_CONV_INPUT_GRAD ? (a->mask ? a->mask_density : -1) : a->density;
-  const ms_conv_engine *dense = choose_dense(a, pass);
+  const ms_conv_engine *dense = choose_dense(a, pass, library_takes(a, pass));
   /* the other dense engines turn bfloat16 operands into float32: limits of float32 hold for them */
   double limit = break_even(d, keeps(dense) || dense == &ms_conv_bf16 ? d->weight : MS_F32, pass, a->counts);
   if (density >= 0 && density < limit && allowed(&ms_conv_event, a, pass)) {
@@ -202,15 +210,40 @@ void ms_cpu_conv_plan_destroy(ms_conv_plan *plan) {
   free(plan);
 }
 
+/* Would choose_engine take events at some density? */
+static int events_pay(const ms_conv_desc *d, ms_conv_pass pass) {
+  double most = 0;
+  for (int counts = 0; counts < 2; counts++)
+    most += break_even(d, d->weight, pass, counts) + break_even(d, MS_F32, pass, counts);
+  return most > 0;
+}
+
+/* All that choose_engine may return for this pass. Densities are not known here, and nor are the types of the other
+** arguments, which the library may refuse. */
+static int choices(const ms_conv_plan *plan, ms_conv_pass pass, const ms_conv_engine *out[4]) {
+  const ms_conv_args a = {.plan = plan};
+  const ms_conv_engine *want = wanted(plan);
+  int n = 0;
+  if (want && can(want, &a, pass)) {
+    out[n++] = want;
+    if (!keeps(want))
+      return n;
+  }
+  if (events_pay(&plan->d, pass) && allowed(&ms_conv_event, &a, pass))
+    out[n++] = &ms_conv_event;
+  if (library_takes(&a, pass))
+    out[n++] = choose_dense(&a, pass, 1);
+  out[n++] = choose_dense(&a, pass, 0);
+  return n;
+}
+
 size_t ms_cpu_conv_workspace(const ms_conv_plan *plan, ms_conv_pass pass) {
-  size_t most = 0; /* the density may choose another engine each time */
-  const ms_conv_args nothing = {.plan = plan};
-  for (int i = 0; i < ENGINES; i++)
-    if (can(engines[i], &nothing, pass) &&
-        (engines[i]->deterministic || !deterministic || engines[i] == forced || engines[i] == plan->forced)) {
-      size_t bytes = keeps(engines[i]) ? keeper->room(plan->kept, pass) : engines[i]->workspace(&plan->d, pass);
-      most = bytes > most ? bytes : most;
-    }
+  const ms_conv_engine *may[4];
+  size_t most = 0;
+  for (int i = choices(plan, pass, may) - 1; i >= 0; i--) {
+    size_t bytes = keeps(may[i]) ? keeper->room(plan->kept, pass) : may[i]->workspace(&plan->d, pass);
+    most = bytes > most ? bytes : most;
+  }
   return most;
 }
 

@@ -1,5 +1,5 @@
 /* Convolution rows against plain loops in double, the adjoint identity, equal bits for any number of threads. */
-#include "../../kernels/cpu/bf16_tile.h"
+#include "../../kernels/cpu/conv_bf16.h"
 #include "convtest.h"
 
 static const shape list[] = {
@@ -157,7 +157,6 @@ static void test_choice(void **state) {
   fixture f = make(&s, MS_SPIKE, MS_F32, MS_F32);
   ms_conv_plan *plan = NULL;
   assert_int_equal(ms_cpu_conv_plan(NULL, &f.d, &plan), MS_OK);
-  void *workspace = malloc(ms_cpu_conv_workspace(plan, MS_CONV_FORWARD));
   const struct {
     const char *same;
     ms_real density;
@@ -171,15 +170,15 @@ static void test_choice(void **state) {
                         .weight = f.w,
                         .y = y[k],
                         .density = k ? -1 : cases[i].density,
-                        .workspace = workspace};
+                        .workspace = malloc(ms_cpu_conv_workspace(plan, MS_CONV_FORWARD) + 1)};
       assert_int_equal(ms_cpu_conv_forward(NULL, &a), MS_OK);
+      free(a.workspace);
     }
     assert_memory_equal(y[0].p, y[1].p, (size_t)f.ny * sizeof(ms_real));
     assert_int_equal(ms_cpu_conv_force(NULL, NULL), MS_OK);
   }
   free(y[0].p);
   free(y[1].p);
-  free(workspace);
   ms_cpu_conv_plan_destroy(plan);
   drop(&f);
 }
@@ -227,6 +226,74 @@ static void test_workspace(void **state) {
   }
 }
 
+/* What the engine of a call takes, asked of the engine alone. */
+static size_t room_of(ms_conv_plan *plan, const ms_conv_desc *d, ms_conv_pass pass, const char *name) {
+  const ms_conv_engine *const all[] = {&ms_conv_event, &ms_conv_bf16, &ms_conv_bf16x3, &ms_conv_depthwise,
+                                       &ms_conv_gemm};
+  for (int i = 0; i < 5; i++)
+    if (strcmp(all[i]->name, name) == 0)
+      return all[i]->workspace(d, pass);
+#ifdef MS_ONEDNN
+  return ms_conv_onednn.room(ms_conv_kept(plan), pass);
+#else
+  (void)plan;
+  return SIZE_MAX;
+#endif
+}
+
+static void check_room(ms_conv_plan *plan, const ms_conv_desc *d, ms_conv_pass pass) {
+  static const uint8_t some;
+  const ms_dtype real[] = {MS_F32, MS_BF16};
+  const ms_real density[] = {-1, 0, MS_R(0.03), MS_R(0.3), 1};
+  size_t most = 0, room = ms_cpu_conv_workspace(plan, pass);
+  for (int i = 0; i < 40; i++) {
+    ms_conv_args a = {.plan = plan, .density = density[i / 8], .mask_density = density[i / 8], .counts = i & 1};
+    a.x.dtype = pass == MS_CONV_INPUT_GRAD ? real[i / 2 & 1] : d->x;
+    a.weight.dtype = pass == MS_CONV_WEIGHT_GRAD ? real[i / 2 & 1] : d->weight;
+    a.y.dtype = real[i / 4 & 1];
+    a.mask = pass == MS_CONV_INPUT_GRAD ? &some : NULL;
+    size_t takes = room_of(plan, d, pass, ms_cpu_conv_engine(&a, pass, NULL));
+    most = takes > most ? takes : most;
+  }
+  assert_true(room >= most);
+}
+
+/* The workspace is enough for any arguments, whatever is forced and flagged. */
+static void test_room(void **state) {
+  (void)state;
+  const shape layers[] = {
+      {8, 32, 32, 128, 128, 3, 3, 1, 1, 1, 1, 1, 1, 1}, {32, 8, 8, 512, 512, 3, 3, 1, 1, 1, 1, 1, 1, 1},
+      {8, 32, 32, 64, 128, 3, 3, 2, 2, 1, 1, 1, 1, 1},  {600, 1, 1, 800, 128, 1, 1, 1, 1, 0, 0, 1, 1, 1},
+      {4, 16, 16, 64, 64, 3, 3, 1, 1, 1, 1, 1, 1, 64},  {2, 9, 9, 3, 16, 3, 3, 1, 1, 1, 1, 1, 1, 1}};
+  const ms_dtype types[][2] = {{MS_F32, MS_F32},   {MS_BITS, MS_F32},  {MS_SPIKE, MS_F32},
+                               {MS_BF16, MS_BF16}, {MS_BITS, MS_BF16}, {MS_U8, MS_BF16}};
+  const char *const kernels[] = {"base", "avx512_bf16", "amx"};
+  for (int i = 0; i < 6 * 6 * 3 * 2; i++) {
+    const shape *s = &layers[i % 6];
+    const ms_dtype *t = types[i / 6 % 6];
+    if (ms_bf16_kernel_force(kernels[i / 36 % 3]) || (t[0] == MS_BITS && s->cin % 8))
+      continue;
+    ms_cpu_conv_deterministic(i / 108);
+    ms_conv_desc d = describe(s, t[0], t[1]);
+    ms_conv_plan *plan = NULL;
+    assert_int_equal(ms_cpu_conv_plan(NULL, &d, &plan), MS_OK);
+    for (ms_conv_pass pass = MS_CONV_FORWARD; pass <= MS_CONV_WEIGHT_GRAD; pass++) {
+      check_room(plan, &d, pass);
+      for (const char *const *e = ms_cpu_conv_engines(); *e; e++) {
+        assert_int_equal(ms_cpu_conv_force(plan, *e), MS_OK);
+        check_room(plan, &d, pass);
+        assert_int_equal(ms_cpu_conv_force(plan, NULL), MS_OK);
+        assert_int_equal(ms_cpu_conv_force(NULL, *e), MS_OK);
+        check_room(plan, &d, pass);
+        assert_int_equal(ms_cpu_conv_force(NULL, NULL), MS_OK);
+      }
+    }
+    ms_cpu_conv_plan_destroy(plan);
+  }
+  ms_cpu_conv_deterministic(1);
+  assert_int_equal(ms_bf16_kernel_force("base"), MS_OK);
+}
+
 /* Our own engines without tile registers, which every machine has; oneDNN and the bfloat16 products have their own
 ** tests. */
 static int only_own(void **state) {
@@ -236,9 +303,10 @@ static int only_own(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_real),    cmocka_unit_test(test_spike),   cmocka_unit_test(test_other_types),
-      cmocka_unit_test(test_density), cmocka_unit_test(test_engines), cmocka_unit_test(test_force),
-      cmocka_unit_test(test_choice),  cmocka_unit_test(test_adjoint), cmocka_unit_test(test_workspace)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_real),        cmocka_unit_test(test_spike),
+                                     cmocka_unit_test(test_other_types), cmocka_unit_test(test_density),
+                                     cmocka_unit_test(test_engines),     cmocka_unit_test(test_force),
+                                     cmocka_unit_test(test_choice),      cmocka_unit_test(test_adjoint),
+                                     cmocka_unit_test(test_workspace),   cmocka_unit_test(test_room)};
   return cmocka_run_group_tests(tests, only_own, NULL);
 }

@@ -51,24 +51,38 @@ static ms_status find_plan(const ms_conv_plan **out, ms_device *d, const ms_conv
   return MS_OK;
 }
 
+/* The plan, held to the engine of its layer, and a workspace for it. The memory hook of an allocation may run other
+** convolutions and choose other engines, so the plan is looked up and asked again. */
+static ms_status hold_plan(ms_tensor **workspace, ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass,
+                           ms_conv_args *a, const char *layer, const char *op, ms_error *err) {
+  for (size_t have = 0;;) {
+    ms_status st = find_plan(&a->plan, d, desc, op, err);
+    if (st)
+      return st;
+    ms_engines_hold(d, a, layer);
+    size_t bytes = d->k->conv_workspace(a->plan, pass);
+    if (bytes <= have)
+      return MS_OK;
+    ms_engines_end(d, a);
+    ms_release(*workspace);
+    *workspace = NULL;
+    if ((st = ms_scratch(workspace, d, bytes, err)))
+      return st;
+    have = bytes;
+  }
+}
+
 /* layer: the name of the weight, "" where it has none. */
 static ms_status run_pass(ms_device *d, const ms_conv_desc *desc, ms_conv_pass pass, ms_conv_args *a, const char *layer,
                           const char *op, ms_error *err) {
   ms_tensor *workspace = NULL;
   if (desc->n == 0)
     return MS_OK;
-  ms_status st = find_plan(&a->plan, d, desc, op, err);
-  if (!st) {
-    size_t bytes = d->k->conv_workspace(a->plan, pass);
-    st = ms_scratch(&workspace, d, bytes, err);
-  }
-  /* the memory hook of an allocation may have run other convolutions */
-  if (!st && workspace)
-    st = find_plan(&a->plan, d, desc, op, err);
+  ms_status st = hold_plan(&workspace, d, desc, pass, a, layer, op, err);
   if (st)
     goto done;
   a->workspace = ms_scratch_ptr(workspace);
-  ms_engines_begin(d, desc, pass, a, layer);
+  ms_engines_note(d, desc, pass, a, layer);
   switch (pass) {
   case MS_CONV_FORWARD:
     st = d->k->conv_forward(d->stream, a);
