@@ -76,6 +76,14 @@ static void run(const Product &p) {
   }
 }
 
+// Results lie one behind the other, or side by side within each line of a wider matrix.
+static bool overlap(const Product &p) {
+  bool by_row = p.d.row <= p.d.col;
+  int64_t slow = by_row ? p.d.col : p.d.row, line = by_row ? (p.m - 1) * p.d.row + 1 : (p.n - 1) * p.d.col + 1;
+  bool behind = p.d.stride >= (p.m - 1) * p.d.row + (p.n - 1) * p.d.col + 1;
+  return !behind && (p.d.stride < line || (p.batch - 1) * p.d.stride + line > slow);
+}
+
 cublasStatus_t multiply(Stream *s, const Product &p, const char *name) {
   Call call;
   if (call.error)
@@ -98,7 +106,7 @@ cublasStatus_t multiply(Stream *s, const Product &p, const char *name) {
     die("an operand is not, or not wholly, memory of the stream's device");
   if (p.bias && !present(s, {const_cast<void *>(p.bias), p.bias_type, 1, p.m, 0}, p.m, 1, 1))
     die("the bias is not, or not wholly, memory of the stream's device");
-  if (p.batch > 1 && p.d.stride < (p.m - 1) * p.d.row + (p.n - 1) * p.d.col + 1)
+  if (p.batch > 1 && overlap(p))
     die("the results of a batch overlap");
   kernel = "";
   return enqueue(s, [=] { run(p); }) ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
