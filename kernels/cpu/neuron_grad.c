@@ -26,13 +26,20 @@ MS_HD place place_of(ms_data d, int64_t at) {
   return p;
 }
 
+/* Where the loop writes a result: in place, or into buf when it is then passed on. */
+MS_HD place result_row(const ms_layer *l, ms_data d, int64_t at, void *buf) {
+  ms_data passing = {buf, d.dtype, 1};
+  return l->past ? place_of(passing, 0) : place_of(d, at);
+}
+
 /* dL/ds of one step; with pooling a quarter of dL/dpooled for each spike of a window. */
 MS_HD place spike_row(const ms_layer *l, const ms_tile *k, int64_t step, ms_real *buf) {
   const ms_neuron_grad_args *g = l->g;
   int64_t c = l->f->c, w = l->f->pool_w, run;
   ms_real part[MS_TILE];
   if (!l->f->pool_h) {
-    ms_tile_ahead(g->gs, step * g->gs_step + k->at + k->len, k->len);
+    if (step >= MS_AHEAD)
+      ms_tile_ahead(g->gs, (step - MS_AHEAD) * g->gs_step + k->at, k->len);
     return place_of(g->gs, step * g->gs_step + k->at);
   }
   for (int64_t j = 0; j < k->len; j += run) {
@@ -153,8 +160,10 @@ MS_HD double plif_row(const ms_layer *l, const ms_tile *k, int64_t step, const m
 }
 
 /* A result that is not in place. */
-MS_HD void put_row(ms_data out, int64_t at, int64_t len, const ms_real *d) {
-  if (out.dtype == MS_F32)
+MS_HD void put_row(const ms_layer *l, ms_data out, int64_t at, int64_t len, const ms_real *d) {
+  if (out.dtype == MS_F32 && l->past)
+    ms_tile_pass(out, at, len, d);
+  else if (out.dtype == MS_F32)
     memcpy((ms_real *)out.p + at, d, (size_t)len * sizeof *d);
   else
     ms_tile_close(out, at, len, d);
@@ -173,7 +182,7 @@ MS_HD void emit_dy(const ms_layer *l, const ms_tile *k, int64_t at, const ms_rea
     MS_SIMD for (int64_t j = 0; j < k->len; j++) o[j] = a[j] * d[j];
     ms_tile_close(dy, at, k->len, o);
   } else if (o != d) {
-    put_row(dy, at, k->len, d);
+    put_row(l, dy, at, k->len, d);
   }
 }
 
@@ -184,12 +193,14 @@ MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const
   const ms_neuron_args *f = l->f;
   const ms_neuron_grad_args *g = l->g;
   int emits = sweep & EMIT, gathers = emits && ((g->dy.p && !f->y_step) || (g->dr.p && !f->r_step));
-  int in_place = emits && g->dy.p && g->dy.dtype == MS_F32 && f->y_step && !l->a, plif = g->dw && sweep & FIRST;
+  int in_place = emits && g->dy.p && g->dy.dtype == MS_F32 && f->y_step && !l->a && !l->past,
+      plif = g->dw && sweep & FIRST;
   int sums_only = sweep & SUMS && !emits && !plif;
   int gives = emits && !(sweep & SUMS) && l->a && g->norm_training && g->dy.p && f->y_step && !plif &&
               (!g->dr.p || (f->r_step && g->dr.dtype == g->dy.dtype));
   use to = sums_only ? ADD_UP : gives ? g->dr.p ? GIVE_2 : GIVE : KEEP_D;
   ms_real gv[MS_TILE], gsbuf[MS_TILE], dbuf[MS_TILE], total[MS_TILE], gain = l->p.gain;
+  char passing[2][MS_TILE * sizeof(ms_real)];
   double dk = 0;
   step_rows p = {.gv = gv, .gain = plif ? MS_R(1) : gain, .gs.real = gsbuf};
   if (l->a) {
@@ -219,11 +230,15 @@ MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const
     if (g->gs.p)
       p.gs = spike_row(l, k, step, gsbuf);
     if (gives) {
-      p.dy = place_of(g->dy, step * f->y_step + k->at);
-      if (g->dr.p)
-        p.dr = place_of(g->dr, step * f->r_step + k->at);
+      p.dy = result_row(l, g->dy, step * f->y_step + k->at, passing[0]);
+      p.dr = result_row(l, g->dr, step * f->r_step + k->at, passing[1]);
     }
     back_row(l, to, k->len, p);
+    if (gives && l->past) {
+      ms_tile_pass(g->dy, step * f->y_step + k->at, k->len, passing[0]);
+      if (g->dr.p)
+        ms_tile_pass(g->dr, step * f->r_step + k->at, k->len, passing[1]);
+    }
     if (to != KEEP_D)
       continue;
     if (plif) {
@@ -236,12 +251,12 @@ MS_HD double backward_tile(const ms_layer *l, const ms_tile *k, int sweep, const
       MS_SIMD for (int64_t j = 0; j < k->len; j++) total[j] += d[j];
     }
     if (emits && g->dr.p && f->r_step)
-      put_row(g->dr, step * f->r_step + k->at, k->len, d);
+      put_row(l, g->dr, step * f->r_step + k->at, k->len, d);
     if (emits && g->dy.p && f->y_step)
       emit_dy(l, k, step * f->y_step + k->at, d);
   }
   if (emits && g->dr.p && !f->r_step)
-    put_row(g->dr, k->at, k->len, total);
+    put_row(l, g->dr, k->at, k->len, total);
   if (emits && g->dy.p && !f->y_step)
     emit_dy(l, k, k->at, total);
   if (g->dv0 && sweep & FIRST)
@@ -269,6 +284,8 @@ MS_HOT static int backward_chunk(const ms_layer *l, int64_t chunk, int sweep, do
   double sum = 0;
   ms_tile k = ms_tile_first(&l->t, ms_chunk_begin(&l->t, chunk), ms_chunk_end(&l->t, chunk));
   while (k.len) {
+    for (int64_t step = ms_max64(0, steps - MS_AHEAD); step < steps && !l->f->pool_h; step++)
+      ms_tile_ahead(l->g->gs, step * l->g->gs_step + k.at, k.len);
     ms_first_row(l, &k, v);
     for (int64_t step = 0; step < steps; step++)
       ys[step] =
@@ -282,6 +299,8 @@ MS_HOT static int backward_chunk(const ms_layer *l, int64_t chunk, int sweep, do
   }
   if (sweep & FIRST)
     *dk = sum;
+  if (l->past)
+    ms_tile_passed();
   return 1;
 }
 
@@ -303,6 +322,7 @@ ms_status ms_cpu_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
     return MS_OK;
   ms_layer l = ms_layer_of(f);
   l.g = g;
+  l.past = ms_tile_passes(f->steps * f->n * (g->dy.dtype == MS_BF16 ? 2 : (int64_t)sizeof(ms_real)));
   int sums = f->norm.a && (g->norm_training || g->dgamma || g->dbeta), twice = f->norm.a && g->norm_training && g->dy.p;
   int64_t row = l.t.row, chunks = l.t.chunks, part = sums ? 2 * row : 0;
   double *parts = ms_cpu_scratch(0, (size_t)(chunks * (part + 1) + (sums ? 2 * f->c : 0)) * sizeof *parts +

@@ -20,6 +20,7 @@ typedef struct ms_layer {
   ms_tiling t;
   const ms_real *a, *b;          /* normalisation in front, [row], or NULL */
   ms_real *mean, *slope, *shift; /* [row] */
+  int past;                      /* dy and dr are written past the caches */
 } ms_layer;
 
 static inline ms_layer ms_layer_of(const ms_neuron_args *f) {
@@ -36,6 +37,18 @@ MS_HD void ms_first_row(const ms_layer *l, const ms_tile *k, ms_real *v) {
     return;
   }
   MS_SIMD for (int64_t j = 0; j < k->len; j++) v[j] = l->p.v_init;
+}
+
+/* Rows between asking for an operand and its use. More would fall out of the cache again: where n is a power of two the
+** rows of all steps share its sets. */
+enum { MS_AHEAD = 2 };
+
+/* Asks for the row of y that is MS_AHEAD steps further, in this tile or the next. */
+MS_HD void ms_step_ahead(const ms_neuron_args *f, const ms_tile *k, int64_t step) {
+  int64_t at = k->at;
+  for (step += MS_AHEAD; step >= f->steps; step -= f->steps)
+    at += k->len;
+  ms_tile_ahead(f->y, step * f->y_step + at, k->len);
 }
 
 /* What a step does besides charge and reset: constants of each copy of its loop. */
@@ -67,7 +80,7 @@ MS_HD const ms_real *ms_step_row(const ms_layer *l, const ms_tile *k, int64_t st
   ms_real buf[MS_TILE], rbuf[MS_TILE];
   int64_t at = step * f->y_step + k->at;
   const ms_bf16 *half = f->y.dtype == MS_BF16 ? (const ms_bf16 *)f->y.p + at : NULL;
-  ms_tile_ahead(f->y, at + k->len, k->len);
+  ms_step_ahead(f, k, step);
   const ms_real *y = half ? NULL : ms_tile_load(f->y, at, k->len, does & MS_STEP_KEEP ? keep : buf);
   const ms_real *r = f->r.p ? ms_tile_load(f->r, step * f->r_step + k->at, k->len, rbuf) : NULL;
   const ms_real *a = l->a ? l->a + k->phase : NULL, *b = l->a ? l->b + k->phase : NULL;

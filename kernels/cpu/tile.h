@@ -11,6 +11,9 @@
 #include "bits.h"
 #include "parallel.h"
 #include <string.h>
+#ifdef MS_ISA_LEVELS
+#include <immintrin.h>
+#endif
 
 #define MS_TILE 256
 #define MS_LANES 64
@@ -151,6 +154,41 @@ MS_HD void ms_tile_close(ms_data d, int64_t at, int64_t len, const ms_real *buf)
     return;
   ms_bf16 *x = (ms_bf16 *)d.p + at;
   MS_SIMD for (int64_t j = 0; j < len; j++) x[j] = ms_bf16_from((float)buf[j]);
+}
+
+/* A result of so many bytes is written past the caches: little of it would be left there for its reader, and a line
+** that is stored whole need not be read before. */
+#define MS_PAST_CACHES (INT64_C(16) << 20)
+
+/* A row of such a result. A line goes by one instruction: narrower ones gain nothing. */
+#ifdef MS_ISA_LEVELS
+MS_TARGET_AVX512 static void ms_tile_pass_lines(char *to, const char *from, int64_t bytes) {
+  for (int64_t i = 0; i < bytes; i += 64)
+    _mm512_stream_si512((__m512i *)(to + i), _mm512_loadu_si512(from + i));
+}
+#endif
+
+MS_HD void ms_tile_pass(ms_data d, int64_t at, int64_t len, const void *from) {
+  int64_t width = d.dtype == MS_F32 ? (int64_t)sizeof(ms_real) : 2, bytes = len * width;
+  char *to = (char *)d.p + at * width;
+#ifdef MS_ISA_LEVELS
+  if ((uintptr_t)to % 64 == 0 && bytes % 64 == 0) {
+    ms_tile_pass_lines(to, from, bytes);
+    return;
+  }
+#endif
+  memcpy(to, from, (size_t)bytes);
+}
+
+/* Whether a result of so many bytes is passed. Every chunk ends with ms_tile_passed: other threads see its rows then. */
+static inline int ms_tile_passes(int64_t bytes) {
+  return bytes >= MS_PAST_CACHES && ms_cpu_isa() == MS_ISA_AVX512;
+}
+
+static inline void ms_tile_passed(void) {
+#ifdef MS_ISA_LEVELS
+  _mm_sfence();
+#endif
 }
 
 /* Backward of y = a * x + b, where a and b follow from the statistics of x:

@@ -511,6 +511,45 @@ static void test_operands(void **state) {
     CLOSE(((ms_real *)g.dy.p)[i], 0);
 }
 
+/* Room as a device gives it: whole lines of the cache. */
+static ms_data lines(int64_t n, ms_dtype type) {
+  uintptr_t p = (uintptr_t)bytes(n * (int64_t)sizeof(ms_real) + 63);
+  return data((void *)((p + 63) / 64 * 64), type);
+}
+
+/* Gradients so large that they are written past the caches. With dr of dy's type one loop makes both; with dr of the
+** other type, and without a normalisation, they go another way and must hold the same values. */
+static void test_large(void **state) {
+  const int64_t channels[] = {24, 33};
+  for (int i = 0; i < 4; i++) {
+    int64_t steps = 2, c = channels[i % 2], rows = ((INT64_C(4) << i / 2) << 20) / steps / c + 1,
+            total = steps * rows * c;
+    ms_dtype type = i / 2 ? MS_BF16 : MS_F32, other = i / 2 ? MS_F32 : MS_BF16;
+    net k = net_of(NORM | TRAIN | RESIDUAL, MS_SURROGATE_TRIANGLE, steps, rows, c);
+    k.n.x = k.g.fwd.y = as_type(k.y, total, type, 1);
+    assert_int_equal(ms_cpu_norm_stats(NULL, &k.n), MS_OK);
+    ms_neuron_grad_args one = k.g, two = k.g;
+    one.dy = lines(total, type);
+    one.dr = lines(total, type);
+    two.dy = lines(total, type);
+    two.dr = lines(total, other);
+    assert_int_equal(ms_cpu_neuron_grad(NULL, &one), MS_OK);
+    assert_int_equal(ms_cpu_neuron_grad(NULL, &two), MS_OK);
+    ms_data half = i / 2 ? one.dr : two.dr, whole = i / 2 ? two.dr : one.dr;
+    assert_memory_equal(one.dy.p, two.dy.p, (size_t)total * (i / 2 ? 2 : sizeof(ms_real)));
+    assert_memory_equal(half.p, as_type(whole.p, total, MS_BF16, 1).p, (size_t)total * 2);
+    one.fwd.norm.a = one.fwd.norm.b = NULL;
+    one.dgamma = one.dbeta = NULL;
+    two = one;
+    one.dy = lines(total, MS_F32);
+    two.dy = lines(total, MS_BF16);
+    assert_int_equal(ms_cpu_neuron_grad(NULL, &one), MS_OK);
+    assert_int_equal(ms_cpu_neuron_grad(NULL, &two), MS_OK);
+    assert_memory_equal(two.dy.p, as_type(one.dy.p, total, MS_BF16, 1).p, (size_t)total * 2);
+    release(state);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
 #ifdef MS_SMOOTH
@@ -521,7 +560,7 @@ int main(void) {
       cmocka_unit_test_teardown(test_surrogates, release),  cmocka_unit_test_teardown(test_switches, release),
       cmocka_unit_test_teardown(test_threads, release),     cmocka_unit_test_teardown(test_fusion, release),
       cmocka_unit_test_teardown(test_counts, release),      cmocka_unit_test_teardown(test_nothing, release),
-      cmocka_unit_test_teardown(test_operands, release),
+      cmocka_unit_test_teardown(test_operands, release),    cmocka_unit_test_teardown(test_large, release),
   };
   return cmocka_run_group_tests_name("neuron", tests, NULL, NULL);
 }
