@@ -30,11 +30,11 @@ template <class F, int E> __global__ void __launch_bounds__(MS_BLOCK) elementwis
   T x[3][E], y[E];
   int last = w.shape.ndim - 1;
   if constexpr (E == 1) {
-#pragma unroll
-    for (int k = 0; k < F::inputs; k++)
-      ms_load(x[k][0], w.o[k + 1].data, offset[k + 1]);
-    if constexpr (F::first_is_condition)
+    if constexpr (F::first_is_condition) /* of any type */
       x[0][0] = ms_get(w.o[1].data, offset[1]) != 0;
+#pragma unroll
+    for (int k = F::first_is_condition; k < F::inputs; k++)
+      ms_load(x[k][0], w.o[k + 1].data, offset[k + 1]);
     f.template run<1>(y, x[0], x[1], x[2], at);
     ms_store(w.o[0].data, offset[0], y[0]);
   } else {
