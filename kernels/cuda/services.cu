@@ -1,6 +1,5 @@
 /* The device, streams, events, graphs and errors. */
 #include "blas.h"
-#include "blas.h"
 #include "memory.h"
 #include <dlfcn.h>
 #include <stdio.h>
@@ -215,8 +214,6 @@ extern "C" ms_status ms_cuda_stream_create(int device, ms_stream **out) {
 extern "C" void ms_cuda_stream_destroy(ms_stream *s) {
   if (!s || ms_cuda_enter(s))
     return;
-  ms_cuda_blas_close(s);
-  ms_cuda_dnn_close(s);
   ms_cuda_scratch_free(s);
   ms_cuda_free(s, s->counter, sizeof *s->counter);
   cudaStreamSynchronize(s->id);
