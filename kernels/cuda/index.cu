@@ -1,12 +1,7 @@
 /* Gather, its transpose, and the k largest. */
-#include "launch.h"
+#include "cut.h"
 
 namespace {
-
-/* a / b; most positions fit in 32 bits. */
-MS_DEVICE int64_t quotient(int64_t a, int64_t b) {
-  return ((a | b) >> 32) == 0 ? (int64_t)((uint32_t)a / (uint32_t)b) : a / b;
-}
 
 /* ---- gather ---- */
 
@@ -16,9 +11,9 @@ __global__ void __launch_bounds__(MS_BLOCK)
   int64_t to = ms_thread();
   if (to >= total)
     return;
-  int64_t row = quotient(to, inner), i = to - row * inner, j = index[to];
+  int64_t row = ms_quotient(to, inner), i = to - row * inner, j = index[to];
   bool valid = j >= 0 && j < n;
-  out[to] = valid ? x[(quotient(row, m) * n + j) * inner + i] : (T)0;
+  out[to] = valid ? x[(ms_quotient(row, m) * n + j) * inner + i] : (T)0;
   if (!valid)
     *bad = 1;
 }
@@ -31,7 +26,7 @@ __global__ void __launch_bounds__(MS_BLOCK) scatter_columns(float *out, const fl
   int64_t t = ms_thread();
   if (t >= columns)
     return;
-  int64_t o = quotient(t, inner), i = t - o * inner;
+  int64_t o = ms_quotient(t, inner), i = t - o * inner;
   out += o * n * inner + i;
   g += o * m * inner + i;
   index += o * m * inner + i;
@@ -50,7 +45,7 @@ __global__ void __launch_bounds__(MS_BLOCK) scatter_elements(float *out, const f
   int64_t t = ms_thread();
   if (t >= total)
     return;
-  int64_t row = quotient(t, inner), i = t - row * inner, o = quotient(row, n), own = row - o * n;
+  int64_t row = ms_quotient(t, inner), i = t - row * inner, o = ms_quotient(row, n), own = row - o * n;
   g += o * m * inner + i;
   index += o * m * inner + i;
   float sum = out[t];

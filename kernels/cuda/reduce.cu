@@ -154,12 +154,27 @@ template <class T, bool AT> MS_DEVICE void merge(ms_reduce_op op, T &y, int64_t 
   }
 }
 
-MS_DEVICE void load(const plan &p, int64_t at, double &x) {
-  x = ms_get(p.in, at);
+/* N elements: one switch, so that all loads are under way before the first is used. */
+template <int N> MS_DEVICE void load(const plan &p, const int64_t *at, double *x) {
+  if (p.in.dtype == MS_F32) {
+#pragma unroll
+    for (int u = 0; u < N; u++)
+      x[u] = ((const float *)p.in.p)[at[u]];
+  } else if (p.in.dtype == MS_BF16) {
+#pragma unroll
+    for (int u = 0; u < N; u++)
+      x[u] = ms_bf16_to(((const ms_bf16 *)p.in.p)[at[u]]);
+  } else {
+#pragma unroll
+    for (int u = 0; u < N; u++)
+      x[u] = ms_get(p.in, at[u]);
+  }
 }
 
-MS_DEVICE void load(const plan &p, int64_t at, int64_t &x) {
-  ms_load(x, p.in, at);
+template <int N> MS_DEVICE void load(const plan &p, const int64_t *at, int64_t *x) {
+#pragma unroll
+  for (int u = 0; u < N; u++)
+    ms_load(x[u], p.in, at[u]);
 }
 
 /* Stores one result; the neutral element where nothing was reduced. */
@@ -198,18 +213,21 @@ MS_DEVICE void walk_part(const plan &p, int64_t output, int64_t at, int64_t end,
 #pragma unroll 1
     for (; at < end; at += p.y) {
       T x;
-      load(p, base + ms_offset(p.red, p.in_red, at), x);
+      int64_t from = base + ms_offset(p.red, p.in_red, at);
+      load<1>(p, &from, &x);
       merge<T, AT>(p.op, y, y_at, truth ? (T)(x != 0) : x, at);
     }
     return;
   }
   while (at < end) {
     T x[UNROLL];
+    int64_t from[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
       int64_t i = at + u * (int64_t)p.y;
-      load(p, base + (i < end ? i : at) * p.in_red[0], x[u]);
+      from[u] = base + (i < end ? i : at) * p.in_red[0];
     }
+    load<UNROLL>(p, from, x);
 #pragma unroll
     for (int u = 0; u < UNROLL; u++, at += p.y)
       if (at < end)

@@ -155,6 +155,13 @@ static void test_known_values(void **state) {
     fetch(&got, out, sizeof got);
     assert_true(got == 8500);
   }
+  for (int i = 0; i < N; i++)
+    y[i] = -0.0f;
+  r.in = (ms_data){to_device(y, sizeof y), MS_F32, 1};
+  r.out.dtype = MS_F32;
+  TWIN_OK(gpu->reduce(gpu_stream, MS_REDUCE_sum, &r));
+  fetch(y, out, sizeof *y);
+  assert_true(y[0] == 0 && signbit(y[0]));
 }
 
 /* ---- softmax ---- */
