@@ -72,13 +72,18 @@ ms_status ms_cuda_conv_plan(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **
   plan->d = *d;
   plan->stream = s;
   plan->slab = (size_t)(slab && atoll(slab) > 0 ? atoll(slab) : 32 << 20);
+  plan->dnn = ms_cuda_dnn_open();
+  if (!plan->dnn) {
+    free(plan);
+    return MS_EMEM;
+  }
   *out = plan;
   return MS_OK;
 }
 
 void ms_cuda_conv_plan_destroy(ms_conv_plan *plan) {
   if (plan)
-    ms_cuda_dnn_forget(plan);
+    ms_cuda_dnn_forget(plan->dnn);
   free(plan);
 }
 
@@ -176,13 +181,13 @@ ms_status ms_conv_operand(ms_stream *s, ms_data *x, ms_dtype want, void *to, int
   return MS_OK;
 }
 
-static __global__ void add_bias(ms_data y, const float *t, const float *bias, int64_t n, int64_t c) {
+static __global__ void add_bias(ms_data y, ms_data t, const float *bias, int64_t n, int64_t c) {
   int64_t i = ms_thread();
   if (i < n)
-    ms_put(y, i, (t ? t[i] : 0.0f) + (bias ? bias[i % c] : 0.0f));
+    ms_put(y, i, (t.p ? ms_get(t, i) : 0.0f) + (bias ? bias[i % c] : 0.0f));
 }
 
-ms_status ms_conv_add_bias(ms_stream *s, ms_data y, const float *t, const float *bias, int64_t rows, int64_t c) {
+ms_status ms_conv_add_bias(ms_stream *s, ms_data y, ms_data t, const float *bias, int64_t rows, int64_t c) {
   LAUNCH(add_bias, ms_grid(rows * c), MS_BLOCK, 0, s->id, y, t, bias, rows * c, c);
   return ms_cuda_launched(s, "add_bias");
 }

@@ -19,7 +19,7 @@ struct ms_conv_plan {
   ms_stream *stream;
   const ms_conv_engine *forced;
   size_t slab; /* bytes of columns that are multiplied at a time */
-  void *dnn;   /* of conv_cudnn.cu, made when a pass is first asked for */
+  void *dnn;   /* of conv_cudnn.cu */
 };
 
 extern const ms_conv_engine ms_conv_blas;      /* any shape: columns and cuBLAS */
@@ -30,7 +30,9 @@ extern const ms_conv_engine ms_conv_cudnn;     /* the library cuDNN, where it is
 int ms_cuda_dnn_present(void);
 /* Types of these arguments fit what the engine can do. */
 int ms_cuda_dnn_fits(const ms_conv_plan *p, const ms_conv_args *a, ms_conv_pass pass);
-void ms_cuda_dnn_forget(ms_conv_plan *p);
+/* What a plan keeps of the library: nothing until it is asked for a pass. NULL: no memory. */
+void *ms_cuda_dnn_open(void);
+void ms_cuda_dnn_forget(void *kept);
 
 /* ---- sizes ---- */
 
@@ -67,8 +69,8 @@ static inline void *ms_take(ms_rest *r, int64_t n, size_t width) {
 /* x as operands of the precision `want`: itself, or a copy in `to`. */
 ms_status ms_conv_operand(ms_stream *s, ms_data *x, ms_dtype want, void *to, int64_t n);
 
-/* y[row, c] = t[row, c] + bias[c], either may be NULL: zeros. t may be y. */
-ms_status ms_conv_add_bias(ms_stream *s, ms_data y, const float *t, const float *bias, int64_t rows, int64_t c);
+/* y[row, c] = t[row, c] + bias[c]; bias or t.p NULL: zeros. t may be y. */
+ms_status ms_conv_add_bias(ms_stream *s, ms_data y, ms_data t, const float *bias, int64_t rows, int64_t c);
 
 /* bias[c] = sum over rows of y[row, c]; room for ms_conv_bias_room bytes. */
 ms_status ms_conv_bias_grad(ms_stream *s, float *bias, ms_data y, int64_t rows, int64_t c, void *room);

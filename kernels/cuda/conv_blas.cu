@@ -131,10 +131,10 @@ static ms_status forward(ms_stream *s, const ms_conv_plan *p, const ms_conv_args
   MS_TRY(ms_conv_operand(s, &w, j.type, ms_take(&rest, ms_conv_weights(d), ms_width(j.type)), ms_conv_weights(d)));
   int aside = results_aside(&j, a->y.dtype, a->bias != NULL), packed = needs_columns(&j, a->x);
   void *col = packed ? ms_take(&rest, j.slab * j.k * d->groups, ms_width(j.type)) : NULL;
-  float *sums = aside ? (float *)ms_take(&rest, j.slab * d->cout, sizeof(float)) : NULL;
+  ms_data sums = {aside ? ms_take(&rest, j.slab * d->cout, sizeof(float)) : NULL, MS_F32, 1};
   int64_t slab = aside || packed ? j.slab : all_rows(&j);
   if (a->bias && !aside)
-    MS_TRY(ms_conv_add_bias(s, a->y, NULL, a->bias, j.rows, d->cout));
+    MS_TRY(ms_conv_add_bias(s, a->y, ms_data{}, a->bias, j.rows, d->cout));
   for (int64_t row = 0; row < j.rows; row += slab) {
     int64_t rows = slab < j.rows - row ? slab : j.rows - row;
     block x;
@@ -148,7 +148,7 @@ static ms_status forward(ms_stream *s, const ms_conv_plan *p, const ms_conv_args
     g.b_batch = j.cog * j.k;
     g.b_row = 1;
     g.b_col = j.k;
-    g.c = aside ? ms_data{sums, MS_F32, 1} : ms_from(a->y, row * d->cout);
+    g.c = aside ? sums : ms_from(a->y, row * d->cout);
     g.c_batch = j.cog;
     g.ldc = d->cout;
     MS_TRY(ms_cuda_product(s, &g));
