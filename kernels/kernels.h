@@ -333,6 +333,8 @@ typedef struct ms_backend {
   void (*free_host)(void *p, size_t bytes);
   void (*trim)(ms_stream *s); /* gives cached memory back */
   ms_status (*memory)(ms_stream *s, ms_memory_info *out);
+  /* From the host: src may be changed as soon as this returns, but memory of alloc_host only when the stream has come by.
+  ** To the host: dst is complete after the next synchronize. */
   ms_status (*copy_bytes)(ms_stream *s, void *dst, const void *src, size_t bytes, ms_copy_kind kind);
   ms_status (*event_create)(ms_event **out);
   void (*event_destroy)(ms_event *e);
@@ -397,8 +399,8 @@ typedef struct ms_backend {
   ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_input_grad)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_weight_grad)(ms_stream *s, const ms_conv_args *a);
-  /* out[0] = non-zero inputs, out[1] = sum over non-zero inputs of the outputs each reaches (int64, exact). x may be
-  ** MS_BITS. */
+  /* out[0] = non-zero inputs, out[1] = sum over non-zero inputs of the outputs each reaches (int64, exact; on the
+  ** device). x may be MS_BITS. */
   ms_status (*conv_synops)(ms_stream *s, const ms_conv_desc *d, ms_data x, int64_t out[2]);
 
   /* Bits in x [n], contiguous: out = x as spike bytes, real or bfloat16 values. */

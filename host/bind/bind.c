@@ -1,5 +1,6 @@
 #include "bind.h"
 #include "bind_private.h"
+#include "../core/capture.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -103,6 +104,9 @@ ms_tensor *ms_check_tensor(lua_State *L, int index, const char *arg) {
     ms_expected(L, index, arg, "tensor");
   else if (h->tensor == NULL)
     ms_arg_error(L, index, lua_pushfstring(L, "%s: tensor is closed", arg));
+  ms_error err;
+  if (ms_capture_check(h->tensor, &err))
+    ms_arg_error(L, index, lua_pushfstring(L, "%s: %s", arg, err.text));
   return h->tensor;
 }
 
@@ -198,6 +202,9 @@ ms_tensor **ms_check_tensors(lua_State *L, int index, const char *arg, int *n) {
       ms_arg_error(L, index, lua_pushfstring(L, "%s: [%I]: tensor expected, got %s", arg, i + 1, ms_type_name(L, -1)));
     else if (h->tensor == NULL)
       ms_arg_error(L, index, lua_pushfstring(L, "%s: [%I]: tensor is closed", arg, i + 1));
+    ms_error err;
+    if (ms_capture_check(h->tensor, &err))
+      ms_arg_error(L, index, lua_pushfstring(L, "%s: [%I]: %s", arg, i + 1, err.text));
     list[i] = h->tensor;
     lua_pop(L, 1);
   }
@@ -215,7 +222,7 @@ ms_device *ms_check_device(lua_State *L, int index) {
 
 /* ---- crossing ---- */
 
-/* "zeros: ", from the running function's help text: core's allocator does not know for whom it works. */
+/* "zeros: ", from the running function's help text: core's allocator, for one, does not know for whom it works. */
 static void push_operation(lua_State *L) {
   lua_Debug ar;
   ms_push_help(L);
@@ -235,7 +242,7 @@ int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults)
   if (status == MS_OK)
     return nresults;
   push_where(L);
-  if (status == MS_EMEM && !strncmp(err->text, "out of memory", 13))
+  if ((status == MS_EMEM && !strncmp(err->text, "out of memory", 13)) || !strncmp(err->text, "captured step: ", 15))
     push_operation(L);
   else
     lua_pushliteral(L, "");

@@ -72,6 +72,7 @@ int ms_open_optim(lua_State *L);
 int ms_open_device(lua_State *L);     /* device, devices, memory, versions */
 int ms_open_data(lua_State *L);       /* idx, loader */
 int ms_open_checkpoint(lua_State *L); /* safetensors */
+int ms_open_capture(lua_State *L);    /* recordings of steps */
 int ms_open_engines(lua_State *L);    /* convolution engines */
 int ms_open_json(lua_State *L);
 int ms_open_system(lua_State *L); /* clock, terminal width, mkdir, rename, isatty */

@@ -128,25 +128,30 @@ static int new_loader(lua_State *L) {
   return ms_finish(L, fill(h, images, labels, &c, &err), &err, 1);
 }
 
+/* A tensor with the values at `from`, which lie there as in its memory. The copy runs while the caller goes on. */
+static ms_status deliver(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, const void *from,
+                         ms_error *err) {
+  ms_data to;
+  ms_status status = ms_tensor_new(out, d, dtype, ndim, size, err);
+  if (status || (status = ms_data_of(&to, *out, err)))
+    return status;
+  size_t bytes = (size_t)ms_numel(*out) * ms_dtype_size(dtype);
+  return ms_row(d, d->k->copy_bytes(d->stream, to.p, from, bytes, MS_COPY_HOST_TO_DEVICE), "loader", err);
+}
+
 /* Fills x [b, c, h, w], y [b], index [b] with the next batch and only then moves on, so that a failure loses none. All
 ** stay NULL at the end of the epoch. */
 static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_tensor **index, ms_error *err) {
   ms_batch b;
-  ms_data px, py, pindex;
-  ms_device *cpu = ms_device_cpu();
+  ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
   ms_status status = ms_loader_peek(h->loader, &b, err);
   if (status)
     return status;
   if (b.n > 0) {
     int64_t size[4] = {b.n, h->shape[0], h->shape[1], h->shape[2]};
-    if ((status = ms_tensor_new(x, cpu, MS_F32, 4, size, err)) ||
-        (status = ms_tensor_new(y, cpu, MS_I64, 1, size, err)) ||
-        (status = ms_tensor_new(index, cpu, MS_I64, 1, size, err)) || (status = ms_data_of(&px, *x, err)) ||
-        (status = ms_data_of(&py, *y, err)) || (status = ms_data_of(&pindex, *index, err)))
+    if ((status = deliver(x, d, MS_F32, 4, size, b.x, err)) || (status = deliver(y, d, MS_I64, 1, size, b.y, err)) ||
+        (status = deliver(index, cpu, MS_I64, 1, size, b.index, err)))
       return status;
-    memcpy(px.p, b.x, (size_t)ms_numel(*x) * sizeof *b.x); /* both channels-last */
-    memcpy(py.p, b.y, (size_t)b.n * sizeof *b.y);
-    memcpy(pindex.p, b.index, (size_t)b.n * sizeof *b.index);
   }
   ms_loader_pop(h->loader);
   return MS_OK;
@@ -215,7 +220,8 @@ static const ms_reg functions[] = {
 
 static const ms_reg methods[] = {
     {"next", loader_next,
-     "loader:next() -> x [b, c, h, w], y [b], indices [b]\n\nnil at the end of an epoch; then the next epoch begins."},
+     "loader:next() -> x [b, c, h, w], y [b], indices [b]\n\nx and y on the current device, indices on the CPU; "
+     "nil at the end of an epoch; then the next epoch begins."},
     {"start", loader_start,
      "loader:start(epoch[, batch])\n\nGoes to where position() was: batch counts those of the epoch already handed "
      "out."},

@@ -181,12 +181,11 @@ static int nn_trt(lua_State *L) {
 
 static int nn_clip_grad_norm(lua_State *L) {
   int n;
-  double norm, limit = ms_check_number(L, 2, "max_norm");
+  double limit = ms_check_number(L, 2, "max_norm");
   ms_tensor **params = ms_check_tensors(L, 1, "params", &n);
   ms_error err;
-  ms_finish(L, ms_clip_grad_norm(&norm, n, params, limit, &err), &err, 0);
-  lua_pushnumber(L, norm);
-  return 1;
+  ms_handle *norm = ms_push_handle(L);
+  return ms_finish(L, ms_clip_grad_norm(&norm->tensor, n, params, limit, &err), &err, 1);
 }
 
 static int nn_clip_grad_value(lua_State *L) {
@@ -257,9 +256,8 @@ static const ms_reg functions[] = {
      "delta "
      "(0.25), epsilon (1e-5), t0 (0 as published in code, 1 as in the text), T (4)."},
     {"clip_grad_norm", nn_clip_grad_norm,
-     "clip_grad_norm(params, max_norm) -> number\n\nScales all gradients together where their Euclidean norm is above "
-     "max_norm; "
-     "returns the norm before."},
+     "clip_grad_norm(params, max_norm) -> tensor []\n\nScales all gradients together where their Euclidean norm is "
+     "above max_norm; returns the norm before, on the device: item() reads it, and waits."},
     {"clip_grad_value", nn_clip_grad_value,
      "clip_grad_value(params, limit)\n\nCuts every element of the gradients to [-limit, limit]."},
     {NULL, NULL, NULL}};

@@ -114,7 +114,8 @@ static int open_core(lua_State *L) {
   } parts[] = {{"tensor", ms_open_tensor},     {"ops", ms_open_ops},       {"nn", ms_open_nn},
                {"autograd", ms_open_autograd}, {"optim", ms_open_optim},   {"random", ms_open_random},
                {"device", ms_open_device},     {"data", ms_open_data},     {"checkpoint", ms_open_checkpoint},
-               {"json", ms_open_json},         {"system", ms_open_system}, {"engines", ms_open_engines}};
+               {"json", ms_open_json},         {"system", ms_open_system}, {"engines", ms_open_engines},
+               {"capture", ms_open_capture}};
   install_hook(L);
   lua_newtable(L);
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -2,6 +2,7 @@
 ** block of the same layout whose pieces are storages of their own, made when first asked for, so that a gradient
 ** someone holds outlives all else. */
 #include "params.h"
+#include "capture.h"
 #include "internal.h"
 #include "ops.h"
 
@@ -44,6 +45,11 @@ static ms_status arena_new(ms_arena **out, ms_device *d, size_t bytes, int npiec
   ms_live_counters()->arenas++;
   *out = a;
   return MS_OK;
+}
+
+ms_arena *ms_arena_retain(ms_arena *a) {
+  a->refs++;
+  return a;
 }
 
 void ms_arena_release(ms_arena *a) {
@@ -119,7 +125,8 @@ static ms_status check_param(const ms_tensor *t, int i, const ms_device *d, ms_e
   if (t->storage->device != d)
     return ms_fail(err, MS_EDEVICE, "parameters: expected tensors of one device, got %s and %s", d->name,
                    t->storage->device->name);
-  int whole = t->storage->arena
+  int whole = t->storage->owner ? 0
+              : t->storage->arena
                   ? whole_piece(t) != NULL
                   : t->offset == 0 && ms_is_default(t) && (size_t)ms_numel(t) * sizeof(ms_real) == t->storage->bytes;
   if (!whole)
@@ -151,6 +158,9 @@ static int collect(ms_storage **fresh, int n, ms_tensor *const *params) {
 static ms_status gather(ms_storage **fresh, ms_storage **places, int n, ms_device *d, ms_error *err) {
   ms_arena *a = NULL;
   int64_t total = 0;
+  if (ms_capture_live)
+    return ms_fail(err, MS_EINVAL, "captured step: parameters are gathered; do so before or in the first call");
+  ms_capture_changed();
   for (int i = 0; i < n; i++)
     total += ((int64_t)(fresh[i]->bytes / sizeof(ms_real)) + ALIGN) / ALIGN * ALIGN;
   ms_status st = arena_new(&a, d, (size_t)total * sizeof(ms_real), n, err);
@@ -201,6 +211,7 @@ static ms_status need_grad(ms_arena *a, ms_error *err) {
 }
 
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err) {
+  ms_capture_note_arena(a);
   *param = a->data;
   if (!grad)
     return MS_OK;
@@ -229,6 +240,7 @@ static ms_status need_region(piece *p, ms_arena *a, ms_error *err) {
     exchange(s, p->grad);
     ms_storage_release(p->grad);
   }
+  ms_capture_outlives(s);
   p->grad = s;
   return MS_OK;
 }
@@ -258,6 +270,8 @@ ms_status ms_arena_half(ms_storage **out, const ms_storage *s, ms_error *err) {
     st = arena_new(&a->shadow, a->device, a->bytes / sizeof(ms_real) * sizeof(ms_bf16), 0, err);
   if (st || (st = ms_storage_new(&half, s->device, p ? 0 : bytes, err)))
     return st;
+  ms_capture_outlives(half);
+  ms_capture_changed();
   if (p) {
     half->data = (ms_bf16 *)a->shadow->data + p->offset;
     half->arena = a->shadow;
@@ -280,6 +294,7 @@ int ms_trt_same(const ms_trt *a, const ms_trt *b) {
 
 const ms_real *ms_pending_scale(const ms_tensor *leaf) {
   const ms_tensor *t = leaf->pending->scale;
+  ms_capture_touch(t->storage);
   return (const ms_real *)t->storage->data + t->offset;
 }
 
@@ -304,6 +319,8 @@ ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_tensor *scale, m
   ms_status st = MS_OK;
   if (!p)
     return ms_fail(err, MS_EGRAPH, "trt: '%s' no longer lies with the parameters", leaf->name);
+  if ((st = ms_capture_leaf(leaf, 0, err)))
+    return st;
   if (leaf->pending && leaf->pending->set && ms_trt_same(&leaf->pending->trt, trt))
     return add_scale(leaf->pending, scale, same, err);
   if (p->owes && (st = ms_pending_flush(p->owes, err)))
@@ -326,9 +343,18 @@ static ms_status add_term(ms_tensor *leaf, ms_tensor *grad, int fresh, ms_error 
                      .trt = leaf->pending->trt};
   ms_status st = ms_row(d, d->k->trt_grad(d->stream, &a), "trt", err);
   if (!st) {
-    grad->storage->version++;
-    grad->storage->writer = "trt";
+    ms_capture_touch(leaf->storage);
+    ms_capture_touch(grad->storage);
+    ms_storage_written(grad->storage, "trt");
   }
+  return st;
+}
+
+ms_status ms_pending_restore(ms_tensor *leaf, const ms_pending *term, ms_error *err) {
+  ms_scale_total none = {NULL, NULL};
+  ms_status st = ms_pending_set(leaf, &term->trt, term->scale, &none, err);
+  ms_release(none.before);
+  ms_release(none.total);
   return st;
 }
 

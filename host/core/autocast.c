@@ -1,4 +1,5 @@
 #include "autocast.h"
+#include "capture.h"
 #include "internal.h"
 #include "loop.h"
 #include "params.h"
@@ -57,6 +58,10 @@ static ms_status renew(ms_tensor *t, ms_error *err) {
   return st;
 }
 
+ms_status ms_half_renew(ms_tensor *t, ms_error *err) {
+  return t->storage->half && t->storage->half_version != t->storage->version ? renew(t, err) : MS_OK;
+}
+
 ms_status ms_half(ms_tensor **out, ms_tensor *t, int weight, ms_error *err) {
   if (t->dtype != MS_F32 && t->dtype != MS_I64) {
     *out = ms_retain(t);
@@ -76,7 +81,9 @@ ms_status ms_half(ms_tensor **out, ms_tensor *t, int weight, ms_error *err) {
     s->half = made;
     s->half_version = s->version - 1;
   }
-  if (s->half_version != s->version && (st = renew(t, err)))
+  if (s->half_version == s->version)
+    ms_capture_half(t);
+  else if ((st = renew(t, err)))
     return st;
   s->half_used = 1;
   return alias_half(out, t, err);

@@ -16,6 +16,8 @@ ms_dtype ms_wide_float(const ms_tensor *t);
 ** or of a tensor that is a layer's weight and has its memory for itself, is kept with the memory and made again only
 ** after a write. */
 ms_status ms_half(ms_tensor **out, ms_tensor *t, int weight, ms_error *err);
+/* Makes the kept copy of t's memory again where something was written since. */
+ms_status ms_half_renew(ms_tensor *t, ms_error *err);
 /* s.half has just been written together with s. */
 void ms_half_written(ms_storage *s);
 

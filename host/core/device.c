@@ -1,4 +1,5 @@
 #include "device.h"
+#include "capture.h"
 
 #include <dlfcn.h>
 #include <stdio.h>
@@ -138,7 +139,7 @@ ms_device *ms_device_cpu(void) {
 }
 
 /* A device without a compute capability is an emulation: correct, slow, and only used when named. */
-static int is_real(const ms_device *d) {
+int ms_device_is_real(const ms_device *d) {
   ms_device_props p;
   return d && !d->k->properties(d->index, &p) && p.major > 0;
 }
@@ -149,7 +150,7 @@ ms_status ms_device_find(ms_device **out, const char *name, ms_error *err) {
     d = ms_device_cpu();
   } else if (!strcmp(name, "auto")) {
     d = device_of(CUDA, 0);
-    if (!is_real(d))
+    if (!ms_device_is_real(d))
       d = ms_device_cpu();
   } else if (!strncmp(name, "cuda", 4) && (!name[4] || name[4] == ':')) {
     char *end = NULL;
@@ -195,7 +196,18 @@ const char *ms_device_why(const char *name) {
   return "no such device (known: cpu, cuda)";
 }
 
+static int wait_always(void) {
+  static int on = -1;
+  if (on < 0) {
+    const char *value = getenv("MOONSPIKE_SYNC");
+    on = value && *value && strcmp(value, "0") != 0;
+  }
+  return on;
+}
+
 ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err) {
+  if (!status && wait_always() && !ms_capture_recording())
+    status = d->k->synchronize(d->stream);
   if (!status)
     return ms_interrupt_pending() ? ms_interrupt_check(err) : MS_OK;
   const char *text = d->k->error_text(d->stream);
@@ -204,6 +216,9 @@ ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err) 
 }
 
 ms_status ms_device_synchronize(ms_device *d, ms_error *err) {
+  ms_status st = ms_capture_refuse("the device", "is waited for", err);
+  if (st)
+    return st;
   return ms_row(d, d->k->synchronize(d->stream), "synchronize", err);
 }
 

@@ -1,3 +1,4 @@
+#include "capture.h"
 #include "internal.h"
 #include "ops.h"
 #include "params.h"
@@ -146,6 +147,9 @@ ms_status ms_save_spikes(ms_node *n, int i, ms_tensor *t, ms_error *err) {
 
 ms_status ms_saved_get(ms_tensor **out, ms_node *n, int i, ms_error *err) {
   ms_tensor *t = n->saved[i].t;
+  ms_status st = t ? ms_capture_check(t, err) : MS_OK;
+  if (st)
+    return st;
   if (t && ms_version_of(t) != n->saved[i].version)
     return ms_fail(err, MS_EGRAPH,
                    "backward: a tensor saved by '%s' was changed by '%s' before its gradient was computed", n->op->name,
@@ -422,6 +426,11 @@ ms_status ms_grad_of(ms_tensor **out, ms_tensor *root, ms_tensor *seed, int n, m
 /* ---- gradients of leaves ---- */
 
 ms_status ms_grad(ms_tensor **out, ms_tensor *leaf, ms_error *err) {
+  if (!leaf->node && ms_capture_inside()) {
+    ms_status noted = ms_capture_leaf(leaf, 0, err);
+    if (noted)
+      return noted;
+  }
   if (leaf->pending && leaf->pending->set) {
     ms_status st = ms_pending_flush(leaf, err);
     if (st)
@@ -453,8 +462,10 @@ ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err) {
     return ms_fail(err, MS_ESHAPE, "grad: expected the shape of its tensor, %s, got %s",
                    ms_shape_text(leaf->ndim, leaf->size).s, ms_shape_text(g->ndim, g->size).s);
   int was = ms_set_grad_enabled(0), in_arena = leaf->storage && leaf->storage->arena;
-  ms_status st = MS_OK;
-  if (leaf->grad)
+  ms_status st = ms_capture_leaf(leaf, 0, err);
+  if (st)
+    ;
+  else if (leaf->grad)
     st = ms_axpy_(leaf->grad, 1, 1, g, err);
   else if (!in_arena && g->refs == 1 && g->storage && g->storage->refs == 1 && g->dtype == MS_F32 && ms_is_default(g))
     leaf->grad = ms_retain(g); /* backward made it and is about to let go */
@@ -473,6 +484,8 @@ ms_status ms_set_grad(ms_tensor *leaf, ms_tensor *g, ms_error *err) {
   if (g && ms_tensor_device(g) != ms_tensor_device(leaf))
     return ms_fail(err, MS_EDEVICE, "grad: expected a tensor on %s, got one on %s", ms_tensor_device(leaf)->name,
                    ms_tensor_device(g)->name);
+  if ((st = ms_capture_leaf(leaf, g != leaf->grad || !g, err)))
+    return st;
   int was = ms_set_grad_enabled(0);
   if (g == leaf->grad && g)
     grad = ms_retain(g);
@@ -493,6 +506,8 @@ ms_status ms_set_requires_grad(ms_tensor *t, int on, ms_error *err) {
   if (t->node && !on)
     return ms_fail(err, MS_EGRAPH, "requires_grad_: the tensor is a result of '%s'; detach() it instead",
                    t->node->op->name);
+  if (t->storage && t->storage->arena && t->requires_grad != (on || t->node))
+    ms_capture_changed();
   t->requires_grad = on || t->node;
   return MS_OK;
 }

@@ -11,6 +11,8 @@ ms_live *ms_live_counters(void);
 ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err);
 void ms_device_free(ms_device *d, void *p, size_t bytes);
 ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error *err);
+/* A second storage over of's memory, which it keeps alive. */
+ms_status ms_storage_borrow(ms_storage **out, ms_storage *of, struct ms_lease *lease, ms_error *err);
 
 /* ---- tensor.c ---- */
 /* A tensor without storage. */

@@ -1,6 +1,7 @@
 /* Optimizers over arenas. A step first finds out what it will do and gets all memory it needs; then it writes. */
 #include "params.h"
 #include "autocast.h"
+#include "capture.h"
 #include "internal.h"
 #include "ops.h"
 
@@ -95,8 +96,10 @@ static ms_status copy_hyper(const ms_optim *o, void *host, size_t bytes, ms_copy
   ms_device *d = ms_tensor_device(o->hyper);
   void *dev = o->hyper->storage->data;
   int up = kind == MS_COPY_HOST_TO_DEVICE;
+  if (ms_capture_live)
+    return ms_capture_refuse("settings or counts of an optimizer", up ? "are written" : "are read", err);
   ms_status st = ms_row(d, d->k->copy_bytes(d->stream, up ? dev : host, up ? host : dev, bytes, kind), op_name(o), err);
-  return st ? st : ms_device_synchronize(d, err);
+  return st || up ? st : ms_device_synchronize(d, err);
 }
 
 static int hyper_count(const ms_optim *o) {
@@ -128,8 +131,10 @@ static ms_status need_hyper(ms_optim *o, ms_error *err) {
   if (hyper_count(o) == o->nmembers)
     return MS_OK;
   ms_status st = read_hyper(&h, o, err);
-  if (st || (st = ms_tensor_new(&made, ms_tensor_device(o->members[0].t), MS_U8, 1, &bytes, err)))
+  if (st || (st = ms_tensor_new(&made, ms_tensor_device(o->members[0].t), MS_U8, 1, &bytes, err)) ||
+      (st = ms_capture_keep(made->storage, "the state of an optimizer", err)))
     goto done;
+  ms_capture_changed();
   o->hyper = made;
   if ((st = copy_hyper(o, h, (size_t)bytes, MS_COPY_HOST_TO_DEVICE, err)))
     o->hyper = old;
@@ -145,21 +150,26 @@ static ms_status check_group(const ms_optim *o, int group, ms_error *err) {
   return ms_fail(err, MS_ERANGE, "%s: group: expected 1 to %d, got %d", op_name(o), o->ngroups, group + 1);
 }
 
+/* The settings of member i, beside its counts, without a look at these. */
+static ms_status upload_settings(const ms_optim *o, int i, const ms_hyper *settings, ms_error *err) {
+  ms_device *d = ms_tensor_device(o->hyper);
+  ms_hyper *to = (ms_hyper *)o->hyper->storage->data + i;
+  const size_t numbers = offsetof(ms_hyper, step), flags = offsetof(ms_hyper, first) - offsetof(ms_hyper, nesterov);
+  ms_copy_kind kind = MS_COPY_HOST_TO_DEVICE;
+  if (ms_capture_live)
+    return ms_capture_refuse("settings of an optimizer", "are written", err);
+  ms_status st = ms_row(d, d->k->copy_bytes(d->stream, to, settings, numbers, kind), op_name(o), err);
+  return st ? st
+            : ms_row(d, d->k->copy_bytes(d->stream, &to->nesterov, &settings->nesterov, flags, kind), op_name(o), err);
+}
+
 ms_status ms_optim_set(ms_optim *o, int group, const ms_hyper *settings, ms_error *err) {
-  ms_hyper *h;
   ms_status st = check_group(o, group, err);
   if (st || (st = check_settings(o, settings, err)))
     return st;
-  int known = hyper_count(o);
-  if (known) {
-    if ((st = read_hyper(&h, o, err)))
-      return st;
-    for (int i = 0; i < known; i++)
-      if (o->members[i].group == group)
-        take_settings(&h[i], settings);
-    st = copy_hyper(o, h, (size_t)known * sizeof *h, MS_COPY_HOST_TO_DEVICE, err);
-    ms_free(h);
-  }
+  for (int i = hyper_count(o) - 1; i >= 0 && !st; i--)
+    if (o->members[i].group == group)
+      st = upload_settings(o, i, settings, err);
   if (!st)
     take_settings(&o->groups[group], settings);
   return st;
@@ -254,10 +264,13 @@ static ms_status need_moment(ms_tensor **moment, int64_t end, ms_device *d, ms_e
   if (!st && *moment && !(st = ms_tensor_alias(&head, made, 1, (*moment)->size, (*moment)->stride, 0, err)))
     st = ms_copy_(head, *moment, err);
   ms_release(head);
+  if (!st)
+    st = ms_capture_keep(made->storage, "the state of an optimizer", err);
   if (st) {
     ms_release(made);
     return st;
   }
+  ms_capture_changed();
   ms_release(*moment);
   *moment = made;
   return MS_OK;
@@ -328,7 +341,9 @@ static ms_status plan_member(plan *p, ms_optim *o, int i, ms_error *err) {
   ms_tensor *t = m->t;
   const ms_trt **trt = &p->trt[m->slot];
   ms_real *param, *grad;
-  ms_status st = owes(t) ? MS_OK : ms_pending_settle(t->storage, err);
+  ms_status st = ms_capture_leaf(t, 0, err);
+  if (!st && !owes(t))
+    st = ms_pending_settle(t->storage, err);
   if (!st && owes(t) && *trt && !ms_trt_same(*trt, &t->pending->trt))
     st = ms_pending_flush(t, err);
   if (st || (!t->grad && !owes(t)) || (st = ms_arena_base(&param, &grad, o->slots[m->slot].arena, err)))
@@ -374,6 +389,10 @@ static ms_status make_plan(plan *p, ms_optim *o, ms_error *err) {
 static ms_status run_slot(const ms_optim *o, const plan *p, int s, ms_error *err) {
   ms_device *d = ms_tensor_device(o->hyper);
   const slot *k = &o->slots[s];
+  ms_capture_touch(o->hyper->storage);
+  ms_capture_touch(k->m->storage);
+  if (k->v)
+    ms_capture_touch(k->v->storage);
   ms_hyper *hyper = (ms_hyper *)o->hyper->storage->data;
   ms_optim_args a = {.m = (ms_real *)k->m->storage->data,
                      .v = k->v ? (ms_real *)k->v->storage->data : NULL,
@@ -399,8 +418,7 @@ static void finish(ms_optim *o, plan *p) {
   for (int i = 0; i < p->nranges; i++) {
     const member *m = &o->members[p->member[i]];
     ms_tensor *t = m->t;
-    t->storage->version++;
-    t->storage->writer = "step";
+    ms_storage_written(t->storage, "step");
     if (p->shadow[m->slot] && ms_arena_shadow(t->storage))
       ms_half_written(t->storage);
     if (p->fresh[i]) {
@@ -408,8 +426,7 @@ static void finish(ms_optim *o, plan *p) {
       p->fresh[i] = NULL;
     }
     if (p->ranges[i].regularised) {
-      t->grad->storage->version++;
-      t->grad->storage->writer = "step";
+      ms_storage_written(t->grad->storage, "step");
       ms_pending_drop(t);
     }
   }
@@ -516,77 +533,5 @@ ms_status ms_optim_set_state(ms_optim *o, int i, ms_tensor *m, ms_tensor *v, dou
   }
   ms_set_grad_enabled(was);
   ms_free(h);
-  return st;
-}
-
-/* ---- clipping ---- */
-/* Adds the squares of g's elements to *sum. */
-static ms_status add_squares(ms_tensor **sum, ms_tensor *g, ms_error *err) {
-  ms_tensor *square = NULL, *total = NULL;
-  ms_status st;
-  if (!(st = ms_unary(&square, MS_UNARY_square, g, err)) &&
-      !(st = ms_reduce(&total, MS_REDUCE_sum, square, 0, 0, err))) {
-    if (*sum)
-      st = ms_axpy_(*sum, 1, 1, total, err);
-    else
-      *sum = ms_retain(total);
-  }
-  ms_release(square);
-  ms_release(total);
-  return st;
-}
-
-/* params[i] named again, or another tensor over the same memory with the same gradient. */
-static int seen_before(int i, ms_tensor *const *params) {
-  for (int k = 0; k < i; k++)
-    if (params[k] == params[i])
-      return 1;
-  return 0;
-}
-
-ms_status ms_clip_grad_norm(double *norm, int n, ms_tensor *const *params, double max_norm, ms_error *err) {
-  ms_tensor *sum = NULL, *g;
-  double total = 0;
-  ms_status st = MS_OK;
-  if (!(max_norm >= 0))
-    return ms_fail(err, MS_ERANGE, "clip_grad_norm: max_norm: expected a number >= 0, got %g", max_norm);
-  int was = ms_set_grad_enabled(0);
-  for (int i = 0; i < n && !st; i++)
-    if (!(st = ms_grad(&g, params[i], err)) && g && !seen_before(i, params))
-      st = add_squares(&sum, g, err);
-  if (!st && sum && !(st = ms_item(&total, sum, err))) {
-    total = sqrt(total);
-    double factor = max_norm / (total + 1e-6);
-    for (int i = 0; i < n && !st && !(factor >= 1); i++)
-      if (params[i]->grad && !seen_before(i, params))
-        st = ms_binary_scalar_(params[i]->grad, MS_BINARY_mul, factor, err);
-  }
-  ms_set_grad_enabled(was);
-  ms_release(sum);
-  if (!st)
-    *norm = total;
-  return st;
-}
-
-static ms_status clamp_(ms_tensor *g, double limit, ms_error *err) {
-  ms_tensor *clamped;
-  ms_status st = ms_clamp(&clamped, g, -limit, limit, err);
-  if (st)
-    return st;
-  st = ms_copy_(g, clamped, err);
-  ms_release(clamped);
-  return st;
-}
-
-ms_status ms_clip_grad_value(int n, ms_tensor *const *params, double limit, ms_error *err) {
-  ms_tensor *g;
-  ms_status st = MS_OK;
-  if (!(limit >= 0))
-    return ms_fail(err, MS_ERANGE, "clip_grad_value: limit: expected a number >= 0, got %g", limit);
-  int was = ms_set_grad_enabled(0);
-  for (int i = 0; i < n && !st; i++)
-    if (!(st = ms_grad(&g, params[i], err)) && g)
-      st = clamp_(g, limit, err);
-  ms_set_grad_enabled(was);
   return st;
 }

@@ -9,6 +9,7 @@
 /* Gathers those of params[] (float32 leaves, any duplicates) that lie in no arena yet into one new arena of their
 ** device. */
 ms_status ms_gather_params(int n, ms_tensor *const *params, ms_error *err);
+ms_arena *ms_arena_retain(ms_arena *a);
 void ms_arena_release(ms_arena *a);
 /* Where t lies: its arena (borrowed, NULL: none) and the offset in elements. */
 ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
@@ -37,6 +38,8 @@ typedef struct ms_scale_total {
 ** flushes that first where settings differ. Nothing is read on the host. *same begins empty, serves calls with one
 ** scale, and the caller releases what is in it afterwards. */
 ms_status ms_pending_set(ms_tensor *leaf, const ms_trt *trt, ms_tensor *scale, ms_scale_total *same, ms_error *err);
+/* The same with what was pending once, as a step that runs again leaves it. */
+ms_status ms_pending_restore(ms_tensor *leaf, const ms_pending *term, ms_error *err);
 /* The device pointer to what the pending term is scaled with. */
 const ms_real *ms_pending_scale(const ms_tensor *leaf);
 /* Adds the term to leaf.grad, which it creates where there is none. */
@@ -67,9 +70,9 @@ ms_status ms_optim_state(ms_optim *o, int i, ms_tensor **param, ms_tensor **m, m
                          ms_error *err);
 ms_status ms_optim_set_state(ms_optim *o, int i, ms_tensor *m, ms_tensor *v, double step, ms_error *err);
 
-/* L2 norm over all gradients (pending terms added first) and scaling when above max_norm,
-** torch.nn.utils.clip_grad_norm_. */
-ms_status ms_clip_grad_norm(double *norm, int n, ms_tensor *const *params, double max_norm, ms_error *err);
+/* L2 norm [] over all gradients (pending terms added first) and scaling when above max_norm,
+** torch.nn.utils.clip_grad_norm_. Nothing is read on the host. */
+ms_status ms_clip_grad_norm(ms_tensor **norm, int n, ms_tensor *const *params, double max_norm, ms_error *err);
 ms_status ms_clip_grad_value(int n, ms_tensor *const *params, double limit, ms_error *err);
 
 #endif

@@ -1,4 +1,5 @@
 #include "rng.h"
+#include "capture.h"
 #include "../../kernels/math/philox.h"
 
 static ms_rng stream;
@@ -27,5 +28,11 @@ uint64_t ms_rng_key(uint64_t seed, const char *purpose, const char *name) {
 
 ms_philox_key ms_rng_next(void) {
   uint64_t base = ms_rng_key(stream.seed, "draw", "");
+  int64_t n;
+  const int64_t *draws = ms_capture_draw(&n);
+  if (draws) {
+    stream.draws++;
+    return (ms_philox_key){.key = ms_philox_later(base, n), .draws = draws};
+  }
   return (ms_philox_key){.key = ms_philox_draw(base, (int64_t)++stream.draws)};
 }

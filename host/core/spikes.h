@@ -28,6 +28,8 @@ ms_status ms_spikes_compute(ms_spikes *r, ms_error *err);
 ms_status ms_spikes_alias(ms_tensor **out, ms_tensor *t, ms_error *err);
 ms_status ms_spikes_materialise(ms_tensor *t, ms_error *err);
 void ms_spikes_leave(ms_tensor *t); /* t has its storage, or is released */
+/* Is one of the tensors that it is or will be read from such? */
+int ms_spikes_reads(const ms_spikes *r, int (*is)(const ms_tensor *t));
 ms_device *ms_spikes_device(const ms_spikes *r);
 /* Before memory is written that spikes are yet to be computed from: computes them. */
 ms_status ms_spikes_flush(ms_storage *s, ms_error *err);

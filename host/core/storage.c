@@ -1,3 +1,4 @@
+#include "capture.h"
 #include "internal.h"
 #include "params.h"
 
@@ -126,6 +127,18 @@ static ms_text size_text(double bytes) {
   return text;
 }
 
+/* After the collector has run and the backend gave back what it kept. */
+static ms_status no_memory(ms_device *d, size_t bytes, ms_error *err) {
+  ms_memory_info info = {0, 0, 0, 0};
+  ms_text left = {""};
+  if (!d->k->memory(d->stream, &info))
+    snprintf(left.s, sizeof left.s, ", %.40s free", size_text((double)info.free).s);
+  return ms_fail(err, MS_EMEM,
+                 "out of memory: wanted %s, %s in use%s (on %s); a smaller batch needs less, and tensors that nobody "
+                 "needs any more can be closed (t:close())",
+                 size_text((double)bytes).s, size_text((double)d->in_use).s, left.s, d->name);
+}
+
 ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err) {
   void *p = NULL;
   ms_status st = MS_OK;
@@ -134,6 +147,8 @@ ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err)
     run_hook();
   if (must_fail()) {
     st = MS_EMEM;
+  } else if (ms_capture_alloc(d, out, bytes, &st, err)) {
+    return st;
   } else if (bytes) {
     st = d->k->alloc(d->stream, &p, bytes);
     if (st == MS_EMEM) {
@@ -143,20 +158,25 @@ ms_status ms_device_alloc(ms_device *d, void **out, size_t bytes, ms_error *err)
     }
   }
   if (st == MS_EMEM)
-    return ms_fail(err, st, "out of memory: wanted %s, %s in use (on %s)", size_text((double)bytes).s,
-                   size_text((double)live.bytes).s, d->name);
+    return no_memory(d, bytes, err);
   if (st)
     return ms_row(d, st, "alloc", err);
+  ms_capture_learn(p, bytes);
   since_hook += (int64_t)bytes;
   live.bytes += (int64_t)bytes;
+  d->in_use += (int64_t)bytes;
+  d->peak = d->in_use > d->peak ? d->in_use : d->peak;
   *out = p;
   return MS_OK;
 }
 
 void ms_device_free(ms_device *d, void *p, size_t bytes) {
+  if (p && ms_capture_free(d, p, bytes))
+    return;
   if (p)
     d->k->free(d->stream, p, bytes);
   live.bytes -= (int64_t)bytes;
+  d->in_use -= (int64_t)bytes;
 }
 
 ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error *err) {
@@ -172,6 +192,21 @@ ms_status ms_storage_new(ms_storage **out, ms_device *d, size_t bytes, ms_error 
   s->device = d;
   s->bytes = bytes;
   s->writer = "";
+  s->lease = ms_capture_lease();
+  live.storages++;
+  *out = s;
+  return MS_OK;
+}
+
+ms_status ms_storage_borrow(ms_storage **out, ms_storage *of, ms_lease *lease, ms_error *err) {
+  ms_storage *s = ms_alloc(sizeof *s);
+  if (!s)
+    return ms_fail(err, MS_EMEM, "out of memory: no room for a storage header");
+  *s = (ms_storage){.refs = 1, .device = of->device, .data = of->data, .bytes = of->bytes, .writer = ""};
+  s->owner = ms_storage_retain(of);
+  s->lease = lease;
+  if (lease)
+    lease->refs++;
   live.storages++;
   *out = s;
   return MS_OK;
@@ -185,11 +220,14 @@ ms_storage *ms_storage_retain(ms_storage *s) {
 void ms_storage_release(ms_storage *s) {
   if (!s || --s->refs)
     return;
-  if (s->arena)
+  if (s->owner)
+    ms_storage_release(s->owner);
+  else if (s->arena)
     ms_arena_release(s->arena);
   else
     ms_device_free(s->device, s->data, s->bytes);
   ms_storage_release(s->half);
+  ms_lease_release(s->lease);
   live.storages--;
   ms_free(s);
 }

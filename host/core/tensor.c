@@ -1,3 +1,4 @@
+#include "capture.h"
 #include "internal.h"
 #include "loop.h"
 #include "ops.h"
@@ -221,6 +222,8 @@ void ms_release(ms_tensor *t) {
 /* ---- contents ---- */
 
 ms_status ms_materialise(ms_tensor *t, ms_error *err) {
+  if (t->storage && t->storage->lease && t->storage->lease->over)
+    return ms_capture_check(t, err);
   return t->storage ? MS_OK : t->spikes ? ms_spikes_materialise(t, err) : ms_lazy_materialise(t, err);
 }
 
@@ -228,6 +231,7 @@ ms_status ms_data_of(ms_data *out, ms_tensor *t, ms_error *err) {
   ms_status st = ms_materialise(t, err);
   if (st)
     return st;
+  ms_capture_touch(t->storage);
   out->p = t->storage->data ? (char *)t->storage->data + (size_t)t->offset * ms_dtype_size(t->dtype) : NULL;
   out->dtype = t->dtype;
   out->scale = t->dtype == MS_SPIKE ? t->scale : 1;
@@ -286,7 +290,9 @@ static ms_dtype host_dtype(const ms_tensor *t) {
 ms_status ms_read(ms_tensor *t, void *host, ms_error *err) {
   ms_tensor *rows = NULL;
   ms_data data;
-  ms_status st = ms_dense_rows(&rows, t, host_dtype(t), err);
+  ms_status st = ms_capture_refuse("a value", "is read", err);
+  if (!st)
+    st = ms_dense_rows(&rows, t, host_dtype(t), err);
   if (!st)
     st = ms_data_of(&data, rows, err);
   if (!st && ms_numel(t)) {
@@ -305,7 +311,9 @@ ms_status ms_write(ms_tensor *t, const void *host, ms_error *err) {
   ms_tensor *rows = NULL;
   ms_data data;
   ms_row_major_strides(t->ndim, t->size, stride);
-  ms_status st = ms_materialise(t, err);
+  ms_status st = ms_capture_refuse("values of the host", "are copied", err);
+  if (!st)
+    st = ms_materialise(t, err);
   if (st || ms_numel(t) == 0)
     return st;
   ms_device *d = ms_tensor_device(t);
@@ -324,8 +332,6 @@ ms_status ms_write(ms_tensor *t, const void *host, ms_error *err) {
   }
   if (!st && !direct)
     st = ms_copy_data(t, rows, "write", err);
-  if (!st)
-    st = ms_device_synchronize(d, err);
   ms_release(rows);
   return st;
 }
@@ -358,7 +364,6 @@ ms_status ms_begin_write(ms_tensor *t, const char *op, ms_error *err) {
   ms_spikes_leave(t);
   t->density = -1;
   t->peak = 255;
-  t->storage->version++;
-  t->storage->writer = op;
+  ms_storage_written(t->storage, op);
   return MS_OK;
 }

@@ -15,12 +15,13 @@
 #include "device.h"
 
 typedef struct ms_arena ms_arena;
+typedef struct ms_storage ms_storage;
 typedef struct ms_node ms_node;
 typedef struct ms_lazy ms_lazy;
 typedef struct ms_spikes ms_spikes;
 typedef struct ms_tensor ms_tensor;
 
-typedef struct ms_storage {
+struct ms_storage {
   int refs;
   ms_device *device;
   void *data;
@@ -34,7 +35,10 @@ typedef struct ms_storage {
   struct ms_storage *half;
   uint32_t half_version;
   int half_used;
-} ms_storage;
+  struct ms_storage *owner; /* whose memory this is (retained), or NULL */
+  struct ms_lease *lease;   /* until when the memory is this storage's, or NULL (capture.h) */
+  uint32_t noted;           /* the recording that knows it */
+};
 
 /* What a leaf owes its gradient: the TRT term that backward left for the optimizer to fuse (decision 14). */
 typedef struct ms_pending {

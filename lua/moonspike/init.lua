@@ -28,6 +28,7 @@ ms.save, ms.load, ms.checkpoint, ms.resume = checkpoint.save, checkpoint.load, c
 ms.no_grad, ms.Function, ms.grad = autograd.no_grad, autograd.Function, autograd.grad
 ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is_grad_enabled
 ms.autocast = autograd.autocast
+ms.capture = require("moonspike.capture").capture
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
 ms.engines, ms.deterministic = engines.engines, engines.deterministic
 ms.doc = doc.set
@@ -43,14 +44,8 @@ end
 function ms.device(name)
   if name == nil then return core.device.current() end
   o.check("device", "name", name, o.string())
-  if name == "auto" then
-    name = "cpu"
-    for _, device in ipairs(core.device.devices()) do
-      if device.name:find "^cuda" then name = device.name; break end
-    end
-  end
   core.device.set(name)
-  return name
+  return core.device.current()
 end
 
 function ms.help(...) return doc.help(ms, ...) end

@@ -266,7 +266,7 @@ function TestTexts:test_out_of_memory()
   local keep <const> = ms.zeros(1000000)
   local ok, message = pcall(ms.zeros, 1000000, 100000000)
   lu.assertFalse(ok)
-  lu.assertStrMatches(message, "zeros: out of memory: wanted [48]00%.0 TB, %d+%.%d MB in use %(on cpu%)")
+  lu.assertStrMatches(message, "zeros: out of memory: wanted [48]00%.0 TB, %d+%.%d MB in use, %d+%.?%d* [GM]B free %(on cpu%); a smaller batch")
   s.raises("mul: out of memory: wanted ", function() return keep:narrow(1, 1, 1):expand(1 << 47) * 2 end)
 end
 

@@ -185,7 +185,7 @@ function TestThreads:test_threads_change_no_bit()
       opt:zero_grad()
       local l = criterion(net(x), y)
       l:backward()
-      text[#text + 1] = l:bytes() .. ("%a"):format(nn.utils.clip_grad_norm(net:parameters(), 1))
+      text[#text + 1] = l:bytes() .. ("%a"):format(nn.utils.clip_grad_norm(net:parameters(), 1):item())
       opt:step()
     end
     for _, t in pairs(net:state_dict()) do text[#text + 1] = t:bytes() end

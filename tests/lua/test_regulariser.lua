@@ -79,7 +79,7 @@ local ways = {
   end,
   clip_norm = function(l, net)
     l():backward()
-    lu.assertTrue(nn.utils.clip_grad_norm(net:parameters(), 0.05) > 0.05)
+    lu.assertTrue(nn.utils.clip_grad_norm(net:parameters(), 0.05):item() > 0.05)
   end,
   clip_value = function(l, net)
     l():backward()

@@ -5,18 +5,23 @@
 #include "op.h"
 
 /* Of a dense tensor that is not lazy; NULL gives NULL. */
+static inline void *ms_memory_of(const ms_tensor *t) {
+  ms_capture_touch(t->storage);
+  return t->storage->data;
+}
+
 static inline ms_real *ms_reals(const ms_tensor *t) {
-  return t ? (ms_real *)t->storage->data + t->offset : NULL;
+  return t ? (ms_real *)ms_memory_of(t) + t->offset : NULL;
 }
 
 static inline int64_t *ms_ints(const ms_tensor *t) {
-  return t ? (int64_t *)t->storage->data + t->offset : NULL;
+  return t ? (int64_t *)ms_memory_of(t) + t->offset : NULL;
 }
 
 static inline ms_data ms_dense_data(const ms_tensor *t) {
   ms_data d = {NULL, MS_F32, 1};
   if (t) {
-    d.p = (char *)t->storage->data + (size_t)t->offset * ms_dtype_size(t->dtype);
+    d.p = (char *)ms_memory_of(t) + (size_t)t->offset * ms_dtype_size(t->dtype);
     d.dtype = t->dtype;
     d.scale = t->dtype == MS_SPIKE ? t->scale : MS_R(1);
   }
@@ -32,8 +37,8 @@ static inline ms_status ms_expect_device(const char *op, const char *arg, const 
                                          ms_error *err) {
   if (!t || ms_tensor_device(t) == d)
     return MS_OK;
-  return ms_fail(err, MS_EDEVICE, "%s: %s: expected a tensor on %s, got one on %s", op, arg, d->name,
-                 ms_tensor_device(t)->name);
+  return ms_fail(err, MS_EDEVICE, "%s: %s: expected a tensor on %s, got one on %s; move it with to \"%s\"", op, arg,
+                 d->name, ms_tensor_device(t)->name, d->name);
 }
 
 static inline ms_status ms_expect_float(const char *op, const char *arg, const ms_tensor *t, ms_error *err) {
@@ -62,7 +67,7 @@ static inline ms_status ms_scratch(ms_tensor **out, ms_device *d, size_t bytes, 
 }
 
 static inline void *ms_scratch_ptr(const ms_tensor *t) {
-  return t ? t->storage->data : NULL;
+  return t ? ms_memory_of(t) : NULL;
 }
 
 /* A float32 result summed over `terms` items: rows write nothing where there are none. */

@@ -38,8 +38,8 @@ ms_status ms_resolve_dim(int *dim, int ndim, const char *op, ms_error *err) {
 ms_status ms_same_device(const char *op, int n, ms_tensor *const *in, ms_error *err) {
   for (int i = 1; i < n; i++)
     if (ms_tensor_device(in[i]) != ms_tensor_device(in[0]))
-      return ms_fail(err, MS_EDEVICE, "%s: expected tensors of one device, got %s and %s", op,
-                     ms_tensor_device(in[0])->name, ms_tensor_device(in[i])->name);
+      return ms_fail(err, MS_EDEVICE, "%s: expected tensors of one device, got %s and %s; x:to \"%s\" moves one", op,
+                     ms_tensor_device(in[0])->name, ms_tensor_device(in[i])->name, ms_tensor_device(in[0])->name);
   return MS_OK;
 }
 

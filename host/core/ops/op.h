@@ -2,6 +2,7 @@
 #ifndef MS_OP_H
 #define MS_OP_H
 
+#include "../capture.h"
 #include "../internal.h"
 #include "../loop.h"
 #include "../ops.h"

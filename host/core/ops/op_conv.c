@@ -118,7 +118,7 @@ static ms_status set_mask(ms_conv_args *a, ms_node *n, ms_error *err) {
   ms_status st = ms_saved_get(&mask, n, 2, err);
   if (st || !mask || n->in[0].node->observed)
     return st;
-  a->mask = mask->storage->data;
+  a->mask = ms_memory_of(mask);
   a->mask_density = MS_R(((const conv_params *)n->params)->mask_density);
   return MS_OK;
 }
@@ -411,21 +411,21 @@ ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 
 /* ---- synaptic operations ---- */
 static ms_status synops(int64_t out[2], ms_tensor *x, ms_conv_desc *desc, const char *op, ms_error *err) {
-  ms_tensor *from = x->source && x->ndim > 1 ? x->source : x, *xd = NULL;
-  int64_t repeat = from == x ? 1 : x->size[0];
+  ms_tensor *from = x->source && x->ndim > 1 ? x->source : x, *xd = NULL, *sums = NULL;
+  int64_t repeat = from == x ? 1 : x->size[0], two = 2;
   ms_status st = ms_spikes_of(&xd, from, 0, err);
   if (st)
     return st;
   ms_device *d = ms_tensor_device(xd);
   desc->x = ms_spikes_data(xd).dtype;
   desc->n /= repeat;
-  out[0] = out[1] = 0;
-  st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_spikes_data(xd), out), op, err);
-  if (!st)
-    st = ms_device_synchronize(d, err);
+  if (!(st = ms_full(&sums, d, MS_I64, 1, &two, 0, err)) &&
+      !(st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_spikes_data(xd), ms_ints(sums)), op, err)))
+    st = ms_read(sums, out, err);
   out[0] *= repeat;
   out[1] *= repeat;
   ms_release(xd);
+  ms_release(sums);
   return st;
 }
 

@@ -62,7 +62,9 @@ static ms_status move(ms_tensor **out, ms_tensor *t, ms_device *to, ms_error *er
     return st;
   }
   ms_data a, b;
-  ms_status st = ms_dense(&dense, t, -1, err);
+  ms_status st = ms_capture_refuse("a tensor", "moves between devices", err);
+  if (!st)
+    st = ms_dense(&dense, t, -1, err);
   if (!st)
     st = ms_tensor_new(&c, to, t->dtype, t->ndim, t->size, err);
   if (!st)
@@ -78,7 +80,7 @@ static ms_status move(ms_tensor **out, ms_tensor *t, ms_device *to, ms_error *er
     st = ms_row(
         d, d->k->copy_bytes(d->stream, b.p, a.p, bytes, to == cpu ? MS_COPY_DEVICE_TO_HOST : MS_COPY_HOST_TO_DEVICE),
         "to", err);
-    if (!st)
+    if (!st && to == cpu)
       st = ms_device_synchronize(d, err);
   }
   ms_release(dense);

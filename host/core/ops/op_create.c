@@ -87,6 +87,8 @@ static ms_status random_data(ms_tensor *t, ms_random_kind kind, double a, double
   ms_loop l;
   ms_device *d = ms_tensor_device(t);
   ms_status st = ms_loop_over(&l, t, 0, NULL, MS_ORDER_LOGICAL, err);
+  if (!st && key.draws && ms_on_cpu(d))
+    st = ms_fail(err, MS_EDEVICE, "captured step: random numbers are drawn on cpu, another device is recorded");
   return st ? st : ms_row(d, d->k->random(d->stream, kind, &l, key, a, b), "random", err);
 }
 

@@ -94,7 +94,7 @@ static ms_status pool_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
   if ((st = ms_tensor_new(&dx, d, MS_F32, p->ndim, p->size, err)))
     goto done;
   if (index)
-    st = d->k->max_pool_grad(d->stream, &p->desc, ms_dense_data(g), index->storage->data, ms_dense_data(dx));
+    st = d->k->max_pool_grad(d->stream, &p->desc, ms_dense_data(g), ms_memory_of(index), ms_dense_data(dx));
   else
     st = d->k->avg_pool_grad(d->stream, &p->desc, ms_dense_data(g), ms_dense_data(dx));
   if (!(st = ms_row(d, st, n->op->name, err))) {

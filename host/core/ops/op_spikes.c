@@ -126,6 +126,15 @@ void ms_spikes_leave(ms_tensor *t) {
   ms_spikes_release(r);
 }
 
+int ms_spikes_reads(const ms_spikes *r, int (*is)(const ms_tensor *t)) {
+  int found = 0;
+  for (int i = 0; i < MS_FIRE_INPUTS; i++)
+    found |= is(r->in[i]);
+  for (int i = 0; i < RESULTS; i++)
+    found |= is(r->have[i]);
+  return found;
+}
+
 ms_device *ms_spikes_device(const ms_spikes *r) {
   return r->device;
 }
@@ -224,7 +233,7 @@ static ms_data data_or_none(const ms_tensor *t, ms_dtype dtype) {
 }
 
 static void *pointer(const ms_tensor *t) {
-  return t ? t->storage->data : NULL;
+  return t ? ms_memory_of(t) : NULL;
 }
 
 /* Runs the row for the results in `want` (and for pooled, where given); counts always, so that rates cost nothing. */

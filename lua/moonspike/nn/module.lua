@@ -10,6 +10,7 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local capture = require "moonspike.capture"
 local parameter = require "moonspike.nn.parameter"
 local seeding = require "moonspike.nn.seeding"
 
@@ -321,6 +322,7 @@ end
 
 local function call(self, ...)
   if parameter.pending > 0 then settle(self) end
+  capture.module(self)
   return note_shape(self, self:forward(...))
 end
 

@@ -1,5 +1,6 @@
 -- Parameters, buffers, and parameters whose values are drawn when somebody first looks at them.
 
+local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 
@@ -20,12 +21,14 @@ function parameter.Parameter(value, init)
     o.fail("Parameter: value: expected a tensor, or sizes and an initialiser, got %s", o.show(value))
   end
   kinds[value] = "parameter"
+  core.capture.keep(value)
   return value:requires_grad_(true)
 end
 
 function parameter.Buffer(value)
   if not o.is_tensor(value) then o.fail("Buffer: value: expected a tensor, got %s", o.show(value)) end
   kinds[value] = "buffer"
+  core.capture.keep(value)
   return value
 end
 

@@ -4,6 +4,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
+local capture = require "moonspike.capture"
 
 local optim = {}
 
@@ -209,6 +210,7 @@ local function in_core(name, kind, spec, fixed)
 
   function new:step()
     self:push()
+    capture.optimizer(self)
     self.core:step()
   end
 
