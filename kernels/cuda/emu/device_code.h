@@ -131,8 +131,10 @@ EMU_ATOMIC(atomicMin, old < v ? old : v)
 EMU_ATOMIC(atomicOr, old | v)
 EMU_ATOMIC(atomicAnd, old &v)
 EMU_ATOMIC(atomicXor, old ^ v)
-EMU_ATOMIC(atomicExch, v)
 #undef EMU_ATOMIC
+template <class T> emu::Integer<T> atomicExch(T *p, typename emu::Same<T>::type v) {
+  return emu::update(p, [=](T) { return v; });
+}
 template <class T> emu::Integer<T> atomicCAS(T *p, typename emu::Same<T>::type want, typename emu::Same<T>::type v) {
   return emu::update(p, [=](T old) { return old == want ? v : old; });
 }

@@ -10,7 +10,7 @@
 namespace emu {
 
 std::recursive_mutex lock;
-thread_local int current_device;
+__thread int current_device;
 
 static std::map<const char *, Block> blocks;
 static int open_depth;

@@ -31,7 +31,7 @@ struct Block {
 
 int device_count();
 Device &device(int i);
-extern thread_local int current_device;
+extern __thread int current_device;
 
 // The block that holds all of [p, p + n), or NULL.
 const Block *block_of(const void *p, size_t n = 1);

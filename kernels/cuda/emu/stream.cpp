@@ -8,7 +8,7 @@
 namespace emu {
 
 bool lazy = env("EMU_LAZY", 0) != 0;
-thread_local cudaError_t last;
+__thread cudaError_t last;
 cudaError_t sticky;
 
 static bool oldest_first = env("EMU_LAZY", 0) == 2;

@@ -54,7 +54,8 @@ struct Event {
 };
 
 extern bool lazy;
-extern thread_local cudaError_t last;
+// __thread: thread_local would go through a wrapper, which not every linker finds when it is hidden
+extern __thread cudaError_t last;
 extern cudaError_t sticky;
 
 cudaError_t fail(cudaError_t e); // becomes the last error
