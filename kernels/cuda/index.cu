@@ -1,5 +1,6 @@
 /* Gather, its transpose, and the k largest. */
 #include "cut.h"
+#include <stdio.h>
 
 namespace {
 
@@ -184,8 +185,10 @@ ms_status ms_cuda_topk(ms_stream *s, ms_real *value, int64_t *index, const ms_re
                        int64_t k, int largest) {
   if (rows == 0 || k == 0)
     return MS_OK;
-  if (n > UINT32_MAX) /* an index is half an entry */
+  if (n > UINT32_MAX) { /* an index is half an entry */
+    snprintf(s->error, sizeof s->error, "topk: expected rows of less than 2^32 elements, got %lld", (long long)n);
     return MS_ERANGE;
+  }
   MS_TRY(ms_cuda_enter(s));
   if (n <= TOP_ROOM) {
     int room = 2;
