@@ -1,69 +1,16 @@
-#include "capture.h"
-#include "autocast.h"
-#include "capture_memory.h"
+#include "capture_state.h"
 #include "internal.h"
-#include "loop.h"
 #include "ops.h"
-#include "params.h"
 #include "spikes.h"
 
 #include <string.h>
 
 int ms_capture_live;
-
-/* A list that grows; items are plain. */
-typedef struct list {
-  void *items;
-  int n, room;
-} list;
-
-typedef struct buffer {
-  ms_tensor *t; /* what the step sees of it repeats it `steps` times, where steps > 0 */
-  int64_t steps;
-} buffer;
-
-typedef struct leaf_note {
-  ms_tensor *leaf; /* retained */
-  int fresh;       /* its gradient was replaced before it was looked at */
-  ms_storage *had; /* the gradient at the beginning otherwise (retained), or NULL */
-  ms_tensor *grad; /* at the end: a base for tensors over the same memory, or NULL (retained) */
-  int in_arena;    /* that memory is the leaf's place in the gradient arena */
-  ms_pending pending;
-} leaf_note;
-
-typedef struct write_note {
-  ms_storage *s; /* retained */
-  int half;      /* its bfloat16 copy is written with it */
-} write_note;
-
-struct ms_recording {
-  ms_device *device;
-  int nin, nresults;
-  buffer *in;
-  ms_tensor **results; /* of the graph */
-  size_t need;         /* bytes at once, once the step has run */
-  ms_pool *pool;
-  ms_graph *graph;
-  uint64_t changes, seed;
-  list storages, arenas, leaves, written, halves;
-  ms_tensor *counter; /* int64 [1]: draws before the step, on the device */
-  int64_t draws;      /* of one step */
-  uint64_t counted;   /* what *counter holds */
-  ms_lease *inside, *lease;
-};
-
-static struct {
-  ms_recording *r; /* whose step runs */
-  ms_pool *learnt;
-  uint64_t first_draw;
-  int out_of_memory;
-  const ms_device *foreign; /* a device that is not recorded, but was used */
-} now;
+ms_capture_state ms_capturing;
 static uint64_t changes = 1;
-static uint32_t serial;
 
 /* ---- leases ---- */
-static ms_lease *lease_new(void) {
+ms_lease *ms_lease_new(void) {
   ms_lease *l = ms_alloc(sizeof *l);
   if (l)
     l->refs = 1;
@@ -75,14 +22,14 @@ void ms_lease_release(ms_lease *l) {
     ms_free(l);
 }
 
-static void lease_end(ms_lease **l) {
+void ms_lease_end(ms_lease **l) {
   if (*l)
     (*l)->over = 1;
   ms_lease_release(*l);
   *l = NULL;
 }
 
-static void set_lease(ms_storage *s, ms_lease *l) {
+void ms_lease_set(ms_storage *s, ms_lease *l) {
   if (l)
     l->refs++;
   ms_lease_release(s->lease);
@@ -90,10 +37,10 @@ static void set_lease(ms_storage *s, ms_lease *l) {
 }
 
 ms_lease *ms_capture_lease(void) {
-  if (!now.r)
+  if (!ms_capturing.r)
     return NULL;
-  now.r->inside->refs++;
-  return now.r->inside;
+  ms_capturing.r->inside->refs++;
+  return ms_capturing.r->inside;
 }
 
 static int is_over(const ms_tensor *t) {
@@ -119,17 +66,17 @@ ms_status ms_capture_keep(ms_storage *s, const char *what, ms_error *err) {
   if (ms_capture_live)
     return ms_fail(err, MS_EINVAL, "captured step: %s would be made anew in each replay; make it before the step",
                    what);
-  set_lease(s, NULL);
+  ms_lease_set(s, NULL);
   return MS_OK;
 }
 
 void ms_capture_outlives(ms_storage *s) {
-  set_lease(s, NULL);
+  ms_lease_set(s, NULL);
 }
 
 /* ---- asked from all over core ---- */
 int ms_capture_inside(void) {
-  return now.r != NULL;
+  return ms_capturing.r != NULL;
 }
 
 int ms_capture_recording(void) {
@@ -137,7 +84,7 @@ int ms_capture_recording(void) {
 }
 
 ms_status ms_capture_refuse(const char *what, const char *does, ms_error *err) {
-  if (!now.r)
+  if (!ms_capturing.r)
     return MS_OK;
   return ms_fail(err, MS_EINVAL, "captured step: %s %s, which no replay can do; do it before or after the step", what,
                  does);
@@ -147,13 +94,17 @@ void ms_capture_changed(void) {
   changes++;
 }
 
+uint64_t ms_capture_changes(void) {
+  return changes;
+}
+
 /* A place for one more item, or NULL. */
-static void *append(list *l, size_t size) {
+static void *append(ms_notes *l, size_t size) {
   if (l->n == l->room) {
     int room = l->room ? 2 * l->room : 32;
     void *items = ms_alloc((size_t)room * size);
     if (!items) {
-      now.out_of_memory = 1;
+      ms_capturing.out_of_memory = 1;
       return NULL;
     }
     if (l->n)
@@ -166,25 +117,25 @@ static void *append(list *l, size_t size) {
 }
 
 void ms_capture_note(ms_storage *s) {
-  if (s->device != now.r->device)
-    now.foreign = s->device;
-  if (s->noted == serial || s->lease == now.r->inside)
+  if (s->device != ms_capturing.r->device)
+    ms_capturing.foreign = s->device;
+  if (s->noted == ms_capturing.serial || s->lease == ms_capturing.r->inside)
     return;
-  ms_storage **place = append(&now.r->storages, sizeof s);
+  ms_storage **place = append(&ms_capturing.r->storages, sizeof s);
   if (place) {
     *place = ms_storage_retain(s);
-    s->noted = serial;
+    s->noted = ms_capturing.serial;
   }
 }
 
 void ms_capture_note_arena(ms_arena *a) {
   if (!ms_capture_live)
     return;
-  ms_arena **have = now.r->arenas.items;
-  for (int i = 0; i < now.r->arenas.n; i++)
+  ms_arena **have = ms_capturing.r->arenas.items;
+  for (int i = 0; i < ms_capturing.r->arenas.n; i++)
     if (have[i] == a)
       return;
-  ms_arena **place = append(&now.r->arenas, sizeof a);
+  ms_arena **place = append(&ms_capturing.r->arenas, sizeof a);
   if (place)
     *place = ms_arena_retain(a);
 }
@@ -192,34 +143,34 @@ void ms_capture_note_arena(ms_arena *a) {
 void ms_storage_written(ms_storage *s, const char *op) {
   s->version++;
   s->writer = op;
-  if (!ms_capture_live || s->lease == now.r->inside)
+  if (!ms_capture_live || s->lease == ms_capturing.r->inside)
     return;
-  write_note *have = now.r->written.items;
-  for (int i = 0; i < now.r->written.n; i++)
+  ms_write_note *have = ms_capturing.r->written.items;
+  for (int i = 0; i < ms_capturing.r->written.n; i++)
     if (have[i].s == s)
       return;
-  write_note *place = append(&now.r->written, sizeof *place);
+  ms_write_note *place = append(&ms_capturing.r->written, sizeof *place);
   if (place)
-    *place = (write_note){ms_storage_retain(s), 0};
+    *place = (ms_write_note){ms_storage_retain(s), 0};
 }
 
 void ms_capture_half(ms_tensor *t) {
   if (!ms_capture_live)
     return;
-  ms_tensor **have = now.r->halves.items;
-  for (int i = 0; i < now.r->halves.n; i++)
+  ms_tensor **have = ms_capturing.r->halves.items;
+  for (int i = 0; i < ms_capturing.r->halves.n; i++)
     if (have[i]->storage == t->storage)
       return;
-  ms_tensor **place = append(&now.r->halves, sizeof t);
+  ms_tensor **place = append(&ms_capturing.r->halves, sizeof t);
   if (place)
     *place = ms_retain(t);
 }
 
 ms_status ms_capture_leaf(ms_tensor *leaf, int fresh, ms_error *err) {
-  if (!now.r)
+  if (!ms_capturing.r)
     return MS_OK;
-  leaf_note *have = now.r->leaves.items;
-  for (int i = 0; i < now.r->leaves.n; i++)
+  ms_leaf_note *have = ms_capturing.r->leaves.items;
+  for (int i = 0; i < ms_capturing.r->leaves.n; i++)
     if (have[i].leaf == leaf)
       return MS_OK;
   if (!fresh && leaf->pending && leaf->pending->set)
@@ -227,10 +178,10 @@ ms_status ms_capture_leaf(ms_tensor *leaf, int fresh, ms_error *err) {
                    "captured step: '%s' has a gradient of the regulariser from before the step; begin the step with "
                    "zero_grad()",
                    leaf->name);
-  leaf_note *n = append(&now.r->leaves, sizeof *n);
+  ms_leaf_note *n = append(&ms_capturing.r->leaves, sizeof *n);
   if (!n)
     return ms_fail(err, MS_EMEM, "capture: out of memory");
-  *n = (leaf_note){.leaf = ms_retain(leaf), .fresh = fresh};
+  *n = (ms_leaf_note){.leaf = ms_retain(leaf), .fresh = fresh};
   if (!fresh && leaf->grad)
     n->had = ms_storage_retain(leaf->grad->storage);
   return MS_OK;
@@ -239,450 +190,6 @@ ms_status ms_capture_leaf(ms_tensor *leaf, int fresh, ms_error *err) {
 const int64_t *ms_capture_draw(int64_t *n) {
   if (!ms_capture_live)
     return NULL;
-  *n = ++now.r->draws;
-  return now.r->counter->storage->data;
-}
-
-/* ---- life ---- */
-static void drop_leaves(ms_recording *r) {
-  leaf_note *n = r->leaves.items;
-  for (int i = 0; i < r->leaves.n; i++) {
-    ms_release(n[i].leaf);
-    ms_release(n[i].grad);
-    ms_release(n[i].pending.scale);
-    ms_storage_release(n[i].had);
-  }
-  r->leaves.n = 0;
-}
-
-static void drop_graph(ms_recording *r) {
-  if (r->graph)
-    r->device->k->graph_destroy(r->graph);
-  r->graph = NULL;
-  drop_leaves(r);
-  for (int i = 0; i < r->nresults; i++)
-    ms_release(r->results[i]);
-  ms_free(r->results);
-  r->results = NULL;
-  r->nresults = 0;
-  for (int i = 0; i < r->storages.n; i++)
-    ms_storage_release(((ms_storage **)r->storages.items)[i]);
-  for (int i = 0; i < r->written.n; i++)
-    ms_storage_release(((write_note *)r->written.items)[i].s);
-  for (int i = 0; i < r->halves.n; i++)
-    ms_release(((ms_tensor **)r->halves.items)[i]);
-  for (int i = 0; i < r->arenas.n; i++)
-    ms_arena_release(((ms_arena **)r->arenas.items)[i]);
-  r->storages.n = r->written.n = r->halves.n = r->arenas.n = 0;
-  ms_pool_release(r->pool);
-  r->pool = NULL;
-  r->draws = 0;
-}
-
-void ms_recording_free(ms_recording *r) {
-  if (!r)
-    return;
-  drop_graph(r);
-  lease_end(&r->lease);
-  lease_end(&r->inside);
-  for (int i = 0; i < r->nin; i++)
-    ms_release(r->in[i].t);
-  ms_release(r->counter);
-  list *lists[] = {&r->storages, &r->arenas, &r->leaves, &r->written, &r->halves};
-  for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
-    ms_free(lists[i]->items);
-  ms_free(r->in);
-  ms_free(r);
-}
-
-static ms_status new_buffer(buffer *b, ms_device *d, int i, ms_tensor *in, ms_error *err) {
-  ms_tensor *from = in->source ? in->source : in;
-  if (in->requires_grad)
-    return ms_fail(err, MS_EGRAPH, "capture: input %d: expected a tensor that needs no gradient; pass x:detach()",
-                   i + 1);
-  if (ms_tensor_device(in) != d)
-    return ms_fail(err, MS_EDEVICE, "capture: input %d: expected a tensor on %s, got one on %s; move it with to \"%s\"",
-                   i + 1, d->name, ms_tensor_device(in)->name, d->name);
-  ms_status st = ms_tensor_new(&b->t, d, from->dtype, from->ndim, from->size, err);
-  if (st)
-    return st;
-  b->t->scale = from->scale;
-  b->steps = in->source ? in->size[0] : 0;
-  return MS_OK;
-}
-
-ms_status ms_recording_new(ms_recording **out, int nin, ms_tensor *const *in, ms_error *err) {
-  ms_status st = ms_capture_refuse("another captured step", "begins", err);
-  if (st)
-    return st;
-  ms_recording *r = ms_alloc(sizeof *r);
-  if (!r || !(r->in = ms_alloc((size_t)(nin + 1) * sizeof *r->in))) {
-    ms_free(r);
-    return ms_fail(err, MS_EMEM, "capture: out of memory");
-  }
-  r->device = ms_device_current();
-  r->nin = nin;
-  for (int i = 0; i < nin && !st; i++)
-    st = new_buffer(&r->in[i], r->device, i, in[i], err);
-  if (st)
-    ms_recording_free(r);
-  else
-    *out = r;
-  return st;
-}
-
-int ms_recording_results(const ms_recording *r) {
-  return r->nresults;
-}
-
-void ms_recording_expire(ms_recording *r) {
-  lease_end(&r->lease);
-}
-
-/* ---- a run ---- */
-/* A tensor like t over the same memory, until the lease is over. */
-static ms_status borrow(ms_tensor **out, ms_tensor *t, ms_lease *lease, ms_error *err) {
-  ms_tensor *b = NULL;
-  ms_status st = ms_tensor_alias(&b, t, t->ndim, t->size, t->stride, t->offset, err);
-  if (st)
-    return st;
-  ms_storage_release(b->storage);
-  b->storage = NULL;
-  st = ms_storage_borrow(&b->storage, t->storage, lease, err);
-  if (st)
-    ms_release(b);
-  else
-    *out = b;
-  return st;
-}
-
-static ms_status fill_buffer(const buffer *b, ms_tensor *in, ms_error *err) {
-  ms_tensor *from = in->source ? in->source : in;
-  ms_status st = ms_copy_(b->t, from, err);
-  b->t->peak = from->peak;
-  b->t->density = from->density;
-  return st;
-}
-
-ms_status ms_recording_inputs(ms_recording *r, ms_tensor *const *in, ms_tensor **out, ms_error *err) {
-  int was = ms_set_grad_enabled(0);
-  ms_status st = ms_capture_refuse("another captured step", "begins", err);
-  for (int i = 0; i < r->nin && !st; i++)
-    st = fill_buffer(&r->in[i], in[i], err);
-  lease_end(&r->lease);
-  lease_end(&r->inside);
-  if (!st && (!(r->inside = lease_new()) || !(r->lease = lease_new())))
-    st = ms_fail(err, MS_EMEM, "capture: out of memory");
-  for (int i = 0; i < r->nin && !st; i++) {
-    ms_tensor *t = NULL;
-    if ((st = borrow(&t, r->in[i].t, r->inside, err)) || !r->in[i].steps) {
-      out[i] = t;
-      continue;
-    }
-    st = ms_expand(&out[i], t, t->ndim, in[i]->size, err);
-    ms_release(t);
-  }
-  ms_set_grad_enabled(was);
-  return st;
-}
-
-static ms_status upload_count(ms_recording *r, uint64_t draws, ms_error *err) {
-  int64_t one = 1, value = (int64_t)draws;
-  ms_status st = MS_OK;
-  if (!r->counter)
-    st = ms_tensor_new(&r->counter, r->device, MS_I64, 1, &one, err);
-  if (!st)
-    st = ms_write(r->counter, &value, err);
-  r->counted = draws;
-  return st;
-}
-
-static ms_status start_graph(ms_recording *r, ms_error *err) {
-  ms_device *d = r->device;
-  size_t slack = r->need / 4 + 65536;
-  ms_status st = ms_pool_new(&r->pool, d, r->need + slack, err);
-  if (!st)
-    st = upload_count(r, ms_rng_default()->draws, err);
-  if (st)
-    return st;
-  if ((st = d->k->capture_begin(d->stream)))
-    return ms_row(d, st, "capture", err);
-  serial++;
-  ms_pool_use(r->pool);
-  ms_capture_live = 1;
-  return MS_OK;
-}
-
-ms_status ms_recording_begin(ms_recording *r, int record, ms_error *err) {
-  int graphs = r->device->k->capture_begin != NULL;
-  ms_status st = ms_capture_refuse("another captured step", "begins", err);
-  if (st)
-    return st;
-  drop_graph(r);
-  now.foreign = NULL;
-  now.out_of_memory = 0;
-  now.first_draw = ms_rng_default()->draws;
-  if (graphs && record && r->need && r->changes == changes) {
-    st = start_graph(r, err);
-  } else if (graphs && !(st = ms_pool_new(&now.learnt, r->device, 0, err))) {
-    ms_pool_use(now.learnt);
-  }
-  if (st)
-    drop_graph(r);
-  else
-    now.r = r;
-  return st;
-}
-
-/* ---- its end ---- */
-/* Does the step make the gradient, whatever there was? */
-static int makes(const leaf_note *n) {
-  return n->fresh || !n->had;
-}
-
-static ms_status keep_leaf(leaf_note *n, int live, ms_error *err) {
-  ms_tensor *g = n->leaf->grad, *last = NULL;
-  ms_status st;
-  if (n->leaf->pending && n->leaf->pending->set) {
-    n->pending = *n->leaf->pending;
-    ms_retain(n->pending.scale);
-    set_lease(n->pending.scale->storage, NULL);
-  }
-  n->in_arena = g && g->storage->arena;
-  if (g && (!live || !makes(n) || n->in_arena))
-    set_lease(g->storage, NULL);
-  if (!g || !live || !makes(n) || n->in_arena)
-    return MS_OK;
-  if ((st = borrow(&n->grad, g, NULL, err)) || (st = borrow(&last, n->grad, now.r->lease, err)))
-    return st;
-  ms_release(g);
-  n->leaf->grad = last;
-  return MS_OK;
-}
-
-/* What was not recorded to its end never ran: neither gradients nor copies hold what they seem to. */
-static void forget(ms_recording *r) {
-  leaf_note *n = r->leaves.items;
-  write_note *w = r->written.items;
-  ms_error err;
-  for (int i = 0; i < r->leaves.n; i++)
-    (void)ms_set_grad(n[i].leaf, NULL, &err);
-  for (int i = 0; i < r->written.n; i++)
-    w[i].s->half_version = w[i].s->version - 1;
-  for (int i = 0; i < r->storages.n; i++) {
-    ms_storage *s = ((ms_storage **)r->storages.items)[i];
-    s->half_version = s->version - 1;
-  }
-}
-
-static ms_status keep_leaves(ms_recording *r, int live, ms_error *err) {
-  leaf_note *n = r->leaves.items;
-  write_note *w = r->written.items;
-  ms_status st = MS_OK;
-  for (int i = 0; i < r->leaves.n && !st; i++)
-    st = keep_leaf(&n[i], live, err);
-  for (int i = 0; i < r->written.n; i++)
-    w[i].half = w[i].s->half && w[i].s->half_version == w[i].s->version;
-  return st;
-}
-
-/* Result i of the step as the recording keeps it: with memory, outside of any graph of gradients. */
-static ms_status settle_result(ms_tensor **out, ms_tensor *t, ms_error *err) {
-  ms_status st = ms_materialise(t, err);
-  return st ? st : ms_detached(out, t, err);
-}
-
-static ms_status give_result(ms_tensor **out, ms_recording *r, ms_tensor **kept, int live, ms_error *err) {
-  ms_tensor *base = NULL;
-  ms_storage *s = (*kept)->storage;
-  ms_release((*kept)->source);
-  (*kept)->source = NULL;
-  if (s->lease != r->inside) { /* not made by the step */
-    *out = ms_retain(*kept);
-    return MS_OK;
-  }
-  if (!live) {
-    set_lease(s, r->lease);
-    *out = ms_retain(*kept);
-    return MS_OK;
-  }
-  ms_status st = borrow(&base, *kept, NULL, err);
-  if (st)
-    return st;
-  ms_release(*kept);
-  *kept = base;
-  return borrow(out, base, r->lease, err);
-}
-
-static ms_status add_draws(ms_recording *r, ms_error *err) {
-  ms_data count;
-  ms_loop l;
-  if (!r->draws)
-    return MS_OK;
-  ms_device *d = r->device;
-  ms_status st = ms_loop_over(&l, r->counter, 1, &r->counter, MS_ORDER_MEMORY, err);
-  if (!st)
-    st = ms_data_of(&count, r->counter, err);
-  if (!st)
-    st = ms_row(d, d->k->binary_scalar(d->stream, MS_BINARY_add, &l, (double)r->draws, 0), "capture", err);
-  r->counted = now.first_draw + (uint64_t)r->draws;
-  return st;
-}
-
-static ms_status problem(const ms_recording *r, ms_error *err) {
-  if (now.out_of_memory)
-    return ms_fail(err, MS_EMEM, "capture: out of memory");
-  if (now.foreign)
-    return ms_fail(err, MS_EDEVICE, "captured step: it works on %s too, but %s is recorded; use one device",
-                   now.foreign->name, r->device->name);
-  return MS_OK;
-}
-
-/* What was recorded becomes a graph and runs. */
-static ms_status finish_graph(ms_recording *r, ms_status st, ms_error *err) {
-  ms_device *d = r->device;
-  ms_error later;
-  if (!st)
-    st = add_draws(r, err);
-  if (!st)
-    st = problem(r, err);
-  ms_status ended = d->k->capture_end(d->stream, &r->graph);
-  ms_capture_live = 0;
-  if (!st)
-    st = ms_row(d, ended, "capture", err);
-  else if (ended)
-    (void)ms_row(d, ended, "capture", &later);
-  if (!st)
-    st = ms_row(d, d->k->graph_launch(d->stream, r->graph), "capture", err);
-  return st;
-}
-
-ms_status ms_recording_end(ms_recording *r, int failed, int n, ms_tensor *const *results, ms_tensor **out,
-                           ms_error *err) {
-  int live = ms_capture_live, was = ms_set_grad_enabled(0);
-  ms_error unsaid;
-  ms_status st = failed ? MS_EINVAL : MS_OK;
-  if (!failed && !(r->results = ms_alloc((size_t)(n + 1) * sizeof *r->results)))
-    st = ms_fail(err, MS_EMEM, "capture: out of memory");
-  for (int i = 0; i < n && !st; i++, r->nresults += !st)
-    st = settle_result(&r->results[i], results[i], err);
-  if (live)
-    st = finish_graph(r, st, err);
-  ms_pool_use(NULL);
-  ms_pool_settle();
-  if (now.learnt)
-    r->need = st ? 0 : ms_pool_most(now.learnt) + 1;
-  ms_pool_release(now.learnt);
-  now.learnt = NULL;
-  if (live && st)
-    forget(r);
-  else if (keep_leaves(r, live, st ? &unsaid : err) && !st)
-    st = MS_EMEM;
-  for (int i = 0; i < n && !st; i++)
-    st = give_result(&out[i], r, &r->results[i], live, err);
-  now.r = NULL;
-  lease_end(&r->inside);
-  r->changes = changes;
-  r->seed = ms_rng_default()->seed;
-  if (st) {
-    r->need = 0; /* learnt anew */
-    drop_graph(r);
-  } else if (!live) {
-    for (int i = 0; i < r->nresults; i++)
-      ms_release(r->results[i]);
-    ms_free(r->results);
-    r->results = NULL;
-    r->nresults = 0;
-    drop_leaves(r);
-  }
-  ms_set_grad_enabled(was);
-  return failed ? MS_OK : st;
-}
-
-/* ---- replay ---- */
-static int leaf_fits(const leaf_note *n) {
-  const ms_tensor *g = n->leaf->grad;
-  if (n->fresh)
-    return 1;
-  return !(n->leaf->pending && n->leaf->pending->set) && (g ? g->storage == n->had : !n->had);
-}
-
-int ms_recording_usable(const ms_recording *r) {
-  return r->graph && r->changes == changes && r->seed == ms_rng_default()->seed;
-}
-
-int ms_recording_ready(const ms_recording *r) {
-  const leaf_note *n = r->leaves.items;
-  int fits = ms_recording_usable(r);
-  for (int i = 0; i < r->leaves.n && fits; i++)
-    fits = leaf_fits(&n[i]);
-  return fits;
-}
-
-/* Gradients that somebody still holds make room. */
-static ms_status prepare_leaf(leaf_note *n, ms_error *err) {
-  if (!makes(n))
-    return MS_OK;
-  ms_status st = ms_set_grad(n->leaf, NULL, err);
-  if (!st && n->in_arena)
-    st = ms_arena_grad_alias(&n->leaf->grad, n->leaf, err);
-  return st;
-}
-
-static ms_status finish_leaf(const ms_recording *r, leaf_note *n, ms_error *err) {
-  ms_status st = MS_OK;
-  if (makes(n) && n->grad)
-    st = borrow(&n->leaf->grad, n->grad, r->lease, err);
-  if (!st && n->pending.set)
-    st = ms_pending_restore(n->leaf, &n->pending, err);
-  return st;
-}
-
-static ms_status prepare(ms_recording *r, ms_error *err) {
-  ms_tensor **half = r->halves.items;
-  leaf_note *n = r->leaves.items;
-  ms_status st = MS_OK;
-  for (int i = 0; i < r->halves.n && !st; i++)
-    st = ms_half_renew(half[i], err);
-  for (int i = 0; i < r->leaves.n && !st; i++)
-    st = prepare_leaf(&n[i], err);
-  if (!st && r->draws && r->counted != ms_rng_default()->draws)
-    st = upload_count(r, ms_rng_default()->draws, err);
-  return st;
-}
-
-/* The host's side of what the graph does. */
-static ms_status aftermath(ms_recording *r, ms_error *err) {
-  write_note *w = r->written.items;
-  leaf_note *n = r->leaves.items;
-  ms_status st = MS_OK;
-  for (int i = 0; i < r->written.n; i++) {
-    w[i].s->version++;
-    w[i].s->writer = "captured step";
-    if (w[i].s->half && w[i].half)
-      ms_half_written(w[i].s);
-  }
-  for (int i = 0; i < r->leaves.n && !st; i++)
-    st = finish_leaf(r, &n[i], err);
-  ms_rng_default()->draws += (uint64_t)r->draws;
-  r->counted += (uint64_t)r->draws;
-  return st;
-}
-
-ms_status ms_recording_replay(ms_recording *r, ms_tensor **out, ms_error *err) {
-  ms_device *d = r->device;
-  int was = ms_set_grad_enabled(0);
-  ms_status st = prepare(r, err);
-  if (!st)
-    st = ms_row(d, d->k->graph_launch(d->stream, r->graph), "capture", err);
-  if (!st)
-    st = aftermath(r, err);
-  for (int i = 0; i < r->nresults && !st; i++) {
-    if (r->results[i]->storage->owner)
-      st = borrow(&out[i], r->results[i], r->lease, err);
-    else
-      out[i] = ms_retain(r->results[i]);
-  }
-  ms_set_grad_enabled(was);
-  return st;
+  *n = ++ms_capturing.r->draws;
+  return ms_capturing.r->counter->storage->data;
 }
