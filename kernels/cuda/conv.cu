@@ -39,8 +39,9 @@ static int can(const ms_conv_engine *e, const ms_conv_args *a, ms_conv_pass pass
   return present(e) && e->supports(a->plan, pass) && (e != &ms_conv_cudnn || ms_cuda_dnn_fits(a->plan, a, pass));
 }
 
-static int is_linear(const ms_conv_desc *d) {
-  return d->kh * d->kw == 1 && d->h * d->w == 1 && d->groups == 1;
+/* The pixels are the rows of the product as they lie: also spikes are then converted slab by slab. */
+static int is_product(const ms_conv_desc *d) {
+  return d->kh * d->kw == 1 && d->stride_h * d->stride_w == 1 && d->pad_h + d->pad_w == 0 && d->groups == 1;
 }
 
 static const ms_conv_engine *choose(const ms_conv_args *a, ms_conv_pass pass, const char **why) {
@@ -48,16 +49,16 @@ static const ms_conv_engine *choose(const ms_conv_args *a, ms_conv_pass pass, co
   *why = "forced";
   if (want && can(want, a, pass))
     return want;
-  *why = "a linear layer is one product";
-  if (is_linear(&a->plan->d))
+  *why = "the layer is one matrix product";
+  if (is_product(&a->plan->d))
     return &ms_conv_blas;
-  *why = "the library cuDNN has this shape";
+  *why = "cuDNN has this shape";
   if (can(&ms_conv_cudnn, a, pass))
     return &ms_conv_cudnn;
   *why = "few channels in each group";
   if (can(&ms_conv_depthwise, a, pass))
     return &ms_conv_depthwise;
-  *why = present(&ms_conv_cudnn) ? "the library cuDNN has not this shape" : "the library cuDNN is not present";
+  *why = present(&ms_conv_cudnn) ? "cuDNN does not have this shape with these types" : "cuDNN is not installed";
   return &ms_conv_blas;
 }
 
@@ -181,14 +182,31 @@ ms_status ms_conv_operand(ms_stream *s, ms_data *x, ms_dtype want, void *to, int
   return MS_OK;
 }
 
-static __global__ void add_bias(ms_data y, ms_data t, const float *bias, int64_t n, int64_t c) {
-  int64_t i = ms_thread();
-  if (i < n)
-    ms_put(y, i, (t.p ? ms_get(t, i) : 0.0f) + (bias ? bias[i % c] : 0.0f));
+template <int V> static __global__ void add_bias(ms_data y, ms_data t, ms_data bias, int64_t n, int64_t c) {
+  int64_t i = ms_thread() * V;
+  if (i >= n)
+    return;
+  float v[V], b[V];
+#pragma unroll
+  for (int k = 0; k < V; k++)
+    v[k] = b[k] = 0;
+  if (t.p)
+    ms_load<V>(t, i, v);
+  if (bias.p)
+    ms_load<V>(bias, i % c, b);
+#pragma unroll
+  for (int k = 0; k < V; k++)
+    v[k] += b[k];
+  ms_store<V>(y, i, v);
 }
 
 ms_status ms_conv_add_bias(ms_stream *s, ms_data y, ms_data t, const float *bias, int64_t rows, int64_t c) {
-  LAUNCH(add_bias, ms_grid(rows * c), MS_BLOCK, 0, s->id, y, t, bias, rows * c, c);
+  ms_data b = {(void *)bias, MS_F32, 1};
+  int64_t n = rows * c;
+  if (ms_aligned(y.p, y.dtype, c, 8) && ms_aligned(t.p, t.dtype, c, 8) && ms_aligned(bias, MS_F32, c, 8))
+    LAUNCH((add_bias<8>), ms_grid(n, 8), MS_BLOCK, 0, s->id, y, t, b, n, c);
+  else
+    LAUNCH((add_bias<1>), ms_grid(n), MS_BLOCK, 0, s->id, y, t, b, n, c);
   return ms_cuda_launched(s, "add_bias");
 }
 
@@ -229,7 +247,7 @@ ms_status ms_conv_sum(ms_stream *s, ms_data out, const float *part, int64_t chun
 }
 
 static ms_chunks cut_bias(int64_t rows) {
-  return ms_cut(rows, 256, 256);
+  return ms_chunks_of(rows, 256, 256);
 }
 
 size_t ms_conv_bias_room(int64_t rows, int64_t c) {

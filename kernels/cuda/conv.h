@@ -84,7 +84,7 @@ typedef struct ms_chunks {
   int64_t chunks, size;
 } ms_chunks;
 
-static inline ms_chunks ms_cut(int64_t rows, int64_t least, int64_t most) {
+static inline ms_chunks ms_chunks_of(int64_t rows, int64_t least, int64_t most) {
   int64_t chunks = rows / least;
   chunks = chunks < 1 ? 1 : chunks > most ? most : chunks;
   int64_t size = ms_div_up(rows, chunks) > 1 ? ms_div_up(rows, chunks) : 1;

@@ -124,7 +124,7 @@ __global__ void sum_weights(ms_data dw, const float *part, int64_t chunks, int64
 static ms_chunks cut_rows(const ms_conv_desc *d) {
   int64_t weights = ms_conv_weights(d), fit = PARTIAL / (weights * (int64_t)sizeof(float)), want = (1 << 19) / weights;
   int64_t most = fit < want ? fit : want;
-  return ms_cut(ms_conv_rows(d), 32, most < 1 ? 1 : most > 1024 ? 1024 : most);
+  return ms_chunks_of(ms_conv_rows(d), 32, most < 1 ? 1 : most > 1024 ? 1024 : most);
 }
 
 static int supports(const ms_conv_plan *p, ms_conv_pass pass) {

@@ -188,6 +188,7 @@ static void test_choice(void **state) {
   TWIN_NEEDED();
   assert_true(listed("cublas") && listed("depthwise") && !listed("gemm"));
   assert_string_equal(engine_for(&list[17]), "cublas");
+  assert_string_equal(engine_for(&list[7]), "cublas");
   assert_string_equal(engine_for(&list[1]), listed("cudnn") ? "cudnn" : "cublas");
   assert_string_equal(engine_for(&list[14]), listed("cudnn") ? "cudnn" : "depthwise");
   assert_int_equal(gpu->conv_force(NULL, "no such engine"), MS_EINVAL);
