@@ -26,6 +26,11 @@ static int device_set(lua_State *L) {
   return 0;
 }
 
+static void set_count(lua_State *L, const char *key, int64_t value) {
+  lua_pushinteger(L, value);
+  lua_setfield(L, -2, key);
+}
+
 static int device_devices(lua_State *L) {
   ms_device *d;
   lua_newtable(L);
@@ -33,7 +38,14 @@ static int device_devices(lua_State *L) {
     ms_device_props props = {.memory = 0};
     if (d->k->properties(d->index, &props) != MS_OK)
       strcpy(props.name, "(does not answer)");
-    lua_createtable(L, 0, 4);
+    lua_createtable(L, 0, 7);
+    if (props.major > 0) {
+      lua_pushfstring(L, "%d.%d", props.major, props.minor);
+      lua_setfield(L, -2, "capability");
+    }
+    lua_pushboolean(L, d != ms_device_cpu() && !ms_device_is_real(d));
+    lua_setfield(L, -2, "emulation");
+    set_count(L, "cores", props.cores);
     lua_pushstring(L, d->name);
     lua_setfield(L, -2, "name");
     lua_pushstring(L, props.name);
@@ -57,11 +69,6 @@ static int device_synchronize(lua_State *L) {
   return ms_finish(L, ms_device_synchronize(ms_check_device(L, 1), &err), &err, 0);
 }
 
-static void set_count(lua_State *L, const char *key, int64_t value) {
-  lua_pushinteger(L, value);
-  lua_setfield(L, -2, key);
-}
-
 static void push_live(lua_State *L) {
   ms_live live = ms_live_counts();
   lua_createtable(L, 0, 9);
@@ -83,11 +90,24 @@ static int device_memory(lua_State *L) {
   ms_error err;
   ms_finish(L, ms_row(d, d->k->memory(d->stream, &info), "memory", &err), &err, 0);
   push_live(L);
-  set_count(L, "in_use", info.in_use);
-  set_count(L, "peak", info.peak);
+  set_count(L, "in_use", d->in_use);
+  set_count(L, "peak", d->peak);
   set_count(L, "reserved", info.reserved);
   set_count(L, "free", info.free);
   return 1;
+}
+
+static int device_reset_peak(lua_State *L) {
+  ms_device *d = ms_check_device(L, 1);
+  d->peak = d->in_use;
+  return 0;
+}
+
+static int device_empty_cache(lua_State *L) {
+  ms_device *d = ms_check_device(L, 1);
+  lua_gc(L, LUA_GCCOLLECT);
+  d->k->trim(d->stream);
+  return 0;
 }
 
 static int device_fail_allocation(lua_State *L) {
@@ -145,15 +165,20 @@ static const ms_reg functions[] = {
      "with the "
      "reason when it does not work."},
     {"devices", device_devices,
-     "devices() -> list\n\nThe devices that work: tables with name, description, memory (bytes) and bf16: has it fast "
-     "bfloat16 arithmetic?"},
+     "devices() -> list\n\nThe devices that work: tables with name, description, memory (bytes), cores, capability (of "
+     "a GPU), "
+     "emulation (of a GPU on the CPU) and bf16: has it fast bfloat16 arithmetic?"},
     {"why", device_why, "why(name) -> string\n\nWhy a device cannot be used; \"\" where it can."},
     {"synchronize", device_synchronize,
      "synchronize([name])\n\nWaits until the device (the current one by default) has done all that was asked."},
     {"memory", device_memory,
-     "memory([name]) -> table\n\nBytes of the device (the current one by default): in_use, peak, reserved, free; and "
-     "what live() "
-     "counts."},
+     "memory([name]) -> table\n\nBytes of the device (the current one by default): in_use by tensors, peak since the "
+     "start or reset_peak, reserved from the device, free; and what live() counts."},
+    {"reset_peak", device_reset_peak,
+     "reset_peak([name])\n\nThe peak of memory() begins anew (of the current device by default)."},
+    {"empty_cache", device_empty_cache,
+     "empty_cache([name])\n\nCollects garbage and gives memory that is kept for later tensors back to the device (the "
+     "current one by default)."},
     {"live", device_live,
      "live() -> table\n\nWhat exists now: tensors, storages, nodes (recorded ops), arenas, bytes."},
     {"fail_allocation", device_fail_allocation,

@@ -160,7 +160,19 @@ static int optim_tostring(lua_State *L) {
   return 1;
 }
 
-static const ms_reg functions[] = {{"new", optim_new,
+static int optim_move(lua_State *L) {
+  int n;
+  ms_tensor **params = ms_check_tensors(L, 1, "params", &n);
+  luaL_checkstring(L, 2);
+  ms_device *d = ms_check_device(L, 2);
+  ms_error err;
+  return ms_finish(L, ms_move_params(n, params, d, &err), &err, 0);
+}
+
+static const ms_reg functions[] = {{"move", optim_move,
+                                    "move(params, device)\n\nMoves parameters and buffers under the tensors that name "
+                                    "them, with gradients and what optimizers keep; net:to is what to use."},
+                                   {"new", optim_new,
                                     "new(kind) -> optimizer\n\nkind is \"sgd\" or \"adam\" (AdamW with the setting "
                                     "decoupled). Parameters come with add_group."},
                                    {NULL, NULL, NULL}};

@@ -107,6 +107,18 @@ static void add_searcher(lua_State *L) {
 
 /* ---- packages ---- */
 
+/* $MOONSPIKE_DEVICE names the current device at the start. */
+static void start_device(lua_State *L) {
+  const char *name = getenv("MOONSPIKE_DEVICE");
+  ms_device *d = NULL;
+  ms_error err;
+  if (!name || !*name)
+    return;
+  if (ms_device_find(&d, name, &err))
+    luaL_error(L, "MOONSPIKE_DEVICE: %s", err.text);
+  ms_device_set_current(d);
+}
+
 static int open_core(lua_State *L) {
   static const struct {
     const char *name;
@@ -116,6 +128,7 @@ static int open_core(lua_State *L) {
                {"device", ms_open_device},     {"data", ms_open_data},     {"checkpoint", ms_open_checkpoint},
                {"json", ms_open_json},         {"system", ms_open_system}, {"engines", ms_open_engines},
                {"capture", ms_open_capture}};
+  start_device(L);
   install_hook(L);
   lua_newtable(L);
   for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

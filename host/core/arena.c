@@ -205,6 +205,45 @@ ms_status ms_gather_params(int n, ms_tensor *const *params, ms_error *err) {
   return st;
 }
 
+/* ---- another device ---- */
+/* The tensors may name parameters several times, or through several storages. */
+int ms_arena_covers(const ms_arena *a, int n, ms_tensor *const *t) {
+  for (int k = 0; k < a->npieces; k++) {
+    int found = 0;
+    for (int i = 0; i < n && !found; i++)
+      found = t[i]->storage && t[i]->storage->arena == a && piece_of(t[i]->storage) == &a->pieces[k];
+    if (!found)
+      return 0;
+  }
+  return 1;
+}
+
+ms_status ms_arena_each_memory(ms_arena *a, void *ud,
+                               ms_status (*visit)(void *ud, void **data, ms_device **device, size_t bytes,
+                                                  ms_error *err),
+                               ms_error *err) {
+  ms_status st = visit(ud, &a->data, &a->device, a->bytes, err);
+  return st || !a->grad ? st : visit(ud, &a->grad->data, &a->grad->device, a->grad->bytes, err);
+}
+
+static void follow(ms_storage *s, const ms_arena *a, int64_t offset) {
+  s->data = (ms_real *)a->data + offset;
+  s->device = a->device;
+}
+
+void ms_arena_moved(ms_arena *a) {
+  for (int i = 0; i < a->npieces; i++)
+    if (a->pieces[i].grad)
+      follow(a->pieces[i].grad, a->grad, a->pieces[i].offset);
+  ms_arena_release(a->shadow);
+  a->shadow = NULL;
+}
+
+void ms_arena_follow(ms_storage *s, int64_t offset) {
+  if (s->arena)
+    follow(s, s->arena, offset);
+}
+
 /* ---- gradients ---- */
 static ms_status need_grad(ms_arena *a, ms_error *err) {
   return a->grad ? MS_OK : arena_new(&a->grad, a->device, a->bytes, 0, err);

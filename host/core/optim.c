@@ -26,9 +26,12 @@ struct ms_optim {
   member *members;
   ms_hyper *groups;
   slot *slots;
+  ms_optim *next; /* all of them */
   /* Device array of ms_hyper, one for each member that was there when it was made; it has the step counts. */
   ms_tensor *hyper;
 };
+
+static ms_optim *all;
 
 static const char *op_name(const ms_optim *o) {
   return o->kind == MS_OPTIM_SGD ? "sgd" : "adam";
@@ -39,6 +42,8 @@ ms_status ms_optim_new(ms_optim **out, ms_optim_kind kind, ms_error *err) {
   if (!o)
     return ms_fail(err, MS_EMEM, "optimizer: out of memory");
   o->kind = kind;
+  o->next = all;
+  all = o;
   *out = o;
   return MS_OK;
 }
@@ -46,6 +51,11 @@ ms_status ms_optim_new(ms_optim **out, ms_optim_kind kind, ms_error *err) {
 void ms_optim_free(ms_optim *o) {
   if (!o)
     return;
+  ms_optim **at = &all;
+  while (*at && *at != o)
+    at = &(*at)->next;
+  if (*at)
+    *at = o->next;
   for (int i = 0; i < o->nmembers; i++)
     ms_release(o->members[i].t);
   for (int i = 0; i < o->nslots; i++) {
@@ -454,6 +464,34 @@ ms_status ms_optim_zero_grad(ms_optim *o, ms_error *err) {
       return st;
   }
   return MS_OK;
+}
+
+/* ---- another device ---- */
+static int slots_in(const ms_optim *o, int n, ms_arena *const *arenas) {
+  int found = 0;
+  for (int s = 0; s < o->nslots; s++)
+    for (int i = 0; i < n; i++)
+      found += o->slots[s].arena == arenas[i];
+  return found;
+}
+
+ms_status ms_optim_each_state(int n, ms_arena *const *arenas, ms_storage_visit visit, void *ud, ms_error *err) {
+  ms_status st = MS_OK;
+  for (ms_optim *o = all; o && !st; o = o->next) {
+    int found = slots_in(o, n, arenas);
+    if (found && found < o->nslots)
+      return ms_fail(err, MS_EDEVICE, "to: an optimizer (%s) also has parameters that stay; move all of them at once",
+                     op_name(o));
+    for (int s = 0; s < o->nslots && found && !st; s++) {
+      if (o->slots[s].m)
+        st = visit(ud, o->slots[s].m->storage, err);
+      if (!st && o->slots[s].v)
+        st = visit(ud, o->slots[s].v->storage, err);
+    }
+    if (!st && found && o->hyper)
+      st = visit(ud, o->hyper->storage, err);
+  }
+  return st;
 }
 
 /* ---- state for checkpoints ---- */

@@ -28,6 +28,21 @@ ms_status ms_arena_half(ms_storage **out, const ms_storage *s, ms_error *err);
 /* Where a row writes the copies of all parameters of s's arena, when s has its copy there; else NULL. */
 ms_bf16 *ms_arena_shadow(const ms_storage *s);
 
+/* ---- another device (move.c) ---- */
+/* Parameters and buffers to device `to`, under the storages they have, with gradients and the state of optimizers. All
+** or nothing; a pending term is added to its gradient first. */
+ms_status ms_move_params(int n, ms_tensor *const *params, ms_device *to, ms_error *err);
+int ms_arena_covers(const ms_arena *a, int n, ms_tensor *const *t); /* are these all its parameters? */
+ms_status ms_arena_each_memory(ms_arena *a, void *ud,
+                               ms_status (*visit)(void *ud, void **data, ms_device **device, size_t bytes,
+                                                  ms_error *err),
+                               ms_error *err);
+void ms_arena_moved(ms_arena *a); /* its memory lies elsewhere: gradients follow, shadows are dropped */
+void ms_arena_follow(ms_storage *s, int64_t offset); /* so does a parameter's storage */
+/* The storages of each optimizer that has parameters in these arenas. It must have no others. */
+typedef ms_status (*ms_storage_visit)(void *ud, ms_storage *s, ms_error *err);
+ms_status ms_optim_each_state(int n, ms_arena *const *arenas, ms_storage_visit visit, void *ud, ms_error *err);
+
 /* ---- pending TRT terms (decision 14) ---- */
 int ms_trt_same(const ms_trt *a, const ms_trt *b);
 /* The total of a scale that was pending and the one that came, for parameters in a row that share both (retained). */

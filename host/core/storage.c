@@ -135,7 +135,7 @@ static ms_status no_memory(ms_device *d, size_t bytes, ms_error *err) {
     snprintf(left.s, sizeof left.s, ", %.40s free", size_text((double)info.free).s);
   return ms_fail(err, MS_EMEM,
                  "out of memory: wanted %s, %s in use%s (on %s); a smaller batch needs less, and tensors that nobody "
-                 "needs any more can be closed (t:close())",
+                 "needs any more can be closed (t:close()); ms.empty_cache() gives back what is kept for later",
                  size_text((double)bytes).s, size_text((double)d->in_use).s, left.s, d->name);
 }
 

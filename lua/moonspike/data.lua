@@ -55,6 +55,7 @@ local function new(where, name, images, labels, classes, opt)
   if opt.limit and opt.limit < images.shape[1] then
     images, labels = images:narrow(1, 1, opt.limit), labels:narrow(1, 1, opt.limit)
   end
+  images, labels = images:to "cpu", labels:to "cpu" -- where the workers cut batches
   local size = images.shape
   local count = #size == 4 and size[2] or 1
   opt.mean, opt.std = channels(opt.mean, count), channels(opt.std, count)

@@ -7,6 +7,7 @@ local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 
+local BATCHES = 64
 local spec = { synops = o.boolean(true) }
 
 -- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
@@ -76,18 +77,26 @@ local function evaluate(net, loader, opts)
   local grad <close> = autograd.guard(false)
   local layers, trace, settle = counter(net)
   if opt.synops then monitor.trace = trace end
-  local samples, correct, loss, spikes, sites = 0, 0, 0, 0, 0
+  local samples, correct, loss, spikes, sites, waiting = 0, 0, 0, 0, 0, {}
+  local function read() -- the values of some batches at once: a device is not waited for after each
+    for _, batch in ipairs(waiting) do
+      correct, loss = correct + batch[2]:item(), loss + batch[3]:item() * batch[1]
+      spikes, sites = spikes + (batch[4] and batch[4]:item() or 0), sites + batch[5]
+    end
+    waiting = {}
+  end
   for x, y in loader do
     monitor.begin()
     local logits = net(x)
     if logits:dim() == 2 then logits = logits:unsqueeze(1) end
     local value, _, right = core.nn.classification_loss(logits, y, { over = "mean", ce = 1, mse = 0 })
     local n = y.shape[1]
-    samples, correct, loss = samples + n, correct + right:item(), loss + value:item() * n
-    local fired, all = monitor.firing()
-    spikes, sites = spikes + fired, sites + all
+    samples = samples + n
+    waiting[#waiting + 1] = { n, right, value, monitor.fired_sum() }
+    if #waiting == BATCHES then read() end
     settle()
   end
+  read()
   if samples == 0 then o.fail "evaluate: loader: expected at least one batch, got none" end
   local synops = 0
   for _, layer in ipairs(layers) do

@@ -30,6 +30,7 @@ ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is
 ms.autocast = autograd.autocast
 ms.capture = require("moonspike.capture").capture
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
+ms.empty_cache, ms.cuda = core.device.empty_cache, require "moonspike.cuda"
 ms.engines, ms.deterministic = engines.engines, engines.deterministic
 ms.doc = doc.set
 
@@ -62,7 +63,8 @@ doc.set(ms.manual_seed, [[
 doc.set(ms.device, [[
     ms.device([name]) -> name
 
-    The current device, on which tensors are made. "auto" takes a GPU where one works, else the CPU. ms.devices() lists them.]])
+    The current device, on which tensors, networks and batches are made. "auto" takes a GPU where one works, else the CPU; "cuda" and
+    "cuda:1" raise with the reason where it does not. ms.devices() lists them, help(ms.cuda) says more.]])
 doc.set(ms.help, [[
     help(x), help "nn.LIF", help()
 
@@ -79,7 +81,7 @@ doc.set(ms, [[
       ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.data      FashionMNIST, Images
-      ms.manual_seed  device  devices  no_grad  grad  Function  autocast
+      ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.

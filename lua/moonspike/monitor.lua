@@ -23,16 +23,21 @@ function monitor.fired(neuron)
   neurons[neuron] = true
 end
 
--- Spikes and neurons times steps of all neurons that fired in this step.
-function monitor.firing()
-  local spikes, sites = 0, 0
+-- The spikes of all neurons that fired in this step as a tensor [] (nil: none did), and neurons times steps.
+function monitor.fired_sum()
+  local sum, sites = nil, 0
   for neuron in next, neurons do
     if neuron._stamp == monitor.stamp and neuron.counts then
-      spikes = spikes + neuron.counts:sum():item()
-      sites = sites + neuron._sites
+      local spikes = neuron.counts:sum()
+      sum, sites = sum and sum + spikes or spikes, sites + neuron._sites
     end
   end
-  return spikes, sites
+  return sum, sites
+end
+
+function monitor.firing()
+  local sum, sites = monitor.fired_sum()
+  return sum and sum:item() or 0, sites
 end
 
 return monitor

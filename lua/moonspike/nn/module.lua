@@ -221,22 +221,9 @@ end
 function Module:to(device)
   if type(device) ~= "string" then o.fail("to: device: expected a name like 'cpu', got %s", o.show(device)) end
   device = core.tensor.empty(0, { device = device }).device -- an unknown one, or a dtype, is refused here
-  local moved = {} -- shared tensors stay shared
-  tensors(self, nil, function(_, value, module, key)
-    if value.device == device then return end
-    local copy = moved[value]
-    if not copy then
-      copy = value:detach():to(device)
-      if parameter.kind(value) == "parameter" then
-        parameter.Parameter(copy):requires_grad_(value.requires_grad)
-      else
-        parameter.Buffer(copy)
-      end
-      copy.name = value.name
-      moved[value] = copy
-    end
-    rawset(module, key, copy)
-  end, true)
+  local list = {}
+  tensors(self, nil, function(_, value) list[#list + 1] = value end)
+  core.optim.move(list, device)
   return self
 end
 
@@ -384,7 +371,8 @@ for name, text in pairs {
   apply = "net:apply(fn) -> net\n\nCalls fn(module) for the module itself and all below it.",
   zero_grad = "net:zero_grad() -> net\n\nDrops the gradients of all parameters.",
   requires_grad_ = "net:requires_grad_([on]) -> net\n\nLets all parameters collect gradients, or with on = false none.",
-  to = "net:to(device) -> net\n\nMoves parameters and buffers; make the optimizer afterwards.",
+  to = "net:to(device) -> net\n\nMoves parameters and buffers in place, with their gradients and what optimizers keep of them: tensors and optimizers " ..
+    "taken before stay in use. Inputs have to be on the same device: ms.device(name) makes batches there.",
   state_dict = "net:state_dict() -> table\n\nParameters and buffers by name; pairs() goes in order of assignment.",
   load_state_dict = "net:load_state_dict(dict[, strict]) -> net\n\nCopies tensors by name; names and shapes must fit, with strict = false only " ..
     "the shapes of those there are.",

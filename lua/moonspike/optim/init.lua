@@ -60,6 +60,9 @@ function Base:step()
     local g = p.grad
     if g then
       self.state[i] = self.state[i] or {}
+      for key, value in next, self.state[i] do -- the parameter may have moved
+        if o.is_tensor(value) and value.device ~= p.device then self.state[i][key] = value:to(p.device) end
+      end
       self:update(p, g, self.state[i], group)
     end
   end
