@@ -351,9 +351,11 @@ static int protected_main(lua_State *L) {
 
 /* GNU OpenMP lets idle threads spin for 3 ms, which on a busy machine takes the cores from those that have work: a
 ** training step took 180 to 270 ms beside two compilers, 56 ms with threads that sleep, and 50 ms either way on an idle
-** machine. The library reads its environment when it is loaded, before main, hence the second start. */
+** machine. The library reads its environment when it is loaded, before main, hence the second start. Where threads are
+** bound it has by then bound this one, and the second start would know no other core. */
 static void sleep_when_idle(char **argv) {
-  if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("GOMP_SPINCOUNT", "1000", 1))
+  if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("OMP_PROC_BIND") || getenv("OMP_PLACES") ||
+      getenv("GOMP_CPU_AFFINITY") || setenv("GOMP_SPINCOUNT", "1000", 1))
     return;
   execv("/proc/self/exe", argv);
 }
