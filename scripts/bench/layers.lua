@@ -3,8 +3,9 @@ local ms = require "moonspike"
 local nn = ms.nn
 local layers = {}
 
--- 2^20 neurons, forward and backward from a dense gradient.
+-- 2^20 neurons, forward and backward from a dense gradient. Without fusion the neuron writes its spikes at once, read or not.
 function layers.lif(report)
+  nn.set_fusion(false)
   local benches, rates, bytes = {}, {}, {}
   for _, T in ipairs { 4, 16 } do
     local x = ms.randn({ T, 16, 64, 32, 32 }, { requires_grad = true })
