@@ -43,8 +43,6 @@ static ms_tensor *option_tensor(lua_State *L, const char *key) {
   ms_tensor *t = ms_test_tensor(L, -1);
   if (!t)
     ms_raise(L, "loader: %s: expected a tensor, got %s", key, ms_type_name(L, -1));
-  if (ms_tensor_device(t) != ms_device_cpu())
-    ms_raise(L, "loader: %s: expected a tensor on cpu, got one on %s", key, ms_tensor_device(t)->name);
   lua_pop(L, 1);
   return t;
 }
@@ -88,10 +86,20 @@ static void check_shapes(lua_State *L, const ms_tensor *images, const ms_tensor 
   c->dtype = images->dtype;
 }
 
+/* Dense and where the workers can read it. */
+static ms_status on_host(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err) {
+  ms_tensor *here = NULL;
+  ms_status status = ms_to(&here, t, ms_device_cpu(), -1, err);
+  if (!status)
+    status = ms_dense(out, here, dtype, err);
+  ms_release(here);
+  return status;
+}
+
 static ms_status fill(loader_handle *h, ms_tensor *images, ms_tensor *labels, ms_loader_config *c, ms_error *err) {
   ms_data pixels, classes;
   ms_status status;
-  if ((status = ms_dense(&h->images, images, -1, err)) || (status = ms_dense(&h->labels, labels, MS_I64, err)) ||
+  if ((status = on_host(&h->images, images, -1, err)) || (status = on_host(&h->labels, labels, MS_I64, err)) ||
       (status = ms_data_of(&pixels, h->images, err)) || (status = ms_data_of(&classes, h->labels, err)))
     return status;
   c->images = pixels.p;

@@ -143,7 +143,7 @@ end
 local function sample(self, i)
   local n = self.images.shape[1]
   if not math.tointeger(i) or i < 1 or i > n then o.fail("%s: index: expected 1 to %d, got %s", self.name, n, o.show(i)) end
-  local x = self.images[i]
+  local x = self.images[i]:to(core.device.current())
   if x:dim() == 2 then x = x:unsqueeze(1) end
   if x.dtype == "uint8" then x = x:float() / 255 end
   local mean, std = self.options.mean, self.options.std

@@ -230,6 +230,34 @@ function TestCapture:test_kinds_of_arguments()
   s.raises("capture: input 1: expected a tensor that needs no gradient", f, ms.ones(2):requires_grad_(true), 1, "")
 end
 
+function TestCapture:test_a_replay_does_not_call_the_step()
+  local calls = 0
+  local f = ms.capture(function(x)
+    calls = calls + 1
+    return x * 2 + ms.rand(2)
+  end)
+  for i = 1, 5 do
+    ms.manual_seed(3)
+    local want = (ms.full({ 2 }, i) * 2 + ms.rand(2)):totable()
+    ms.manual_seed(3)
+    lu.assertEquals(f(ms.full({ 2 }, i)):totable(), want)
+  end
+  lu.assertEquals(calls, ms.device() == "cpu" and 5 or 2)
+end
+
+function TestCapture:test_another_optimizer_or_frozen_layer_in_between()
+  both({}, 9, function(run, i)
+    if i == 4 then run.net[1]:requires_grad_(false) end
+    if i == 6 then run.net[1]:requires_grad_(true) end
+    if i == 7 then
+      local other = nn.Linear(3, 2)
+      local opt = optim.Adam(other:parameters(), { lr = 0.1 })
+      other(ms.ones(1, 3)):sum():backward()
+      opt:step()
+    end
+  end)
+end
+
 function TestCapture:test_what_no_replay_can_do()
   local cases = {
     { "item: captured step: a value is read", function(x) return x:sum():item() end },

@@ -6,6 +6,8 @@ local ms = require "moonspike"
 local core = require "moonspike.core"
 local nn = ms.nn
 
+ms.device "cpu" -- these are its engines
+
 local folder = s.folder()
 local function path(name) return folder .. "/" .. name end
 
@@ -359,7 +361,7 @@ function TestCalibrate:test_interrupted()
     for i, row in ipairs(before) do for k, v in pairs(row) do same = same and after[i][k] == v end end
     print(inner, why, same and #before == #after, ms.engines().table)
   ]])
-  local code, text = s.run(path "slow.lua")
+  local code, text = s.run(path "slow.lua", "MOONSPIKE_DEVICE=cpu")
   lu.assertEquals(code, 0, text)
   lu.assertStrContains(text, "interrupted!")
   lu.assertStrContains(text, "true\tshipped")
@@ -429,7 +431,7 @@ function TestRuns:test_a_damaged_record()
 end
 
 local function resumed()
-  local _, text = s.run("-e", "", ([["local ms = require 'moonspike' ms.threads(2) ms.resume('%s', { model = ms.nn.Linear(2, 2) })"]]):format(path "edited"))
+  local _, text = s.run("-e", "MOONSPIKE_DEVICE=cpu", ([["local ms = require 'moonspike' ms.threads(2) ms.resume('%s', { model = ms.nn.Linear(2, 2) })"]]):format(path "edited"))
   return text
 end
 

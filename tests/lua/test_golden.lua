@@ -9,7 +9,7 @@ local folder = arg[0]:match "^(.*)lua/[^/]*$" .. "ref/"
 
 local function golden(name)
   local file = assert(core.checkpoint.open(folder .. name .. ".safetensors"))
-  return function(key) return file:tensor(key) end, file
+  return function(key) return file:tensor(key):to(ms.device()) end, file
 end
 
 -- Largest difference relative to the largest expected value.

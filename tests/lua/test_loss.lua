@@ -223,6 +223,7 @@ function TestMessages:test_all()
   s.raises("SDT: y: expected [2] labels for logits [3, 2, 2], got [3]", loss.SDT(), logits(), ms.zeros(3, { dtype = "int64" }))
   s.raises("SDT: logits: expected a tensor [T, N, C], got 1", loss.SDT(), 1, labels())
   s.raises("MSE: b: expected [2], got [3]", loss.MSE, ms.zeros(2), ms.zeros(3))
+  if ms.device() ~= "cpu" then return end -- a look at the labels costs nothing on the CPU alone
   s.raises("labels", function() loss.SDT()(logits(), ms.tensor({ 0, 2 }, { dtype = "int64" })):item() end)
 end
 

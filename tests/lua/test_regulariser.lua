@@ -210,7 +210,7 @@ function TestArena:test_load_to_and_freezing_while_training()
   net:load_state_dict(saved)
   lu.assertTrue(rawequal(handle, net[4].weight))
   s.near(handle:detach(), saved["3.weight"], 1e-9)
-  net:to "cpu"
+  net:to(ms.device())
   lu.assertTrue(rawequal(handle, net[4].weight))
   net[4]:requires_grad_(false)
   step(net, opt, loss.SDT())
