@@ -55,8 +55,10 @@ MS_DEVICE void emit(const back_args &k, int64_t at, const float (&d)[V], const f
   ms_store(k.g.dy, at, x);
 }
 
-/* EMIT 0: the sums of g and g * (y - mean), and PLIF's. EMIT 1: the gradients, and PLIF's sum where dk asks for it. */
-template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_BLOCK, 1) neuron_back(back_args k) {
+/* EMIT 0: the sums of g and g * (y - mean), and PLIF's. EMIT 1: the gradients, and PLIF's sum where dk asks for it.
+** FULL 0 is for what is_usual says, in fewer registers: two blocks at once on a multiprocessor where the steps are few. */
+template <class E, int V, int S, int EMIT, int FULL>
+__global__ void __launch_bounds__(MS_BLOCK, !FULL && S * V * sizeof(E) <= 64 ? 2 : 1) neuron_back(back_args k) {
   enum { ROOM = EMIT ? 1 : 2 * V };
   SHARED(double, room, [ROOM][MS_BLOCK]);
   SHARED(double, dk_room, [MS_WARP]);
@@ -67,7 +69,8 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
     q.p = ms_neuron_plif(q.p, *f.w);
   ms_place place = ms_place_of<V>(k.cut);
   int64_t thread = ms_thread(), threads = (int64_t)gridDim.x * MS_BLOCK;
-  int64_t segs = (f.steps + S - 1) / S, few = 0;
+  int64_t segs = FULL ? (f.steps + S - 1) / S : 1;
+  int few = 0;
   float a[V], b[V], mean[V], slope[V], shift[V], sum_g[V], sum_gx[V];
   ms_coefficients(f.norm.a, place.ch, a);
   ms_coefficients(f.norm.b, place.ch, b);
@@ -82,8 +85,11 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
       room[j][threadIdx.x] = room[V + j][threadIdx.x] = 0;
     }
   }
-  bool gathers = EMIT && ((g.dy.p && !f.y_step) || (g.dr.p && !f.r_step)), own = ms_raw<E, V>::holds(g.gs);
+  bool gathers = FULL && EMIT && ((g.dy.p && !f.y_step) || (g.dr.p && !f.r_step)),
+       own = !FULL || ms_raw<E, V>::holds(g.gs);
+  bool given = !FULL || g.gs.p != NULL;
   double dk = 0;
+#pragma unroll 1
   for (int64_t at = place.at; at < place.end; at += place.step) {
     int64_t from = spike_place(f, at, place.ch);
     float gv[V], total[V];
@@ -105,19 +111,21 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
           ms_store_real(k.check + (((t + 1) / S - 1) * threads + thread) * V, v);
       }
     }
+#pragma unroll 1
     for (int64_t seg = segs - 1; seg >= 0; seg--) {
       int64_t t0 = seg * S;
       ms_raw<E, V> y[S], gs[S];
       float h[S][V], v[V];
+      int64_t e = t0 * f.y_step + at, ge = t0 * g.gs_step + from;
 #pragma unroll
-      for (int i = 0; i < S; i++)
+      for (int i = 0; i < S; i++, e += f.y_step)
         if (t0 + i < f.steps)
-          y[i].read(f.y, (t0 + i) * f.y_step + at);
-      if (g.gs.p && own) {
+          y[i].read(f.y, e);
+      if (given && own) {
 #pragma unroll
-        for (int i = 0; i < S; i++)
+        for (int i = 0; i < S; i++, ge += g.gs_step)
           if (t0 + i < f.steps)
-            gs[i].read(g.gs, (t0 + i) * g.gs_step + from);
+            gs[i].read(g.gs, ge);
       }
       start(k, seg, at, thread, threads, v);
 #pragma unroll
@@ -132,14 +140,14 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
         int64_t t = t0 + i;
         if (t < f.steps) {
           float sur[V], ds[V], d[V], yv[V];
-          if (g.surrogate)
+          if (FULL && g.surrogate)
             ms_load_real(g.surrogate + t * f.n + at, sur);
           else
             ms_surrogates(q.p, h[i], sur);
 #pragma unroll
           for (int j = 0; j < V; j++)
-            ds[j] = g.gs.p && own ? gs[i].at(j) : 0;
-          if (g.gs.p && !own)
+            ds[j] = given && own ? gs[i].at(j) : 0;
+          if (given && !own)
             ms_load(g.gs, t * g.gs_step + from, ds);
           if (f.pool_h) {
 #pragma unroll
@@ -154,7 +162,7 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
             yv[j] = y[i].at(j);
             sur[j] = dh;
           }
-          if (k.dk) {
+          if (FULL && k.dk) {
             /* dh/dk of h = v + k * (x - v + v_reset), or with x unscaled */
             float x[V], before[V], rest = q.p.soft ? 0.0f : q.p.v_reset;
             ms_input(f, y[i], a, b, t, at, x);
@@ -181,14 +189,14 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
             for (int j = 0; j < V; j++)
               total[j] += d[j];
           }
-          if (EMIT && g.dy.p && f.y_step)
+          if (EMIT && g.dy.p && (!FULL || f.y_step))
             emit(k, t * f.y_step + at, d, yv, a, mean, slope, shift);
-          if (EMIT && g.dr.p && f.r_step)
+          if (EMIT && g.dr.p && (!FULL || f.r_step))
             ms_store(g.dr, t * f.r_step + at, d);
         }
       }
       few += S;
-      if (!EMIT && few >= FEW) {
+      if (FULL && !EMIT && few >= FEW) {
         few = 0;
 #pragma unroll
         for (int j = 0; j < V; j++) {
@@ -198,7 +206,7 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
         }
       }
     }
-    if (EMIT && g.dy.p && !f.y_step) {
+    if (FULL && EMIT && g.dy.p && !f.y_step) {
       ms_raw<E, V> y;
       float yv[V];
       y.read(f.y, at);
@@ -207,7 +215,7 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
         yv[j] = y.at(j);
       emit(k, at, total, yv, a, mean, slope, shift);
     }
-    if (EMIT && g.dr.p && !f.r_step)
+    if (FULL && EMIT && g.dr.p && !f.r_step)
       ms_store(g.dr, at, total);
     if (EMIT && g.dv0)
       ms_store_real(g.dv0 + at, gv);
@@ -220,7 +228,7 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
     }
     ms_sum_rows<V, ROOM>(room, k.cut, place, k.part, f.c);
   }
-  if (k.dk) {
+  if (FULL && k.dk) {
     dk = ms_block_sum(dk, dk_room);
     if (threadIdx.x == 0)
       k.dk[blockIdx.x] = dk;
@@ -233,7 +241,7 @@ template <class E, int V, int S, int EMIT> __global__ void __launch_bounds__(MS_
 #ifdef __CUDACC__
 #define LENGTH(s) s
 #else
-#define LENGTH(s) 4
+#define LENGTH(s) 10
 #endif
 
 /* What a call needs: the cuts of its two sweeps and the places of its arrays in scratch memory. */
@@ -242,7 +250,7 @@ typedef struct plan {
   size_t part, dk, slope, check, bytes;
 } plan;
 
-static plan plan_of(const ms_neuron_grad_args *g, int v, int s, bool sums) {
+static plan plan_of(const ms_neuron_grad_args *g, int v, int s, int full, bool sums) {
   const ms_neuron_args *f = &g->fwd;
   int64_t c = ms_neuron_channels(f), kept = (f->steps - 1) / s;
   int64_t most = kept ? CHECK_BYTES / (kept * v * (int64_t)sizeof(float) * MS_BLOCK) : EMIT_BLOCKS;
@@ -250,6 +258,8 @@ static plan plan_of(const ms_neuron_grad_args *g, int v, int s, bool sums) {
   most = most < 1 ? 1 : most;
   p.emit = ms_cut_of(f->n, c, v, most < EMIT_BLOCKS ? most : EMIT_BLOCKS);
   p.sums = ms_cut_of(f->n, c, v, most < SUM_BLOCKS ? most : SUM_BLOCKS);
+  if (!full && p.sums.rounds > FEW / f->steps)
+    p.sums = ms_cut_of(f->n, c, v, ms_div_up(p.sums.rows * p.sums.gy, p.sums.py * (FEW / f->steps)));
   int64_t blocks = p.emit.blocks * p.emit.gy, sum_blocks = p.sums.blocks * p.sums.gy;
   if (sum_blocks > blocks)
     blocks = sum_blocks;
@@ -260,11 +270,11 @@ static plan plan_of(const ms_neuron_grad_args *g, int v, int s, bool sums) {
   return p;
 }
 
-template <class E, int V, int S> static ms_status launch(ms_stream *s, const ms_neuron_grad_args *g) {
+template <class E, int V, int S, int FULL = 0> static ms_status launch(ms_stream *s, const ms_neuron_grad_args *g) {
   const ms_neuron_args *f = &g->fwd;
   bool sums = f->norm.a && ((g->norm_training && g->dy.p) || g->dgamma || g->dbeta);
   bool emits = g->dy.p || g->dr.p || g->dv0 || (g->dw && !sums);
-  plan p = plan_of(g, V, S, sums);
+  plan p = plan_of(g, V, S, FULL, sums);
   char *room;
   MS_TRY(ms_cuda_scratch(s, p.bytes, (void **)&room));
   float *slope = (float *)(room + p.slope), *shift = slope + ms_div_up(f->c, 4) * 4;
@@ -280,7 +290,7 @@ template <class E, int V, int S> static ms_status launch(ms_stream *s, const ms_
     k.cut = p.sums;
     k.part = (double *)(room + p.part);
     k.dk = g->dw ? (double *)(room + p.dk) : NULL;
-    LAUNCH((neuron_back<E, V, S, 0>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
+    LAUNCH((neuron_back<E, V, S, 0, FULL>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
     fold.part = k.part;
     fold.blocks = k.cut.blocks;
     fold.ndk = k.cut.blocks * k.cut.gy;
@@ -302,7 +312,7 @@ template <class E, int V, int S> static ms_status launch(ms_stream *s, const ms_
     k.dk = g->dw && !sums ? (double *)(room + p.dk) : NULL;
     k.slope = sums && g->norm_training ? slope : NULL;
     k.shift = k.slope ? shift : NULL;
-    LAUNCH((neuron_back<E, V, S, 1>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
+    LAUNCH((neuron_back<E, V, S, 1, FULL>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
     if (k.dk) {
       fold.ndk = k.cut.blocks * k.cut.gy;
       LAUNCH((ms_fold_kernel<void>), ms_fold_grid(fold), MS_BLOCK, 0, s->id, fold);
@@ -319,20 +329,31 @@ static bool fits(const ms_neuron_grad_args *g, int v) {
          ms_aligned(g->dv0, MS_F32, 0, v);
 }
 
+/* What most layers are: few steps, nothing that stands still, dL/ds of y's type, no PLIF. */
+static bool is_usual(const ms_neuron_grad_args *g) {
+  const ms_neuron_args *f = &g->fwd;
+  return f->steps <= 10 && f->y_step && (!g->dr.p || f->r_step) && g->gs.p && g->gs.dtype == f->y.dtype &&
+         !g->surrogate && !g->dw;
+}
+
 ms_status ms_cuda_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
   MS_TRY(ms_cuda_enter(s));
   const ms_neuron_args *f = &g->fwd;
   int64_t steps = f->steps;
   if (steps == 0 || f->n == 0)
     return MS_OK;
-  if (f->y.dtype == MS_BF16 && fits(g, 8) && steps <= 4)
-    return steps <= 2 ? launch<ms_bf16, 8, LENGTH(2)>(s, g) : launch<ms_bf16, 8, LENGTH(4)>(s, g);
+  bool usual = is_usual(g);
   if (f->y.dtype == MS_BF16 && fits(g, 4))
-    return steps <= 6 ? launch<ms_bf16, 4, LENGTH(6)>(s, g) : launch<ms_bf16, 4, LENGTH(10)>(s, g);
+    return !usual                     ? launch<ms_bf16, 4, 4, 1>(s, g)
+           : steps > 6                ? launch<ms_bf16, 4, LENGTH(10)>(s, g)
+           : steps > 4                ? launch<ms_bf16, 4, LENGTH(6)>(s, g)
+           : steps > 2 || !fits(g, 8) ? launch<ms_bf16, 4, LENGTH(4)>(s, g)
+                                      : launch<ms_bf16, 8, LENGTH(2)>(s, g);
   if (f->y.dtype == MS_F32 && fits(g, 4))
-    return steps <= 2   ? launch<float, 4, LENGTH(2)>(s, g)
-           : steps <= 4 ? launch<float, 4, LENGTH(4)>(s, g)
-           : steps <= 6 ? launch<float, 4, LENGTH(6)>(s, g)
-                        : launch<float, 4, LENGTH(10)>(s, g);
-  return launch<ms_any, 1, 8>(s, g);
+    return !usual      ? launch<float, 4, 4, 1>(s, g)
+           : steps > 6 ? launch<float, 4, LENGTH(10)>(s, g)
+           : steps > 4 ? launch<float, 4, LENGTH(6)>(s, g)
+           : steps > 2 ? launch<float, 4, LENGTH(4)>(s, g)
+                       : launch<float, 4, LENGTH(2)>(s, g);
+  return launch<ms_any, 1, 8, 1>(s, g);
 }
