@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds with warnings as errors, and runs every test three times: as released, under the address
-# and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Ends with "N passed, N failed".
-# usage: test.sh [release|sanitize|real64 ...] [-- name-part ...]      default: all three, every test
+# and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Under the sanitizers the
+# CUDA sources run too, on the CPU: rows beside the CPU's in three orders of threads, and every Lua test on the device "cuda". With
+# MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. Ends with "N passed, N failed".
+# usage: test.sh [release|sanitize|real64|cuda ...] [-- name-part ...]      default: all three, every test
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,9 +15,9 @@ while [ $# -gt 0 ]; do
     only=("$@")
     break
     ;;
-  release | sanitize | real64) builds+=("$1") ;;
+  release | sanitize | real64 | cuda) builds+=("$1") ;;
   *)
-    sed -n '2,5s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     exit 2
     ;;
   esac
@@ -64,6 +66,35 @@ run() {
   fi
 }
 
+# The Lua suite with "cuda" as the current device, by the plugin in a folder.
+lua_on_cuda() {
+  for test in tests/lua/test_*.lua; do
+    [[ $test == *test_@(arrows|json|help|official|host).lua ]] && continue # nothing of them is on a device
+    wanted "$(basename "$test")" &&
+      MOONSPIKE_DEVICE=cuda MOONSPIKE_PLUGIN=$2 run "$build cuda $(basename "$test")" "$1/moonspike" "$test" -o TAP
+  done
+}
+
+# The rows of a plugin beside the CPU's, and the Lua suite.
+on_cuda() {
+  for test in "$1"/tests/test_cuda_*; do
+    wanted "$(basename "$test")" && MOONSPIKE_PLUGIN=$2 run "$build $(basename "$test")" "$test"
+  done
+  lua_on_cuda "$1" "$2"
+}
+
+# The emulation, in two more orders of threads and streams for the C tests, and what it must notice.
+emulated() {
+  for order in "EMU_ORDER=1" "EMU_ORDER=7 EMU_LAZY=1"; do
+    for test in "$1"/tests/test_cuda_*; do
+      # shellcheck disable=SC2086
+      wanted "$(basename "$test")" && run "$(basename "$test") $order" env $order "$test"
+    done
+  done
+  EMU_ORDER=0 lua_on_cuda "$1" "$PWD/$1/emu"
+  wanted faults.sh && run "faults.sh" tests/cuda/faults.sh
+}
+
 export CMOCKA_MESSAGE_OUTPUT=TAP
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
 export HOME=${HOME:-/tmp} TERM=${TERM:-dumb}
@@ -71,7 +102,8 @@ export HOME=${HOME:-/tmp} TERM=${TERM:-dumb}
 for build in "${builds[@]}"; do
   case $build in
   release) folder=build options=(-DCMAKE_BUILD_TYPE=Release) ;;
-  sanitize) folder=build-sanitize options=(-DCMAKE_BUILD_TYPE=Debug -DMS_SANITIZE=ON) ;;
+  sanitize) folder=build-sanitize options=(-DCMAKE_BUILD_TYPE=Debug -DMS_SANITIZE=ON -DMS_EMULATION=ON) ;;
+  cuda) folder=build options=(-DCMAKE_BUILD_TYPE=Release -DMS_CUDA=ON) ;;
   real64) folder=build-real64 options=(-DCMAKE_BUILD_TYPE=Release -DMS_REAL64=ON) ;;
   esac
   begin=$SECONDS
@@ -83,13 +115,18 @@ for build in "${builds[@]}"; do
   fi
   built=$((SECONDS - begin))
   export MOONSPIKE_BUILD=$build
-  for test in "$folder"/tests/test_*; do
-    wanted "$(basename "$test")" && run "$build $(basename "$test")" "$test"
-  done
-  for test in tests/lua/test_*.lua; do
-    [ $build = real64 ] && [[ $test != *test_@(gradients|autograd|tensor|loss|optim|errors).lua ]] && continue
-    wanted "$(basename "$test")" && run "$build $(basename "$test")" "$folder/moonspike" "$test" -o TAP
-  done
+  if [ $build = cuda ]; then
+    on_cuda "$folder" "${MOONSPIKE_PLUGIN:-$PWD/$folder}"
+  else
+    for test in "$folder"/tests/test_*; do
+      wanted "$(basename "$test")" && EMU_ORDER=0 run "$build $(basename "$test")" "$test"
+    done
+    for test in tests/lua/test_*.lua; do
+      [ $build = real64 ] && [[ $test != *test_@(gradients|autograd|tensor|loss|optim|errors).lua ]] && continue
+      wanted "$(basename "$test")" && run "$build $(basename "$test")" "$folder/moonspike" "$test" -o TAP
+    done
+  fi
+  [ $build = sanitize ] && emulated "$folder"
   printf '== %s: built in %d s, tested in %d s\n' "$build" $built $((SECONDS - begin - built))
 done
 
