@@ -62,6 +62,13 @@ static mininet trained(ms_device *d, ms_optim_kind kind) {
     assert_non_null(n.p[NET_CONV]->pending);
     if (step % 3 == 2)
       OK(ms_clip_grad_value(NET_PARAMS, n.p, 0.1, &test_err));
+    if (step % 3 == 1) {
+      ms_tensor *norm;
+      OK(ms_clip_grad_norm(&norm, NET_PARAMS, n.p, 0.1, &test_err));
+      ms_release(norm);
+    }
+    h.lr *= 0.5; /* a schedule */
+    OK(ms_optim_set(o, group, &h, &test_err));
     assert_int_equal(waits, 0);
     OK(ms_optim_step(o, &test_err));
     if (step) /* the first one brings the settings there */
@@ -111,6 +118,31 @@ static void wrong_values_are_errors_where_looking_is_free(void **state) {
   }
 }
 
+static void values_that_go_there_are_not_waited_for(void **state) {
+  (void)state;
+  ms_device_set_current(&other);
+  int64_t size[2] = {2, 3};
+  ms_real row[3] = {1, 2, 3};
+  ms_tensor *x, *y, *spikes, *counts, *v;
+  ms_neuron_opts o = {.p = {.leak = 1, .gain = 1, .threshold = 1}};
+  waits = 0;
+  OK(ms_full(&x, &other, MS_F32, 2, size, 0, &test_err));
+  OK(ms_select(&y, x, 0, 1, &test_err));
+  OK(ms_write(y, row, &test_err));
+  ms_release(y);
+  ms_device_set_current(NULL);
+  OK(ms_full(&y, ms_device_cpu(), MS_F32, 2, size, 1, &test_err));
+  ms_tensor *there;
+  OK(ms_to(&there, y, &other, -1, &test_err));
+  OK(ms_neuron_forward(&spikes, &v, &counts, there, NULL, NULL, &o, NULL, &test_err));
+  OK(ms_materialise(spikes, &test_err));
+  OK(ms_materialise(counts, &test_err));
+  assert_int_equal(waits, 0);
+  ms_tensor *held[] = {x, y, there, spikes, counts, v};
+  for (size_t k = 0; k < sizeof held / sizeof *held; k++)
+    ms_release(held[k]);
+}
+
 static void what_asks_for_a_value_waits(void **state) {
   (void)state;
   ms_device_set_current(&other);
@@ -125,6 +157,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(a_step_waits_for_nothing, teardown),
       cmocka_unit_test_teardown(wrong_values_are_errors_where_looking_is_free, teardown),
+      cmocka_unit_test_teardown(values_that_go_there_are_not_waited_for, teardown),
       cmocka_unit_test_teardown(what_asks_for_a_value_waits, teardown),
   };
   return cmocka_run_group_tests(tests, setup, NULL);
