@@ -356,6 +356,9 @@ typedef struct ms_backend {
   ms_status (*conv_force)(ms_conv_plan *plan, const char *name);
   /* 1: only engines whose results do not depend on the number of threads. Returns what it was; -1 asks. */
   int (*conv_deterministic)(int on);
+  /* (optional) 1: products of float32 operands may round them to TF32, ten bits of mantissa; 0, the default: never.
+  ** Returns what it was; -1 asks. */
+  int (*tf32)(int on);
   /* 1: the last bits of this engine's results depend on the number of host threads */
   int (*conv_loose)(const char *engine);
   /* The table in use (borrowed); set replaces it (copied; NULL: the shipped one). */

@@ -103,6 +103,14 @@ static int device_reset_peak(lua_State *L) {
   return 0;
 }
 
+static int device_tf32(lua_State *L) {
+  ms_device *d = ms_check_device(L, 1);
+  if (!d->k->tf32)
+    return ms_arg_error(L, 1, lua_pushfstring(L, "tf32: %s has no TF32", d->name));
+  lua_pushboolean(L, d->k->tf32(lua_isnoneornil(L, 2) ? -1 : lua_toboolean(L, 2)));
+  return 1;
+}
+
 static int device_empty_cache(lua_State *L) {
   ms_device *d = ms_check_device(L, 1);
   lua_gc(L, LUA_GCCOLLECT);
@@ -174,6 +182,9 @@ static const ms_reg functions[] = {
     {"memory", device_memory,
      "memory([name]) -> table\n\nBytes of the device (the current one by default): in_use by tensors, peak since the "
      "start or reset_peak, reserved from the device, free; and what live() counts."},
+    {"tf32", device_tf32,
+     "tf32([name[, on]]) -> boolean\n\nMay products of float32 tensors round them to TF32 on this kind of device? With "
+     "on: sets it and returns what it was."},
     {"reset_peak", device_reset_peak,
      "reset_peak([name])\n\nThe peak of memory() begins anew (of the current device by default)."},
     {"empty_cache", device_empty_cache,

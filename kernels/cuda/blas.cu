@@ -188,6 +188,15 @@ int ms_cuda_readable(int64_t rows, int64_t cols, int64_t row, int64_t col, int64
   return batch >= 0 && turn(&t, rows, cols, row, col);
 }
 
+static int tf32;
+
+int ms_cuda_tf32(int on) {
+  int was = tf32;
+  if (on >= 0)
+    tf32 = on != 0;
+  return was;
+}
+
 static cudaDataType type_of(ms_data x) {
   return x.dtype == MS_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
@@ -207,13 +216,13 @@ ms_status ms_cuda_product(ms_stream *s, const ms_gemm *g) {
     }
   MS_TRY(handle_of(s, &h));
   int m = (int)g->m, n = (int)g->n, k = (int)g->k;
+  cublasComputeType_t how = tf32 && g->a.dtype == MS_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   cublasStatus_t e =
-      g->batch == 1
-          ? blas.gemm(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->a.p, type_of(g->a),
-                      (int)a.ld, &beta, g->c.p, type_of(g->c), (int)ldc, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT)
-          : blas.batch(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->b_batch, g->a.p,
-                       type_of(g->a), (int)a.ld, g->a_batch, &beta, g->c.p, type_of(g->c), (int)ldc, g->c_batch,
-                       (int)g->batch, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
+      g->batch == 1 ? blas.gemm(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->a.p, type_of(g->a),
+                                (int)a.ld, &beta, g->c.p, type_of(g->c), (int)ldc, how, CUBLAS_GEMM_DEFAULT)
+                    : blas.batch(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->b_batch, g->a.p,
+                                 type_of(g->a), (int)a.ld, g->a_batch, &beta, g->c.p, type_of(g->c), (int)ldc,
+                                 g->c_batch, (int)g->batch, how, CUBLAS_GEMM_DEFAULT);
   MS_TRY(report(s, e, "cublasGemmEx"));
   return ms_cuda_launched(s, "cublasGemmEx");
 }

@@ -24,7 +24,7 @@ void ms_cuda_dnn_close(ms_stream *s);
 void *ms_cuda_library(const char *soname);
 
 /* The product of the row gemm for operands that cuBLAS reads as they are: a and b both MS_F32, c too; or both MS_BF16,
-** c either. k > 0; scales are not looked at. Sums are float32, without TF32. */
+** c either. k > 0; scales are not looked at. Sums are float32; operands become TF32 only where ms_cuda_tf32 allows it. */
 ms_status ms_cuda_product(ms_stream *s, const ms_gemm *g);
 /* Whether cuBLAS can read these strides. */
 int ms_cuda_readable(int64_t rows, int64_t cols, int64_t row, int64_t col, int64_t batch);

@@ -1,6 +1,6 @@
 /* Convolution by the library cuDNN 9, where it is found. Operands of other types are converted into the workspace first.
 ** Algorithms come from the library's own estimate, never from timing, so that a layer runs the same one everywhere; each
-** plan asks once. In float32 the multiplications are plain ones (no TF32).
+** plan asks once. In float32 the multiplications are plain ones unless TF32 is allowed.
 **
 ** Its bfloat16 results are rounded before they come back: a float32 weight gradient holds bfloat16 values, and layers
 ** that want float32 outputs of bfloat16 products run on another engine. */
@@ -121,10 +121,11 @@ typedef struct choice {
 
 typedef struct kept {
   int state; /* of the descriptors */
+  int tf32;  /* what the convolution's descriptor says */
   cudnnTensorDescriptor_t x, y;
   cudnnFilterDescriptor_t w;
   cudnnConvolutionDescriptor_t conv;
-  choice of[2][3]; /* by: only deterministic ones; pass */
+  choice of[2][2][3]; /* by: TF32 allowed; only deterministic ones; pass */
 } kept;
 
 } // namespace
@@ -165,9 +166,15 @@ static int fits(const ms_conv_desc *d) {
          reach(d->w, d->pad_w, d->kw, d->dil_w, d->stride_w) == d->ow;
 }
 
+/* With CUDNN_DEFAULT_MATH the library rounds floats to TF32. */
+static int set_math(kept *k, const ms_conv_desc *d, int tf32) {
+  cudnnMathType_t math = d->weight == MS_BF16 ? CUDNN_TENSOR_OP_MATH : tf32 ? CUDNN_DEFAULT_MATH : CUDNN_FMA_MATH;
+  k->tf32 = tf32;
+  return dnn.set_math(k->conv, math) == CUDNN_STATUS_SUCCESS;
+}
+
 static int describe(kept *k, const ms_conv_desc *d) {
   cudnnDataType_t type = d->weight == MS_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-  cudnnMathType_t math = d->weight == MS_BF16 ? CUDNN_TENSOR_OP_MATH : CUDNN_FMA_MATH;
   const cudnnStatus_t ok = CUDNN_STATUS_SUCCESS;
   return dnn.new_tensor(&k->x) == ok && dnn.new_tensor(&k->y) == ok && dnn.new_filter(&k->w) == ok &&
          dnn.new_conv(&k->conv) == ok &&
@@ -176,7 +183,7 @@ static int describe(kept *k, const ms_conv_desc *d) {
          dnn.set_filter(k->w, type, CUDNN_TENSOR_NHWC, (int)d->cout, (int)(d->cin / d->groups), d->kh, d->kw) == ok &&
          dnn.set_conv(k->conv, d->pad_h, d->pad_w, d->stride_h, d->stride_w, d->dil_h, d->dil_w,
                       CUDNN_CROSS_CORRELATION, CUDNN_DATA_FLOAT) == ok &&
-         dnn.set_groups(k->conv, d->groups) == ok && dnn.set_math(k->conv, math) == ok;
+         dnn.set_groups(k->conv, d->groups) == ok && set_math(k, d, 0);
 }
 
 enum { ASKED = 8 };
@@ -187,7 +194,7 @@ template <class Performance> static int first_of(const Performance *list, int n,
   for (int i = 0; i < n; i++) {
     int tensor = list[i].mathType == CUDNN_TENSOR_OP_MATH || list[i].mathType == CUDNN_TENSOR_OP_MATH_ALLOW_CONVERSION;
     if (list[i].status == CUDNN_STATUS_SUCCESS && (!sure || list[i].determinism == CUDNN_DETERMINISTIC) &&
-        list[i].memory <= MOST_ROOM && (type == MS_BF16 || !tensor))
+        list[i].memory <= MOST_ROOM && (type == MS_BF16 || ms_cuda_tf32(-1) || !tensor))
       return (int)list[i].algo;
   }
   return -1;
@@ -225,7 +232,7 @@ static int pick_filter(cudnnHandle_t h, kept *k, choice *c, int sure, ms_dtype t
 }
 
 static choice *choice_of(const ms_conv_plan *p, ms_conv_pass pass) {
-  return &((kept *)p->dnn)->of[ms_cuda_conv_deterministic(-1)][pass];
+  return &((kept *)p->dnn)->of[ms_cuda_tf32(-1)][ms_cuda_conv_deterministic(-1)][pass];
 }
 
 static int supports(const ms_conv_plan *p, ms_conv_pass pass) {
@@ -237,6 +244,8 @@ static int supports(const ms_conv_plan *p, ms_conv_pass pass) {
     return 0;
   if (k->state == UNMADE)
     k->state = fits(d) && describe(k, d) ? MADE : REFUSED;
+  if (k->state == MADE && k->tf32 != ms_cuda_tf32(-1) && !set_math(k, d, !k->tf32))
+    k->state = REFUSED;
   choice *c = choice_of(p, pass);
   if (k->state == MADE && c->state == UNMADE && handle_of(p->stream, &h) == MS_OK)
     c->state = picks[pass](h, k, c, ms_cuda_conv_deterministic(-1), d->weight) ? MADE : REFUSED;

@@ -39,6 +39,7 @@ const char *ms_cuda_conv_engine(const ms_conv_args *a, ms_conv_pass pass, char w
 const char *const *ms_cuda_conv_engines(void);
 ms_status ms_cuda_conv_force(ms_conv_plan *plan, const char *name);
 int ms_cuda_conv_deterministic(int on);
+int ms_cuda_tf32(int on);
 int ms_cuda_conv_loose(const char *engine);
 int ms_cuda_conv_table(const ms_break_even **table);
 ms_status ms_cuda_conv_table_set(const ms_break_even *table, int rows);

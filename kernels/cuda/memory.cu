@@ -300,14 +300,17 @@ static ms_status copy_to_device(ms_stream *s, void *dst, const void *src, size_t
   return status;
 }
 
-/* What comes from the device is complete after the next synchronize. */
+/* What comes from the device is complete after the next synchronize. The lock is open meanwhile: a copy to memory that is
+** not pinned waits for the stream. */
 static ms_status copy_to_host(ms_stream *s, void *dst, const void *src, size_t bytes) {
   pthread_mutex_lock(&pinned_lock);
   pinned *b = pinned_of(dst);
-  ms_status status =
-      ms_cuda_check(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->id), "a copy to the host");
-  if (!status && b && !ms_cuda_capturing(s))
-    status = guard(s, b);
+  pthread_mutex_unlock(&pinned_lock);
+  MS_TRY(ms_cuda_check(s, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, s->id), "a copy to the host"));
+  if (!b || ms_cuda_capturing(s))
+    return MS_OK;
+  pthread_mutex_lock(&pinned_lock);
+  ms_status status = guard(s, b);
   pthread_mutex_unlock(&pinned_lock);
   return status;
 }

@@ -266,6 +266,7 @@ extern "C" ms_status ms_cuda_event_wait(ms_stream *s, ms_event *e) {
 
 extern "C" ms_status ms_cuda_capture_begin(ms_stream *s) {
   MS_TRY(ms_cuda_enter(s));
+  s->error[0] = 0; /* what is found there at the end happened in between */
   return ms_cuda_check(s, cudaStreamBeginCapture(s->id, cudaStreamCaptureModeThreadLocal), "the start of a capture");
 }
 
@@ -280,7 +281,7 @@ extern "C" ms_status ms_cuda_capture_end(ms_stream *s, ms_graph **out) {
     memcpy(first, s->error, sizeof first);
     ms_status status = ms_cuda_check(s, e, "the end of a capture");
     size_t n = strlen(s->error);
-    snprintf(s->error + n, MS_WHY - n, "; the last failure before: %s", first);
+    snprintf(s->error + n, MS_WHY - n, "; before it: %s", first);
     return status;
   }
   MS_TRY(ms_cuda_check(s, e, "the end of a capture"));

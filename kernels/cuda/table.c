@@ -43,6 +43,7 @@ const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi)
       .conv_engines = ms_cuda_conv_engines,
       .conv_force = ms_cuda_conv_force,
       .conv_deterministic = ms_cuda_conv_deterministic,
+      .tf32 = ms_cuda_tf32,
       .conv_loose = ms_cuda_conv_loose,
       .conv_table = ms_cuda_conv_table,
       .conv_table_set = ms_cuda_conv_table_set,

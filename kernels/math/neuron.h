@@ -30,9 +30,10 @@ typedef struct ms_neuron {
   int plif, plif_input;                      /* leak, gain, bias come from w; input scaled by k */
 } ms_neuron;
 
-/* Fills leak, gain and bias from PLIF's w. */
+/* Fills leak, gain and bias from PLIF's w; by an exponential that has the same bits everywhere, since spikes hang on
+** it. */
 MS_HD ms_neuron ms_neuron_plif(ms_neuron p, ms_real w) {
-  ms_real k = MS_R(1) / (MS_R(1) + MS_FN(exp)(-w));
+  ms_real e = ms_exp_down(-MS_FN(fabs)(w)), k = (w < 0 ? e : MS_R(1)) / (1 + e);
   p.leak = MS_R(1) - k;
   p.gain = p.plif_input ? k : MS_R(1);
   p.bias = k * p.v_reset * (p.soft ? MS_R(0) : MS_R(1));

@@ -52,6 +52,12 @@ function cuda.reset_peak_memory_stats(name) raw.reset_peak(pick("reset_peak_memo
 function cuda.empty_cache(name) raw.empty_cache(pick("empty_cache", name)) end
 function cuda.synchronize(name) raw.synchronize(pick("synchronize", name)) end
 
+
+function cuda.allow_tf32(on)
+  if on ~= nil and type(on) ~= "boolean" then o.fail("cuda: allow_tf32: on: expected true or false, got %s", o.show(on)) end
+  return raw.tf32(pick("allow_tf32"), on)
+end
+
 local which = " (the current one, else the first; a name or a number, from 0)"
 for name, text in pairs {
   devices = "ms.cuda.devices() -> list\n\nThe GPUs that work: tables with name, description, memory (bytes), cores, capability, bf16, emulation.",
@@ -65,6 +71,8 @@ for name, text in pairs {
   memory_reserved = "ms.cuda.memory_reserved([device]) -> bytes\n\nWhat the process took from the GPU, free blocks included.",
   reset_peak_memory_stats = "ms.cuda.reset_peak_memory_stats([device])\n\nThe peak begins anew.",
   empty_cache = "ms.cuda.empty_cache([device])\n\nCollects garbage and gives free blocks back to the GPU.",
+  allow_tf32 = "ms.cuda.allow_tf32([on]) -> boolean\n\nMay products of float32 tensors round them to TF32 (ten bits of mantissa)? Off at "
+    .. "the start. Convolutions, linear layers and matmul are several times faster with it. With on: returns what it was.",
   synchronize = "ms.cuda.synchronize([device])\n\nWaits until the GPU has done all that was asked.",
 } do
   doc.set(cuda[name], text)
@@ -72,7 +80,7 @@ end
 
 doc.set(cuda, [[
     ms.cuda: devices device_count is_available why name memory memory_allocated max_memory_allocated memory_reserved
-    reset_peak_memory_stats empty_cache synchronize
+    reset_peak_memory_stats empty_cache synchronize allow_tf32
 
       ms.device "cuda"                 tensors, networks and batches are made on the GPU from now on; "auto": where one works
       net:to "cuda"                    moves a network, with its gradients and what optimizers keep of it

@@ -17,7 +17,13 @@ local case, precision, path = arg[1], arg[2] or "fp32", arg[3]
 ms.device(os.getenv "DEVICE" or "cpu")
 ms.manual_seed(1)
 
-if precision ~= "fp32" then
+if precision == "tf32" then
+  local ok, message = pcall(ms.cuda.allow_tf32, true)
+  if not ok then
+    protocol.say { unavailable = tostring(message) }
+    os.exit(0)
+  end
+elseif precision == "bf16" then
   local why = type(ms.autocast) ~= "function" and "this build has no ms.autocast"
   if not why then
     local ok, message = pcall(ms.autocast, precision)

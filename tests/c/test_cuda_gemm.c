@@ -121,10 +121,35 @@ static void test_alpha_beta(void **state) {
   }
 }
 
+/* TF32 is off at the start; when it is on, 1 + 2^-12 is 1. */
+static void test_tf32(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  float a[16] = {0}, b[16] = {0};
+  for (int i = 0; i < 4; i++) {
+    a[5 * i] = 1 + 1.0f / 4096;
+    b[5 * i] = 1;
+  }
+  ms_gemm g = {
+      .batch = 1, .m = 4, .n = 4, .k = 4, .alpha = 1, .a_row = 4, .a_col = 1, .b_row = 4, .b_col = 1, .ldc = 4};
+  g.a = (ms_data){to_device(a, sizeof a), MS_F32, 1};
+  g.b = (ms_data){to_device(b, sizeof b), MS_F32, 1};
+  g.c = (ms_data){on_device(sizeof a), MS_F32, 1};
+  assert_int_equal(gpu->tf32(-1), 0);
+  for (int on = 0; on < 2; on++) {
+    gpu->tf32(on);
+    TWIN_OK(gpu->gemm(gpu_stream, &g));
+    float got[16];
+    fetch(got, g.c.p, sizeof got);
+    assert_true(got[0] == (on ? 1 : a[0]) && got[15] == got[0] && got[1] == 0);
+  }
+  assert_int_equal(gpu->tf32(0), 1);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_layouts, twin_release), cmocka_unit_test_teardown(test_types, twin_release),
-      cmocka_unit_test_teardown(test_narrow, twin_release), cmocka_unit_test_teardown(test_rounding, twin_release),
-      cmocka_unit_test_teardown(test_alpha_beta, twin_release)};
+      cmocka_unit_test_teardown(test_layouts, twin_release),    cmocka_unit_test_teardown(test_types, twin_release),
+      cmocka_unit_test_teardown(test_narrow, twin_release),     cmocka_unit_test_teardown(test_rounding, twin_release),
+      cmocka_unit_test_teardown(test_alpha_beta, twin_release), cmocka_unit_test_teardown(test_tf32, twin_release)};
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }
