@@ -307,7 +307,7 @@ static void test_usual(void **state) {
   for (int64_t i = 0; i < COUNT(steps) * 4; i++) {
     ms_dtype t = y_types[i % 2];
     layer l = {.steps = steps[i / 4],
-               .images = 3,
+               .images = i / 4 % 4 ? 1 : 3,
                .h = 8,
                .w = 6,
                .c = i % 3 ? 16 : 40,
@@ -336,8 +336,8 @@ static void test_sizes(void **state) {
                .gs = y_types[i % 2],
                .dy = y_types[i % 2],
                .on = some_switches() & ~(unsigned)POOL};
-    if (l.images * l.c > 9000)
-      l.images = 9000 / l.c;
+    if (l.images * l.c > 4000)
+      l.images = 4000 / l.c;
     check(allowed(l));
     release(state);
   }
