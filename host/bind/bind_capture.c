@@ -77,7 +77,9 @@ static int capture_describe(lua_State *L) {
 }
 
 static int capture_mode(lua_State *L) {
-  lua_pushfstring(L, "%s %s %s %s", ms_device_current()->name, ms_autocast() ? "bf16" : "float32",
+  const ms_backend *k = ms_device_current()->k;
+  lua_pushfstring(L, "%s %d %d %s %s %s", ms_device_current()->name, k->conv_deterministic(-1),
+                  k->tf32 ? k->tf32(-1) : 0, ms_autocast() ? "bf16" : "float32",
                   ms_grad_enabled() ? "records" : "plain", ms_fusion() ? "fused" : "unfused");
   return 1;
 }

@@ -1,4 +1,5 @@
 #include "engines.h"
+#include "capture.h"
 #include "internal.h"
 
 #include <string.h>
@@ -145,6 +146,7 @@ ms_status ms_engines_force(ms_device *d, const char *name, const char *layer, ms
   const char *engine = name ? known_engine(d, name) : NULL;
   if (name && !engine)
     return unknown_engine(d, name, err);
+  ms_capture_changed();
   if (layer)
     return force_layer(layer, engine, err);
   ms_status st = ms_row(d, d->k->conv_force(NULL, engine), "engines: force", err);
@@ -187,6 +189,7 @@ ms_status ms_engines_set_table(ms_device *d, const ms_break_even *rows, int n, c
     return ms_fail(err, st, "engines: table: expected fewer rows, got %d", n);
   if (st)
     return ms_row(d, st, "engines: table", err);
+  ms_capture_changed();
   strncpy(from, rows ? origin : "", sizeof backends->origin - 1);
   return MS_OK;
 }
