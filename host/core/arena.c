@@ -113,6 +113,10 @@ ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset) {
   return t->storage->arena;
 }
 
+int ms_arena_of_gradients(const ms_storage *s) {
+  return s->arena && !s->arena->npieces;
+}
+
 /* ---- gathering ---- */
 static ms_status check_param(const ms_tensor *t, int i, const ms_device *d, ms_error *err) {
   if (t->dtype != MS_F32)

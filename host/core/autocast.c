@@ -81,10 +81,9 @@ ms_status ms_half(ms_tensor **out, ms_tensor *t, int weight, ms_error *err) {
     s->half = made;
     s->half_version = s->version - 1;
   }
-  if (s->half_version == s->version)
-    ms_capture_half(t);
-  else if ((st = renew(t, err)))
+  if (s->half_version != s->version && (st = renew(t, err)))
     return st;
+  ms_capture_half(t);
   s->half_used = 1;
   return alias_half(out, t, err);
 }

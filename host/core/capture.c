@@ -121,11 +121,14 @@ void ms_capture_note(ms_storage *s) {
     ms_capturing.foreign = s->device;
   if (s->noted == ms_capturing.serial || s->lease == ms_capturing.r->inside)
     return;
-  ms_storage **place = append(&ms_capturing.r->storages, sizeof s);
-  if (place) {
-    *place = ms_storage_retain(s);
-    s->noted = ms_capturing.serial;
+  s->noted = ms_capturing.serial;
+  if (s->arena) { /* who holds a gradient's storage alone must still be known */
+    ms_capture_note_arena(s->arena);
+    return;
   }
+  ms_storage **place = append(&ms_capturing.r->storages, sizeof s);
+  if (place)
+    *place = ms_storage_retain(s);
 }
 
 void ms_capture_note_arena(ms_arena *a) {
@@ -143,7 +146,7 @@ void ms_capture_note_arena(ms_arena *a) {
 void ms_storage_written(ms_storage *s, const char *op) {
   s->version++;
   s->writer = op;
-  if (!ms_capture_live || s->lease == ms_capturing.r->inside)
+  if (!ms_capture_live || s->lease == ms_capturing.r->inside || ms_arena_of_gradients(s))
     return;
   ms_write_note *have = ms_capturing.r->written.items;
   for (int i = 0; i < ms_capturing.r->written.n; i++)

@@ -50,7 +50,7 @@ static inline void ms_capture_touch(ms_storage *s) {
 void ms_storage_written(ms_storage *s, const char *op);
 /* The gradient of a leaf is looked at, or (fresh) replaced whatever it was. */
 ms_status ms_capture_leaf(ms_tensor *leaf, int fresh, ms_error *err);
-/* t's bfloat16 copy is read as it is. */
+/* t's bfloat16 copy is read. */
 void ms_capture_half(ms_tensor *t);
 /* The number of this draw within the step, and where the device counts the draws before it; NULL: nothing is recorded. */
 const int64_t *ms_capture_draw(int64_t *n);

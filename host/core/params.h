@@ -13,6 +13,7 @@ ms_arena *ms_arena_retain(ms_arena *a);
 void ms_arena_release(ms_arena *a);
 /* Where t lies: its arena (borrowed, NULL: none) and the offset in elements. */
 ms_arena *ms_arena_of(const ms_tensor *t, int64_t *offset);
+int ms_arena_of_gradients(const ms_storage *s); /* a place in an arena of gradients, or in a shadow */
 /* Base pointers; grad (may be NULL) is allocated when first asked for. */
 ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *err);
 

@@ -231,8 +231,8 @@ static void forget(ms_recording *r) {
     (void)ms_set_grad(n[i].leaf, NULL, &err);
   for (int i = 0; i < r->written.n; i++)
     w[i].s->half_version = w[i].s->version - 1;
-  for (int i = 0; i < r->storages.n; i++) {
-    ms_storage *s = ((ms_storage **)r->storages.items)[i];
+  for (int i = 0; i < r->halves.n; i++) {
+    ms_storage *s = ((ms_tensor **)r->halves.items)[i]->storage;
     s->half_version = s->version - 1;
   }
 }
