@@ -69,7 +69,11 @@ function TestCapture:test_as_plain_steps_with_sgd_and_clipping() both({ sgd = tr
 function TestCapture:test_as_plain_steps_with_the_regulariser() both({ trt = true }, 6) end
 
 function TestCapture:test_as_plain_steps_in_bfloat16()
-  ms.autocast("bf16", function() both({}, 6) end)
+  ms.autocast("bf16", function()
+    both({}, 7, function(run, i)
+      if i == 4 then run.net[1].weight:detach():mul_(0.5) end -- its bfloat16 copy is out of date
+    end)
+  end)
 end
 
 function TestCapture:test_between_replays()
