@@ -71,7 +71,7 @@ function TestCapture:test_as_plain_steps_with_the_regulariser() both({ trt = tru
 function TestCapture:test_as_plain_steps_in_bfloat16()
   ms.autocast("bf16", function()
     both({}, 7, function(run, i)
-      if i == 4 then run.net[1].weight:detach():mul_(0.5) end -- its bfloat16 copy is out of date
+      if i == 6 then run.net[1].weight:detach():mul_(0.5) end -- its bfloat16 copy is out of date
     end)
   end)
 end
