@@ -13,7 +13,8 @@ stages=("$@")
 [ ${#stages[@]} -gt 0 ] || stages=(build suite sanitize train bench peers)
 emulation=${EMULATION:-0} build=${BUILD:-build-gpu}
 report=${REPORT:-$build/report}
-mkdir -p "$report"
+mkdir -p "$build" "$report"
+build=$(cd "$build" && pwd) report=$(cd "$report" && pwd)
 
 if [ -n "${DEPS:-}" ]; then
   lib=$DEPS/usr/lib/$(uname -m)-linux-gnu
@@ -22,8 +23,8 @@ if [ -n "${DEPS:-}" ]; then
   export CPATH=$DEPS/usr/include PATH=$PATH:$DEPS/usr/bin LUA_PATH="$DEPS/usr/share/lua/5.4/?.lua;;"
 fi
 data=${FASHION_MNIST:-${DEPS:-}/usr/share/datasets/fashion-mnist}
-export MOONSPIKE_PLUGIN=$PWD/$build
-[ "$emulation" = 0 ] || export MOONSPIKE_PLUGIN=$PWD/$build/emu
+export MOONSPIKE_PLUGIN=$build
+[ "$emulation" = 0 ] || export MOONSPIKE_PLUGIN=$build/emu
 export CMOCKA_MESSAGE_OUTPUT=TAP
 
 about() {
