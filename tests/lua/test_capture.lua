@@ -120,6 +120,27 @@ function TestCapture:test_accumulated_gradients()
   lu.assertTrue(accumulated(true) == accumulated(false))
 end
 
+function TestCapture:test_the_optimizer_outside()
+  local function trained(captured)
+    ms.manual_seed(3)
+    local net = nn.Linear(4, 2)
+    local opt, criterion = optim.Adam(net:parameters(), { lr = 0.1 }), loss.TRT(net, { lambda = 0.1 })
+    local labels = ms.tensor({ 0, 1, 1 }, { dtype = "int64" })
+    local function gradients(x)
+      opt:zero_grad()
+      criterion(net(x), labels):backward()
+    end
+    gradients = captured and ms.capture(gradients) or gradients
+    for i = 1, 6 do
+      gradients(ms.randn(2, 3, 4))
+      if i == 5 then optim.clip_grad_norm(net:parameters(), 0.1) end
+      opt:step()
+    end
+    return net.weight:detach():bytes() .. net.bias:detach():bytes()
+  end
+  lu.assertTrue(trained(true) == trained(false))
+end
+
 function TestCapture:test_a_gradient_that_is_held_keeps_its_values()
   local run = make { captured = true }
   for _ = 1, 3 do run.step(digits(4)) end
