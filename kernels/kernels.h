@@ -187,6 +187,7 @@ typedef struct ms_norm {
   /* 0: running statistics are used and nothing but a, b, mean, invstd is written */
   int training;
   ms_real *running_mean, *running_var; /* [c], updated in training (unbiased variance) unless NULL */
+  int64_t *batches;                    /* [1], counts one up in training, or NULL */
   ms_real *mean, *invstd, *a, *b;      /* [c] out */
 } ms_norm;
 

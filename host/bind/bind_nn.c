@@ -104,7 +104,7 @@ static int nn_adaptive_avg_pool2d(lua_State *L) {
 /* ---- normalisation, dropout ---- */
 
 static int nn_batch_norm(lua_State *L) {
-  static const char *const keys[] = {"eps", "momentum", "gain", "training", NULL};
+  static const char *const keys[] = {"eps", "momentum", "gain", "training", "batches", NULL};
   ms_tensor *x = ms_check_tensor(L, 1, "x"), *gamma = ms_opt_tensor(L, 2, "gamma"), *beta = ms_opt_tensor(L, 3, "beta");
   ms_tensor *mean = ms_opt_tensor(L, 4, "running_mean"), *var = ms_opt_tensor(L, 5, "running_var");
   ms_norm_opts o = {0};
@@ -113,6 +113,8 @@ static int nn_batch_norm(lua_State *L) {
   o.momentum = ms_option_number(L, 6, "batch_norm", "momentum", 0.1);
   o.gain = ms_option_number(L, 6, "batch_norm", "gain", 1);
   o.training = ms_option_boolean(L, 6, "batch_norm", "training", 1);
+  if (!lua_isnoneornil(L, 6) && lua_getfield(L, 6, "batches") != LUA_TNIL)
+    o.batches = ms_check_tensor(L, lua_gettop(L), "batches");
   ms_error err;
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, ms_batch_norm(&out->tensor, x, gamma, beta, mean, var, o, &err), &err, 1);
@@ -232,7 +234,9 @@ static const ms_reg functions[] = {
      "result is "
      "computed when something reads it; a neuron takes the normalisation in.\nopts: eps (1e-5), momentum (0.1), gain "
      "(1; "
-     "tdBN: alpha * v_threshold), training (true; false uses the running statistics)."},
+     "tdBN: alpha * v_threshold), training (true; false uses the running statistics), batches (int64 of one element "
+     "that "
+     "counts one up in training)."},
     {"dropout", nn_dropout,
      "dropout(x, p[, key]) -> tensor\n\n0 with probability p, else x / (1 - p). Drawn from the default stream, or from "
      "key "

@@ -302,6 +302,16 @@ ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err) {
   return MS_OK;
 }
 
+int ms_arena_grad_free(const ms_tensor *leaf) {
+  const piece *p = leaf->storage && leaf->storage->arena ? whole_piece(leaf) : NULL;
+  return p && (!p->grad || p->grad->refs == 1);
+}
+
+int ms_arena_grad_is(const ms_tensor *leaf, const ms_tensor *grad) {
+  const piece *p = leaf->storage && leaf->storage->arena ? whole_piece(leaf) : NULL;
+  return p && p->grad && grad->storage == p->grad && ms_is_default(grad);
+}
+
 /* ---- shadows ---- */
 ms_status ms_arena_half(ms_storage **out, const ms_storage *s, ms_error *err) {
   const piece *p = piece_of(s);

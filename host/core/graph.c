@@ -457,6 +457,16 @@ static ms_status copy_gradient(ms_tensor **out, ms_tensor *leaf, ms_tensor *g, m
   return st;
 }
 
+ms_status ms_gradient_new(ms_tensor **out, const ms_node *n, int i, ms_device *d, int ndim, const int64_t *size,
+                          ms_error *err) {
+  ms_tensor *leaf = n->in[i].leaf;
+  int fits = leaf && !collecting && !leaf->grad && leaf->ndim == ndim && ms_tensor_device(leaf) == d;
+  for (int k = 0; k < ndim && fits; k++)
+    fits = leaf->size[k] == size[k];
+  return fits && ms_arena_grad_free(leaf) ? ms_arena_grad_alias(out, leaf, err)
+                                          : ms_tensor_new(out, d, MS_F32, ndim, size, err);
+}
+
 ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err) {
   if (!ms_same_shape(leaf, g))
     return ms_fail(err, MS_ESHAPE, "grad: expected the shape of its tensor, %s, got %s",
@@ -469,6 +479,8 @@ ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err) {
     st = ms_axpy_(leaf->grad, 1, 1, g, err);
   else if (!in_arena && g->refs == 1 && g->storage && g->storage->refs == 1 && g->dtype == MS_F32 && ms_is_default(g))
     leaf->grad = ms_retain(g); /* backward made it and is about to let go */
+  else if (in_arena && ms_arena_grad_is(leaf, g))
+    leaf->grad = ms_retain(g); /* backward wrote it where it belongs */
   else
     st = copy_gradient(&leaf->grad, leaf, g, err);
   ms_set_grad_enabled(was);

@@ -79,6 +79,10 @@ int ms_grad_collecting(void);
 /* The gradient as anyone but the optimizer sees it: adds a pending term first. *out borrowed, NULL when there is
 ** none. */
 ms_status ms_grad(ms_tensor **out, ms_tensor *leaf, ms_error *err);
+/* Float32 memory for the gradient of input i of n: where that is a leaf without one, the place in the arena where its
+** gradient belongs, so that ms_accumulate copies nothing. */
+ms_status ms_gradient_new(ms_tensor **out, const ms_node *n, int i, ms_device *d, int ndim, const int64_t *size,
+                          ms_error *err);
 /* leaf.grad += g; writes into the gradient arena where the leaf lies in one. */
 ms_status ms_accumulate(ms_tensor *leaf, ms_tensor *g, ms_error *err);
 ms_status ms_set_grad(ms_tensor *leaf, ms_tensor *g, ms_error *err); /* g NULL: none, pending term dropped */

@@ -104,6 +104,7 @@ ms_status ms_adaptive_avg_pool2d(ms_tensor **out, ms_tensor *x, int64_t oh, int6
 typedef struct ms_norm_opts {
   double eps, momentum, gain; /* gain: tdBN's alpha * V_th, else 1 */
   int training;
+  ms_tensor *batches; /* int64 of one element that counts batches in training, or NULL */
 } ms_norm_opts;
 /* Over every dimension but the channel: x [N, C], [N, C, H, W], [T, N, C, H, W], or with steps != 0 [T, N, C].
 ** Channel is the last of 2-D and 3-D inputs, the third from the end of 4-D and 5-D ones. gamma, beta, running_*

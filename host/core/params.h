@@ -21,6 +21,8 @@ ms_status ms_arena_base(ms_real **param, ms_real **grad, ms_arena *a, ms_error *
 ** undefined. A gradient that someone still holds there moves to memory of its own first, values kept. A leaf that
 ** is no whole parameter of an arena gets fresh memory. */
 ms_status ms_arena_grad_alias(ms_tensor **out, ms_tensor *leaf, ms_error *err);
+int ms_arena_grad_free(const ms_tensor *leaf);                      /* leaf has such a place, and nobody holds it */
+int ms_arena_grad_is(const ms_tensor *leaf, const ms_tensor *grad); /* does grad lie there? */
 
 /* ---- bfloat16 shadows of parameters (autocast.h) ---- */
 /* A storage (+1) for s.half, contents undefined: a place in the shadow of the arena, which is allocated when first

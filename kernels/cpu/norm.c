@@ -102,6 +102,8 @@ ms_status ms_cpu_norm_stats(ms_stream *s, const ms_norm *n) {
     n->a[ch] = MS_R(a);
     n->b[ch] = MS_R((n->beta ? n->beta[ch] : MS_R(0)) - mean * n->a[ch]);
   }
+  if (n->training && n->batches)
+    ++*n->batches;
   return MS_OK;
 }
 

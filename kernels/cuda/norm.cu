@@ -101,6 +101,8 @@ __global__ void __launch_bounds__(MS_BLOCK) norm_finish(ms_norm n, const double 
   }
   if (slice != 0 || ch >= n.c)
     return;
+  if (ch == 0 && part && n.batches)
+    ++*n.batches;
   double var;
   if (part) {
     mean = room[0][t];

@@ -76,7 +76,7 @@ static inline __attribute__((unused)) ms_status net_forward(ms_tensor **out, min
   ms_tensor *a = NULL, *b = NULL, *s = NULL, *q = NULL, *f = NULL, *counts = NULL;
   ms_status st;
   ms_conv_opts conv = {1, 1, 1, 1, 1, 1, 1};
-  ms_norm_opts norm = {1e-5, 0.1, 1, 1};
+  ms_norm_opts norm = {1e-5, 0.1, 1, 1, NULL};
   ms_pool_opts pool = {2, 2, 2, 2, 0, 0, 0, 1};
   if (!(st = ms_conv2d(&a, n->x, n->p[NET_CONV], NULL, conv, err)) &&
       !(st = ms_batch_norm(&b, a, n->p[NET_GAMMA], n->p[NET_BETA], n->mean, n->var, norm, err)) &&

@@ -47,7 +47,7 @@ static void an_empty_batch_passes(void **state) {
   ms_tensor *gamma = leaf(net_gamma, SIZE(4)), *mean = make(zeros, SIZE(4)), *var = make(ones, SIZE(4));
   ms_neuron_opts o = {.p = lif()};
   OK(ms_conv2d(&a, x, w, NULL, (ms_conv_opts){1, 1, 1, 1, 1, 1, 1}, &test_err));
-  OK(ms_batch_norm(&b, a, gamma, NULL, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 0}, &test_err));
+  OK(ms_batch_norm(&b, a, gamma, NULL, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 0, NULL}, &test_err));
   OK(ms_neuron_forward(&s, NULL, &counts, b, NULL, NULL, &o, NULL, &test_err));
   OK(ms_avg_pool2d(&p, s, (ms_pool_opts){2, 2, 2, 2, 0, 0, 0, 1}, &test_err));
   OK(ms_reduce(&sum, MS_REDUCE_sum, p, 0, 0, &test_err));
@@ -58,7 +58,7 @@ static void an_empty_batch_passes(void **state) {
   ms_tensor *none = make(zeros, SIZE(4)), *nothing = make(zeros, SIZE(4, 2, 3, 3));
   same_bits(grad_of(gamma), none);
   same_bits(grad_of(w), nothing);
-  FAILS(ms_batch_norm(&sum, a, gamma, NULL, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err), MS_ESHAPE,
+  FAILS(ms_batch_norm(&sum, a, gamma, NULL, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err), MS_ESHAPE,
         "expected more than 1 value per channel");
   ms_tensor *held[] = {x, w, a, b, s, p, sum, counts, gamma, mean, var, none, nothing};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++)
@@ -93,7 +93,7 @@ static void misuse_is_an_error(void **state) {
   FAILS(ms_linear(&out, x, one, NULL, e), MS_ESHAPE, "linear: x: expected [..., 3]");
   FAILS(ms_avg_pool2d(&out, x, (ms_pool_opts){5, 5, 1, 1, 0, 0, 0, 0}, e), MS_ESHAPE,
         "avg_pool2d: x: expected an image of at least 5x5");
-  FAILS(ms_batch_norm(&out, one, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1}, e), MS_ESHAPE,
+  FAILS(ms_batch_norm(&out, one, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, e), MS_ESHAPE,
         "expected more than 1 value per channel when training, got float32 [1, 3]");
   logits = make(wave, SIZE(3, 2, 4));
   FAILS(ms_classification_loss(&parts, logits, bad, net_loss_opts, e), MS_ERANGE,

@@ -27,7 +27,7 @@ static void golden_batch_norm(void **state) {
   OK(ms_write(x, host, &test_err));
   OK(ms_write(seed, seed_host, &test_err));
   ms_set_grad_enabled(1);
-  OK(ms_batch_norm(&y, x, gamma, beta, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err));
+  OK(ms_batch_norm(&y, x, gamma, beta, mean, var, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err));
   assert_null(y->storage);
   OK(ms_backward(y, seed, 0, &test_err));
   expect(y, y_expected, 1e-6, "y");
@@ -169,7 +169,7 @@ static stem stem_run(int repeat_in_memory, int fusion) {
   OK(ms_avg_pool2d(&p, x, (ms_pool_opts){2, 2, 1, 1, 0, 0, 0, 1}, &test_err));
   OK(ms_conv2d(&a, p, r.w, NULL, (ms_conv_opts){1, 1, 1, 1, 1, 1, 1}, &test_err));
   assert_int_equal(a->source != NULL, !repeat_in_memory);
-  OK(ms_batch_norm(&b, a, r.gamma, NULL, r.mean, r.var, (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err));
+  OK(ms_batch_norm(&b, a, r.gamma, NULL, r.mean, r.var, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err));
   OK(ms_neuron_forward(&s, NULL, NULL, b, NULL, NULL, &o, NULL, &test_err));
   OK(ms_to(&r.logits, s, NULL, MS_F32, &test_err));
   ms_tensor *weights = make(wave, s->ndim, s->size);
@@ -219,7 +219,7 @@ static block block_run(int fusion, int read) {
   ms_tensor *b, *z, *s, *q, *sum, *weights = make(net_conv, SIZE(3, 2, 4, 2, 2));
   ms_neuron_opts o = {.p = lif()};
   ms_set_fusion(fusion);
-  OK(ms_batch_norm(&b, k.x, k.gamma, k.beta, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 0.7, 1}, &test_err));
+  OK(ms_batch_norm(&b, k.x, k.gamma, k.beta, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 0.7, 1, NULL}, &test_err));
   OK(ms_binary(&z, MS_BINARY_add, k.r, b, &test_err));
   assert_int_equal(z->storage == NULL, fusion);
   OK(ms_neuron_forward(&s, NULL, NULL, z, NULL, NULL, &o, &k.report, &test_err));
@@ -273,13 +273,13 @@ static void lazy_result_is_never_stale(void **state) {
   ms_tensor *x = make(wave, SIZE(3, 2, 4)), *y, *s;
   ms_neuron_opts o = {.p = lif()};
   ms_neuron_report report;
-  OK(ms_batch_norm(&y, x, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err));
+  OK(ms_batch_norm(&y, x, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err));
   OK(ms_fill_(y, 5, &test_err));
   OK(ms_neuron_forward(&s, NULL, NULL, y, NULL, NULL, &o, &report, &test_err));
   assert_int_equal(report.fused, 0);
   ms_release(y);
   ms_release(s);
-  OK(ms_batch_norm(&y, x, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err));
+  OK(ms_batch_norm(&y, x, NULL, NULL, NULL, NULL, (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err));
   OK(ms_fill_(x, 5, &test_err));
   FAILS(ms_materialise(y, &test_err), MS_EGRAPH, "batch_norm: its input was written in place by fill_");
   ms_release(x);
@@ -395,7 +395,7 @@ static ms_tensor *plif_block(ms_tensor **p) {
   o.p.plif = o.p.plif_input = 1;
   o.p.v_reset = 0.1;
   o.p.surrogate = MS_SURROGATE_ATAN;
-  OK(ms_batch_norm(&b, p[0], p[2], p[3], NULL, NULL, (ms_norm_opts){1e-5, 0.1, 0.7, 1}, &test_err));
+  OK(ms_batch_norm(&b, p[0], p[2], p[3], NULL, NULL, (ms_norm_opts){1e-5, 0.1, 0.7, 1, NULL}, &test_err));
   OK(ms_binary(&z, MS_BINARY_add, b, p[1], &test_err));
   OK(ms_neuron_forward(&s, &v, NULL, z, p[4], p[5], &o, &report, &test_err));
   assert_int_equal(report.fused, 2);

@@ -384,7 +384,7 @@ static void net_free(net *n) {
 static ms_tensor *normalised(net *n, int i, ms_tensor *x) {
   ms_tensor *y, *b;
   OK(ms_conv2d(&y, x, n->w[i], NULL, conv, &test_err));
-  OK(ms_batch_norm(&b, y, n->gamma[i], NULL, n->mean[i], n->var[i], (ms_norm_opts){1e-5, 0.1, 1, 1}, &test_err));
+  OK(ms_batch_norm(&b, y, n->gamma[i], NULL, n->mean[i], n->var[i], (ms_norm_opts){1e-5, 0.1, 1, 1, NULL}, &test_err));
   ms_release(y);
   return b;
 }

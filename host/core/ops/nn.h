@@ -70,10 +70,10 @@ static inline void *ms_scratch_ptr(const ms_tensor *t) {
   return t ? ms_memory_of(t) : NULL;
 }
 
-/* A float32 result summed over `terms` items: rows write nothing where there are none. */
-static inline ms_status ms_new_sum(ms_tensor **out, ms_device *d, int ndim, const int64_t *size, int64_t terms,
-                                   ms_error *err) {
-  return terms ? ms_tensor_new(out, d, MS_F32, ndim, size, err) : ms_full(out, d, MS_F32, ndim, size, 0, err);
+/* The float32 gradient of input i, a weight, summed over `terms` items: rows write nothing where there are none. */
+static inline ms_status ms_new_gradient(ms_tensor **out, const ms_node *n, int i, ms_device *d, int ndim,
+                                        const int64_t *size, int64_t terms, ms_error *err) {
+  return terms ? ms_gradient_new(out, n, i, d, ndim, size, err) : ms_full(out, d, MS_F32, ndim, size, 0, err);
 }
 
 /* The static view that repeats y [1, ...] `steps` times; takes y over, also when it fails. */

@@ -148,9 +148,9 @@ static ms_status conv_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
                       .counts = p->counts,
                       .mask_density = -1};
     int64_t wsize[4] = {p->desc.cout, p->desc.cin / p->desc.groups, p->desc.kh, p->desc.kw};
-    if ((st = ms_new_sum(&dw, d, p->ndim >= 4 ? 4 : 2, wsize, p->desc.n, err)))
+    if ((st = ms_new_gradient(&dw, n, 1, d, p->ndim >= 4 ? 4 : 2, wsize, p->desc.n, err)))
       goto done;
-    if (ms_wants(n, 2) && (st = ms_new_sum(&db, d, 1, &p->desc.cout, p->desc.n, err)))
+    if (ms_wants(n, 2) && (st = ms_new_gradient(&db, n, 2, d, 1, &p->desc.cout, p->desc.n, err)))
       goto done;
     a.weight = ms_dense_data(dw);
     a.bias = ms_reals(db);

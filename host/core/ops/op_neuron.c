@@ -237,8 +237,8 @@ static ms_status upstream(gradients *g, ms_neuron_grad_args *a, const neuron_par
 }
 
 /* An operand's gradient: [T, ...], or [1, ...] of a static one. */
-static ms_status new_gradient(ms_tensor **out, ms_device *d, const neuron_params *p, ms_dtype dtype, int64_t step,
-                              ms_error *err) {
+static ms_status new_operand(ms_tensor **out, ms_device *d, const neuron_params *p, ms_dtype dtype, int64_t step,
+                             ms_error *err) {
   int64_t size[MS_MAX_DIMS];
   memcpy(size, p->size, sizeof size);
   if (step == 0)
@@ -253,12 +253,12 @@ static ms_status allocate(gradients *g, ms_node *n, ms_device *d, const ms_tenso
   ms_dtype dy = y->dtype == MS_BF16 ? MS_BF16 : MS_F32, dr = r && r->dtype == MS_F32 ? MS_F32 : dy;
   int64_t one = 1;
   ms_status st;
-  if ((ms_wants(n, IN_X) && (st = new_gradient(&g->dy, d, p, dy, p->y_step, err))) ||
-      (ms_wants(n, IN_R) && (st = new_gradient(&g->dr, d, p, dr, p->r_step, err))) ||
+  if ((ms_wants(n, IN_X) && (st = new_operand(&g->dy, d, p, dy, p->y_step, err))) ||
+      (ms_wants(n, IN_R) && (st = new_operand(&g->dr, d, p, dr, p->r_step, err))) ||
       (ms_wants(n, IN_V0) && (st = new_membrane(&g->dv0, d, p, err))) ||
-      (ms_wants(n, IN_W) && (st = ms_new_sum(&g->dw, d, 1, &one, p->n, err))) ||
-      (ms_wants(n, IN_GAMMA) && (st = ms_new_sum(&g->dgamma, d, 1, &p->c, p->n, err))) ||
-      (ms_wants(n, IN_BETA) && (st = ms_new_sum(&g->dbeta, d, 1, &p->c, p->n, err))))
+      (ms_wants(n, IN_W) && (st = ms_new_gradient(&g->dw, n, IN_W, d, 1, &one, p->n, err))) ||
+      (ms_wants(n, IN_GAMMA) && (st = ms_new_gradient(&g->dgamma, n, IN_GAMMA, d, 1, &p->c, p->n, err))) ||
+      (ms_wants(n, IN_BETA) && (st = ms_new_gradient(&g->dbeta, n, IN_BETA, d, 1, &p->c, p->n, err))))
     return st;
   return MS_OK;
 }

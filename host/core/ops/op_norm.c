@@ -129,8 +129,8 @@ static ms_status norm_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
     return st;
   ms_device *d = ms_tensor_device(y);
   if ((ms_wants(n, 0) && (st = ms_tensor_new(&dx, d, y->dtype, y->ndim, y->size, err))) ||
-      (ms_wants(n, 1) && (st = ms_new_sum(&dgamma, d, 1, &p->c, p->rows, err))) ||
-      (ms_wants(n, 2) && (st = ms_new_sum(&dbeta, d, 1, &p->c, p->rows, err))))
+      (ms_wants(n, 1) && (st = ms_new_gradient(&dgamma, n, 1, d, 1, &p->c, p->rows, err))) ||
+      (ms_wants(n, 2) && (st = ms_new_gradient(&dbeta, n, 2, d, 1, &p->c, p->rows, err))))
     goto done;
   ms_norm_grad a = {.rows = p->rows,
                     .c = p->c,
@@ -192,6 +192,9 @@ static ms_status check(const ms_tensor *x, const ms_tensor *gamma, const ms_tens
     return ms_fail(err, MS_EINVAL, "batch_norm: expected both running_mean and running_var, or neither");
   if ((rmean && !ms_is_default(rmean)) || (rvar && !ms_is_default(rvar)))
     return ms_fail(err, MS_EINVAL, "batch_norm: running statistics: expected contiguous tensors");
+  if (o->batches && (o->batches->dtype != MS_I64 || ms_numel(o->batches) != 1 || ms_tensor_device(o->batches) != d))
+    return ms_fail(err, MS_ETYPE, "batch_norm: batches: expected one int64 element on %s, got %s", d->name,
+                   ms_tensor_text(o->batches).s);
   if (!(o->eps >= 0) || !(o->momentum >= 0 && o->momentum <= 1))
     return ms_fail(err, MS_ERANGE, "batch_norm: expected eps >= 0 and momentum in [0, 1], got %g and %g", o->eps,
                    o->momentum);
@@ -218,6 +221,8 @@ static ms_status statistics(ms_lazy *l, ms_tensor *gamma, ms_tensor *beta, ms_te
   if (o->training && rmean &&
       ((st = ms_begin_write(rmean, "batch_norm", err)) || (st = ms_begin_write(rvar, "batch_norm", err))))
     return st;
+  if (o->training && o->batches && (st = ms_begin_write(o->batches, "batch_norm", err)))
+    return st;
   ms_norm a = {.rows = rows,
                .c = l->c,
                .repeat = l->repeat,
@@ -230,6 +235,7 @@ static ms_status statistics(ms_lazy *l, ms_tensor *gamma, ms_tensor *beta, ms_te
                .training = l->training,
                .running_mean = ms_reals(rmean),
                .running_var = ms_reals(rvar),
+               .batches = o->training && o->batches ? ms_memory_of(o->batches) : NULL,
                .mean = ms_reals(l->mean),
                .invstd = ms_reals(l->invstd),
                .a = ms_reals(l->a),

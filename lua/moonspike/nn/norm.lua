@@ -46,9 +46,9 @@ local function class(name, spec, dims, shapes)
       o.fail("%s: x: expected %d channels, got %s", name, self.num_features, o.shape(x))
     end
     local training = self.training or not self.track_running_stats
-    if self.training and self.track_running_stats then self.num_batches_tracked:add_(1) end
     return core.nn.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_var,
-      { eps = self.eps, momentum = self.momentum, gain = self.gain, training = training })
+      { eps = self.eps, momentum = self.momentum, gain = self.gain, training = training,
+        batches = self.track_running_stats and self.num_batches_tracked or nil })
   end
 
   function Norm:extra()
