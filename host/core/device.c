@@ -53,8 +53,8 @@ static int plugin_from_environment(char *path, size_t n) {
 
 static const ms_backend *load_plugin(char *why, size_t n) {
   char path[2200], reason[MS_WHY] = "";
-  if (!plugin_beside(path, sizeof path) && !plugin_from_environment(path, sizeof path)) {
-    snprintf(why, n, PLUGIN " was found neither beside the program nor in $MOONSPIKE_PLUGIN");
+  if (!plugin_from_environment(path, sizeof path) && !plugin_beside(path, sizeof path)) {
+    snprintf(why, n, PLUGIN " was found neither in $MOONSPIKE_PLUGIN nor beside the program");
     return NULL;
   }
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
@@ -205,7 +205,14 @@ static int wait_always(void) {
   return on;
 }
 
+static int64_t rows_called;
+
+int64_t ms_rows_called(void) {
+  return rows_called;
+}
+
 ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err) {
+  rows_called++;
   if (!status && wait_always() && !ms_capture_recording())
     status = d->k->synchronize(d->stream);
   if (!status)

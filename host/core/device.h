@@ -31,6 +31,7 @@ int ms_device_is_real(const ms_device *d);
 ** interrupt waits. With MOONSPIKE_SYNC=1 in the environment it waits for the row first, so that a failure while the row
 ** runs is blamed on its op. */
 ms_status ms_row(ms_device *d, ms_status status, const char *op, ms_error *err);
+int64_t ms_rows_called(void); /* so far, for tests */
 ms_status ms_device_synchronize(ms_device *d, ms_error *err);
 /* CPU threads in use; n > 0 sets them. */
 int ms_threads(int n);

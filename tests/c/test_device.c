@@ -39,7 +39,7 @@ static void a_missing_or_damaged_plugin_is_explained(void **state) {
   if (!strstr(why, "was found neither"))
     skip(); /* a plugin lies beside this program */
   why_with("/nowhere/at/all", why, sizeof why);
-  assert_non_null(strstr(why, "libmoonspike_cuda.so was found neither beside the program nor in $MOONSPIKE_PLUGIN"));
+  assert_non_null(strstr(why, "libmoonspike_cuda.so was found neither in $MOONSPIKE_PLUGIN nor beside the program"));
   int file = mkstemp(path);
   assert_true(file >= 0 && write(file, "text", 4) == 4);
   close(file);
