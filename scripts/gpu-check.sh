@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks everything on a machine with an NVIDIA GPU that has nvcc, CMake and unpacked libraries: builds, runs the suite on the device, looks for
-# bad accesses and races, trains, times. Each stage writes its log and a line of verdict into the report's folder.
+# bad accesses and races, trains, times. Each stage writes its log into the report's folder and a line in TAP into report.txt there.
 # usage: scripts/gpu-check.sh [stage ...]      build suite sanitize train bench peers (all of them, in this order)
 # Variables:
 #   DEPS           folder into which Debian packages (liblua5.4-dev, libreadline-dev, ...) were unpacked by dpkg -x, where they are not installed
@@ -36,6 +36,7 @@ about() {
 stage_build() {
   local options=(-DCMAKE_BUILD_TYPE=Release -DMS_CUDA=ON)
   [ "$emulation" = 0 ] || options=(-DCMAKE_BUILD_TYPE=Release -DMS_EMULATION=ON)
+  [ ! -f "$build/CMakeCache.txt" ] || options=() # a folder keeps its options
   scripts/build.sh "$build" "${options[@]}" || return 1
   "$build/moonspike" --version
   "$build/moonspike" -e 'for i, d in ipairs(require "moonspike".devices()) do print(d.name, d.description, d.memory) end'
@@ -118,7 +119,7 @@ run captured $1" | DEVICE=cuda LOSS=trt "$build/moonspike" scripts/bench/step.lu
 
 stage_bench() {
   if [ "$emulation" != 0 ]; then
-    BATCH=1 SIZE=8 ours 1 resnet19.T2 bf16
+    BATCH=1 ours 1 fashion.T2 bf16
     return
   fi
   for network in resnet19.T6 resnet19.T4 vggsnn.T10 sew34.T4; do
@@ -138,8 +139,8 @@ stage_peers() {
   MOONSPIKE=$build/moonspike BENCH_WORK=$report DEVICE=cpu BATCH=1 SIZE=8 ROUNDS=1 TURN=0.1 PEERS='^new flat cl$' scripts/bench/gpu.sh gpu.resnet19.T4
 }
 
-about | tee "$report/report.txt"
-failed=0
+about | sed 's/^/# /' | tee "$report/report.txt"
+failed=0 count=0
 for stage in "${stages[@]}"; do
   if ! declare -F "stage_$stage" >/dev/null; then
     echo "gpu-check.sh: unknown stage '$stage' (known: build suite sanitize train bench peers)" >&2
@@ -147,7 +148,7 @@ for stage in "${stages[@]}"; do
   fi
   echo "== $stage"
   start=$SECONDS
-  if "stage_$stage" 2>&1 | tee "$report/$stage.log"; then verdict=ok; else verdict=FAILED failed=1; fi
-  echo "== $stage: $verdict, $((SECONDS - start)) s" | tee -a "$report/report.txt"
+  if "stage_$stage" 2>&1 | tee "$report/$stage.log"; then verdict=ok; else verdict="not ok" failed=1; fi
+  echo "$verdict $((++count)) - $stage, $((SECONDS - start)) s" | tee -a "$report/report.txt"
 done
 exit $failed
