@@ -211,4 +211,26 @@ function TestMessages:test_all()
   s.raises("load_state_dict: dict: expected { groups, state }, got nil", o.load_state_dict, o)
 end
 
+-- Gathered parameters get their gradients where they lie; what a user holds, and layers that are used twice, must not notice.
+TestPlaces = {}
+
+function TestPlaces:test_gradients_in_place()
+  local function gradients(gather)
+    ms.manual_seed(1)
+    local conv, norm, held = nn.Conv2d(4, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), {}
+    local list = { conv.weight, conv.bias, norm.weight, norm.bias }
+    if gather then optim.SGD(list, { lr = .1 }) end
+    local x = ms.randn(2, 3, 4, 5, 5)
+    for i = 1, 2 do
+      for _, p in ipairs(list) do p.grad = nil end
+      local y = norm(conv(norm(conv(x)) * i));
+      (y * y * y):sum():backward()
+      held[i] = conv.weight.grad
+    end
+    return { held[1], held[2], norm.weight.grad, norm.bias.grad }
+  end
+  local want, got = gradients(false), gradients(true)
+  for i = 1, 4 do s.near(got[i]:flatten(), want[i]:flatten():totable(), 1e-6) end
+end
+
 os.exit(lu.LuaUnit.run() == 0)
