@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds with warnings as errors, and runs every test three times: as released, under the address
 # and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Under the sanitizers the
-# CUDA sources run too, on the CPU: rows beside the CPU's in three orders of threads, and every Lua test on the device "cuda". With
-# MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. Ends with "N passed, N failed".
+# CUDA sources run too, on the CPU: rows beside the CPU's in three orders of threads, every Lua test on the device "cuda", and
+# the stages of gpu-check.sh. With MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. Ends with "N passed, N failed".
 # usage: test.sh [release|sanitize|real64|cuda ...] [-- name-part ...]      default: all three, every test
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -93,6 +93,7 @@ emulated() {
   done
   EMU_ORDER=0 lua_on_cuda "$1" "$PWD/$1/emu"
   wanted faults.sh && run "faults.sh" tests/cuda/faults.sh
+  wanted gpu-check.sh && EMULATION=1 BUILD=$1 REPORT=$1/report run "gpu-check.sh" scripts/gpu-check.sh
 }
 
 export CMOCKA_MESSAGE_OUTPUT=TAP
