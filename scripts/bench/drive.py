@@ -28,7 +28,7 @@ DEVICE = os.environ.get("DEVICE", "cpu")
 LOSS = os.environ.get("LOSS")
 VERBOSE = os.environ.get("VERBOSE") == "1"
 FLAGS = {"cl": "--channels-last", "hoist": "--hoist", "flat": "--flat", "freeze": "--freeze", "compiled": "--compile",
-         "published": "--precision=fp16", "graph": "--graph", "sjcupy": "--neuron=sjcupy", "sjtriton": "--neuron=sjtriton", "ann": "--neuron=ann",
+         "published": "--precision=fp16", "graph": "--graph", "sjnative": "--neuron=sjnative", "sjtriton": "--neuron=sjtriton", "ann": "--neuron=ann",
          "sj": "--neuron=sj", "sjf": "--neuron=sjf", "snn": "--neuron=snn"}
 
 # What a peer's name means: a Python, then flags. Compiled ones stand in a class of their own.
@@ -43,7 +43,7 @@ REGULARISER = ["new", "debian", "new flat", "new compiled", "new compiled flat"]
 
 # On a GPU. The published code: a loop over t, automatic mixed precision in float16, the regulariser's loop; ann: what PyTorch needs for the
 # same network with ReLU, a floor for every spiking one.
-GPU = ["new", "new flat cl", "new hoist flat cl", "new sjcupy flat", "new sjtriton flat", "new sjtriton flat cl", "new compiled hoist flat cl",
+GPU = ["new", "new flat cl", "new hoist flat cl", "new sjnative flat", "new sjtriton flat", "new sjtriton flat cl", "new compiled hoist flat cl",
        "new compiled hoist flat cl graph", "new compiled sjf hoist flat cl", "new compiled ann hoist flat cl"]
 GPU_NETWORKS = ["resnet19.T4", "resnet19.T6", "vggsnn.T10", "sew34.T4"]
 

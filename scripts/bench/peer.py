@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """One peer of one case. Prints a JSON line about itself, then answers "run NAME N" on stdin with the seconds of N runs, until "quit".
-usage: peer.py CASE [--precision fp32|tf32|bf16|fp16] [--neuron torch|sj|sjf|snn|sjcupy|sjtriton|ann] [--compile] [--graph] [--channels-last]
+usage: peer.py CASE [--precision fp32|tf32|bf16|fp16] [--neuron torch|sj|sjf|snn|sjnative|sjtriton|ann] [--compile] [--graph] [--channels-last]
                [--hoist] [--flat] [--loss trt] [--device cuda] [--weights FILE]
 CASE: a network (resnet19, vggsnn, fashion, sew34; resnet19.T6 for another T), infer.NETWORK, lif, conv, regulariser; peak.
 fp16 is automatic mixed precision with a gradient scaler, as the published code trains; ann has ReLU in place of neurons."""

@@ -1,7 +1,9 @@
 """The networks of the benchmark in PyTorch, named and shaped like those of networks.lua, with the neurons of their users: a clean
 loop over t, SpikingJelly's LIFNode, snnTorch's Leaky."""
+import inspect
 import json
 import math
+import os
 import struct
 
 import torch
@@ -40,12 +42,18 @@ class LIF(nn.Module):
 
 
 class SpikingJelly(nn.Module):
-    def __init__(self, T, backend="torch"):
+    """kernel: "triton" or "native" on a GPU, where the library has both; version 1 called native ones cupy."""
+
+    def __init__(self, T, kernel=None):
         super().__init__()
         from spikingjelly.activation_based import neuron, surrogate
-        self.T = T
+        self.T, more = T, {}
+        if kernel:
+            os.environ["SJ_LIF_CUDA_IMPLEMENTATION"] = kernel
+            if "backend" in inspect.signature(neuron.LIFNode).parameters:
+                more["backend"] = "cupy" if kernel == "native" else kernel
         self.node = neuron.LIFNode(tau=2.0, decay_input=False, v_threshold=1.0, v_reset=0.0, step_mode="m",
-                                   backend=backend, surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0))
+                                   surrogate_function=surrogate.PiecewiseQuadratic(alpha=1.0), **more)
 
     def forward(self, x):
         self.node.reset()
@@ -89,7 +97,7 @@ class SnnTorch(nn.Module):
 
 
 NEURONS = {"torch": LIF, "sj": SpikingJelly, "sjf": SpikingJellyFunction, "snn": SnnTorch,
-           "sjcupy": lambda T: SpikingJelly(T, "cupy"), "sjtriton": lambda T: SpikingJelly(T, "triton"), "ann": lambda T: nn.ReLU()}
+           "sjnative": lambda T: SpikingJelly(T, "native"), "sjtriton": lambda T: SpikingJelly(T, "triton"), "ann": lambda T: nn.ReLU()}
 
 
 def conv(cin, cout, k, stride=1):
