@@ -58,10 +58,12 @@ MS_HD void gradient_strip(const ms_optim_args *a, const ms_range *r, int64_t at,
   if (!r->regularised)
     return;
   ms_real sum[STRIP] = {0}, scale = r->reg_scale ? *r->reg_scale : 1, lambda = a->trt.lambda, eps = a->trt.eps;
-  for (int t = 0; t < a->trt.steps; t++) {
-    ms_real c = a->trt.c[t];
-    MS_SIMD for (int64_t j = 0; j < n; j++) sum[j] += ms_trt_grad_term(MS_FN(fabs)(w[j]), c, eps);
-  }
+  const ms_real *c = a->trt.c;
+  int t = 0;
+  for (; t + 2 <= a->trt.steps; t += 2)
+    MS_SIMD for (int64_t j = 0; j < n; j++) sum[j] += ms_trt_grad_two(MS_FN(fabs)(w[j]), c[t], c[t + 1], eps);
+  if (t < a->trt.steps)
+    MS_SIMD for (int64_t j = 0; j < n; j++) sum[j] += ms_trt_grad_term(MS_FN(fabs)(w[j]), c[t], eps);
   MS_SIMD for (int64_t j = 0; j < n; j++) g[j] = MS_FN(fma)(scale, lambda * w[j] * sum[j], g[j]);
   memcpy(a->grad + at, g, (size_t)n * sizeof *g);
 }
@@ -112,10 +114,21 @@ MS_HOT static void trt_grad_block(const ms_optim_args *a, const ms_range *r, int
 /* Sums of r(t) over n elements; terms in the working precision, sums in double. */
 MS_HOT static void trt_value_block(const ms_real *w, int64_t n, const ms_trt *trt, double *sums) {
   ms_real lambda = trt->lambda, eps = trt->eps;
-  for (int t = 0; t < trt->steps; t++) {
-    ms_real c = trt->c[t];
-    double sum = 0;
-    MS_SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) sum += (double)ms_trt_value_at(w[j], c, lambda, eps);
+  const ms_real *c = trt->c;
+  for (int t = 0; t < trt->steps; t += 2) {
+    int two = t + 1 < trt->steps;
+    double sum = 0, next = 0;
+    if (two) {
+      MS_SIMD_SUMS(sum, next) for (int64_t j = 0; j < n; j++) {
+        ms_real first, second;
+        ms_trt_value_two(w[j], c[t], c[t + 1], lambda, eps, &first, &second);
+        sum += (double)first;
+        next += (double)second;
+      }
+      sums[t + 1] = next;
+    } else {
+      MS_SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) sum += (double)ms_trt_value_at(w[j], c[t], lambda, eps);
+    }
     sums[t] = sum;
   }
 }

@@ -39,6 +39,7 @@ ms_status ms_cpu_isa_force(const char *name);
 #define MS_PRAGMA(text) _Pragma(#text)
 #define MS_SIMD _Pragma("omp simd")
 #define MS_SIMD_SUM(sum) MS_PRAGMA(omp simd reduction(+ : sum))
+#define MS_SIMD_SUMS(a, b) MS_PRAGMA(omp simd reduction(+ : a, b))
 
 /* Below this many elements starting threads costs more than it saves. */
 #define MS_PARALLEL_MIN 32768

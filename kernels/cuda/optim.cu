@@ -89,11 +89,12 @@ MS_DEVICE four gradient(const work &w, const span &r, const float *grad, const f
   if (!r.regularised)
     return g;
   four sum = {{0, 0, 0, 0}};
-  for (int t = 0; t < w.trt.steps; t++) {
-    float c = w.trt.c[t];
+  for (int t = 0; t < w.trt.steps; t += 2) {
+    bool two = t + 1 < w.trt.steps;
+    float c = w.trt.c[t], d = two ? w.trt.c[t + 1] : 0;
 #pragma unroll
     for (int k = 0; k < EACH; k++)
-      sum.x[k] += ms_trt_grad_term(fabsf(p.x[k]), c, w.trt.eps);
+      sum.x[k] += two ? ms_trt_grad_two(fabsf(p.x[k]), c, d, w.trt.eps) : ms_trt_grad_term(fabsf(p.x[k]), c, w.trt.eps);
   }
 #pragma unroll
   for (int k = 0; k < EACH; k++)

@@ -38,6 +38,20 @@ MS_HD ms_real ms_trt_grad_term(ms_real m, ms_real c, ms_real eps) {
   return q * MS_FN(fma)(a, q, MS_R(1));
 }
 
+/* Two steps at a time, with one division: 1/x = y / (x y). */
+MS_HD ms_real ms_trt_grad_two(ms_real m, ms_real c, ms_real d, ms_real eps) {
+  ms_real a = MS_FN(fma)(c, eps, MS_R(1)), b = MS_FN(fma)(d, eps, MS_R(1));
+  ms_real x = MS_FN(fma)(c, m, a), y = MS_FN(fma)(d, m, b), both = 1 / (x * y), p = both * y, q = both * x;
+  return MS_FN(fma)(p, MS_FN(fma)(a, p, MS_R(1)), q * MS_FN(fma)(b, q, MS_R(1)));
+}
+
+MS_HD void ms_trt_value_two(ms_real w, ms_real c, ms_real d, ms_real lambda, ms_real eps, ms_real *first,
+                            ms_real *second) {
+  ms_real m = MS_FN(fabs)(w) + eps, x = 1 + c * m, y = 1 + d * m, both = lambda * w * w / (x * y);
+  *first = both * y;
+  *second = both * x;
+}
+
 MS_HD ms_real ms_trt_grad_at(ms_real w, const ms_trt *r) {
   ms_real m = MS_FN(fabs)(w), sum = 0;
   for (int t = 0; t < r->steps; t++)
