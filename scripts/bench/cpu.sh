@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Times ours and PyTorch, SpikingJelly and snnTorch alternately on the CPU of this machine.
 # usage: scripts/bench/cpu.sh [case ...]
-#   cases   lif regulariser conv startup fashion inference resnet19 vggsnn (all of these without arguments), memory (a quick look at
-#           peak memory; resnet19 and vggsnn report it too)
+#   cases   lif regulariser conv startup fashion inference resnet19 vggsnn (all of these without arguments; resnet19.bf16
+#           is one precision alone), memory (a quick look at peak memory; resnet19 and vggsnn report it too)
 # Variables:
 #   MOONSPIKE       our program (build/moonspike)
 #   PYTHON          a Python with torch and, where wanted, spikingjelly and snntorch; without it peers.sh makes one in build/peers

@@ -60,6 +60,7 @@ CASES = {
 CASES.update({f"gpu.{n}": [(f"gpu.{n}.{p}", n, p, (["new published"] if p == "bf16" else []) + GPU) for p in ("bf16", "tf32", "fp32")]
               for n in GPU_NETWORKS})
 MEMORY = [(f"{n}.fp32", n, "fp32", ["new", "new cl", "debian cl", "new compiled hoist cl"]) for n in ("resnet19", "vggsnn")]
+CASES.update({job[0]: [job] for jobs in list(CASES.values()) for job in jobs})  # resnet19.bf16 alone
 ORDER = ["lif", "regulariser", "conv", "startup", "fashion", "inference", "resnet19", "vggsnn"]
 
 

@@ -32,7 +32,7 @@ local firing = { 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5 }
 function layers.conv(report)
   local opts = { padding = 1 }
   local w = nn.Parameter(ms.randn(128, 128, 3, 3) * (1 / 34))
-  local dy = ms.randn(32, 128, 32, 32)
+  local dy = ms.randn(1, 32, 128, 32, 32)
   local benches, flops, y = {}, {}, nil
   local function add(name, x)
     benches["fwd." .. name] = function() ms.no_grad(function() y = nn.functional.conv2d(x, w, nil, opts) end) end
@@ -44,13 +44,14 @@ function layers.conv(report)
       run = function() y:backward(dy) end,
     }
   end
+  local fire = nn.IF { v_threshold = 0.5 } -- gives its input as spikes whose density is known, as those of a network
   for _, rate in ipairs(firing) do
-    local dense = ms.bernoulli({ 32, 128, 32, 32 }, rate)
-    add(("%g"):format(rate), ms.bernoulli({ 32, 128, 32, 32 }, rate, { dtype = "spike" }))
+    local dense = ms.bernoulli({ 1, 32, 128, 32, 32 }, rate)
+    add(("%g"):format(rate), (fire(dense)))
     add(("%g.dense"):format(rate), dense)
   end
   local fixed = w:detach():clone()
-  local x = ms.randn({ 32, 128, 32, 32 }, { requires_grad = true })
+  local x = ms.randn({ 1, 32, 128, 32, 32 }, { requires_grad = true })
   benches.dgrad = {
     before = function()
       x.grad = nil
