@@ -11,8 +11,8 @@ struct ms_stream {
   char error[MS_WHY]; /* detail of the last failure */
   void *scratch;      /* see ms_cuda_scratch */
   size_t scratch_bytes;
-  unsigned *counter; /* on the device, 0 between launches: who counts up leaves 0 */
-  void *blas, *dnn; /* of gemm.cu and conv_cudnn.cu, made on first use */
+  unsigned *counter; /* [MS_COUNTERS] on the device, 0 between launches: who counts up leaves 0 */
+  void *blas, *dnn;  /* of gemm.cu and conv_cudnn.cu, made on first use */
 };
 
 /* ---- host side (services.cu) ---- */
@@ -35,7 +35,7 @@ ms_status ms_cuda_scratch(ms_stream *s, size_t bytes, void **out);
       return try_;           \
   } while (0)
 
-enum { MS_BLOCK = 256, MS_WARP = 32 };
+enum { MS_BLOCK = 256, MS_WARP = 32, MS_COUNTERS = 256 };
 
 static inline int64_t ms_div_up(int64_t n, int64_t d) {
   return (n + d - 1) / d;

@@ -1,7 +1,7 @@
 /* Spiking neurons over T steps, backward. Membranes are computed anew from y, S steps at a time in registers, and the
 ** steps walked back; with more than S steps the membrane before each S of them is kept in scratch memory. Through the
-** statistics of a normalisation dy needs sums over the whole batch: one launch for the sums, one that adds up what the
-** blocks found, one that writes the gradients. Computing membranes twice costs less traffic than writing gradients. */
+** statistics of a normalisation dy needs sums over the whole batch: one launch for the sums, one that writes the
+** gradients. Computing membranes twice costs less traffic than writing gradients. */
 #include "neuron_step.h"
 
 /* Sums of a thread are floats for about FEW terms, then doubles; CHECK_BYTES bounds the membranes kept. */
@@ -15,7 +15,10 @@ typedef struct back_args {
   double *part;               /* [blocks][2][c] sums */
   double *dk;                 /* [blocks] PLIF's sum, or NULL */
   const float *slope, *shift; /* [c], or NULL: dy does not pass through statistics */
-  float *check;               /* [(T - 1) / S][threads][V] membranes before each S steps but the first */
+  unsigned *counters;         /* of the stream */
+  ms_fold fold;
+  float *dw;
+  float *check; /* [(T - 1) / S][threads][V] membranes before each S steps but the first */
 } back_args;
 
 /* The membrane before step seg * S. */
@@ -55,13 +58,21 @@ MS_DEVICE void emit(const back_args &k, int64_t at, const float (&d)[V], const f
   ms_store(k.g.dy, at, x);
 }
 
+/* Whether 128 registers a thread are enough, found with nvcc 13.0 for `bytes` of y in a thread for each channel: the sums
+** need more for eight channels, or six steps of bfloat16. */
+static constexpr bool two_blocks(int v, int bytes, int emit, int full) {
+  return !full && v * bytes <= 64 && (emit || (v <= 4 && bytes != 12));
+}
+
 /* EMIT 0: the sums of g and g * (y - mean), and PLIF's. EMIT 1: the gradients, and PLIF's sum where dk asks for it.
 ** FULL 0 is for what is_usual says, in fewer registers: two blocks at once on a multiprocessor where the steps are few. */
 template <class E, int V, int S, int EMIT, int FULL>
-__global__ void __launch_bounds__(MS_BLOCK, !FULL && S * V * sizeof(E) <= 64 ? 2 : 1) neuron_back(back_args k) {
+__global__ void __launch_bounds__(MS_BLOCK, two_blocks(V, S *(int)sizeof(E), EMIT, FULL) ? 2 : 1)
+    neuron_back(back_args k) {
   enum { ROOM = EMIT ? 1 : 2 * V };
   SHARED(double, room, [ROOM][MS_BLOCK]);
   SHARED(double, dk_room, [MS_WARP]);
+  SHARED(unsigned, arrived, [1]);
   const ms_neuron_grad_args &g = k.g;
   const ms_neuron_args &f = g.fwd;
   ms_switched q = k.q;
@@ -196,7 +207,7 @@ __global__ void __launch_bounds__(MS_BLOCK, !FULL && S * V * sizeof(E) <= 64 ? 2
         }
       }
       few += S;
-      if (FULL && !EMIT && few >= FEW) {
+      if (!EMIT && few >= FEW) {
         few = 0;
 #pragma unroll
         for (int j = 0; j < V; j++) {
@@ -226,12 +237,23 @@ __global__ void __launch_bounds__(MS_BLOCK, !FULL && S * V * sizeof(E) <= 64 ? 2
       room[j][threadIdx.x] += sum_g[j];
       room[V + j][threadIdx.x] += sum_gx[j];
     }
-    ms_sum_rows<V, ROOM>(room, k.cut, place, k.part, f.c);
+    if constexpr (!EMIT)
+      ms_sum_grads<V>(room, k.cut, place, k.part, k.counters, arrived, k.fold);
   }
   if (FULL && k.dk) {
     dk = ms_block_sum(dk, dk_room);
     if (threadIdx.x == 0)
       k.dk[blockIdx.x] = dk;
+    if (ms_last(k.counters, gridDim.x, arrived)) {
+      dk = 0;
+      for (int64_t i = threadIdx.x; i < gridDim.x; i += MS_BLOCK)
+        dk += __ldcg(k.dk + i);
+      dk = ms_block_sum(dk, dk_room);
+      if (threadIdx.x == 0) {
+        double share = 1 / (1 + exp(-(double)*f.w));
+        *k.dw = (float)(dk * share * (1 - share));
+      }
+    }
   }
 }
 
@@ -250,16 +272,14 @@ typedef struct plan {
   size_t part, dk, slope, check, bytes;
 } plan;
 
-static plan plan_of(const ms_neuron_grad_args *g, int v, int s, int full, bool sums) {
+static plan plan_of(const ms_neuron_grad_args *g, int v, int s, bool sums) {
   const ms_neuron_args *f = &g->fwd;
   int64_t c = ms_neuron_channels(f), kept = (f->steps - 1) / s;
   int64_t most = kept ? CHECK_BYTES / (kept * v * (int64_t)sizeof(float) * MS_BLOCK) : EMIT_BLOCKS;
   plan p = {};
   most = most < 1 ? 1 : most;
   p.emit = ms_cut_of(f->n, c, v, most < EMIT_BLOCKS ? most : EMIT_BLOCKS);
-  p.sums = ms_cut_of(f->n, c, v, most < SUM_BLOCKS ? most : SUM_BLOCKS);
-  if (!full && p.sums.rounds > FEW / f->steps)
-    p.sums = ms_cut_of(f->n, c, v, ms_div_up(p.sums.rows * p.sums.gy, p.sums.py * (FEW / f->steps)));
+  p.sums = ms_cut_of(f->n, c, v, most < SUM_BLOCKS ? most : SUM_BLOCKS, ms_line(f->y.dtype, v));
   int64_t blocks = p.emit.blocks * p.emit.gy, sum_blocks = p.sums.blocks * p.sums.gy;
   if (sum_blocks > blocks)
     blocks = sum_blocks;
@@ -274,7 +294,7 @@ template <class E, int V, int S, int FULL = 0> static ms_status launch(ms_stream
   const ms_neuron_args *f = &g->fwd;
   bool sums = f->norm.a && ((g->norm_training && g->dy.p) || g->dgamma || g->dbeta);
   bool emits = g->dy.p || g->dr.p || g->dv0 || (g->dw && !sums);
-  plan p = plan_of(g, V, S, FULL, sums);
+  plan p = plan_of(g, V, S, sums);
   char *room;
   MS_TRY(ms_cuda_scratch(s, p.bytes, (void **)&room));
   float *slope = (float *)(room + p.slope), *shift = slope + ms_div_up(f->c, 4) * 4;
@@ -282,41 +302,31 @@ template <class E, int V, int S, int FULL = 0> static ms_status launch(ms_stream
   k.g = *g;
   k.q = ms_switched_of(f->p);
   k.check = (float *)(room + p.check);
-  ms_fold fold = {};
-  fold.dk = (double *)(room + p.dk);
-  fold.w = f->w;
-  fold.dw = g->dw;
+  k.counters = s->counter;
+  k.dw = g->dw;
+  double *dk = g->dw ? (double *)(room + p.dk) : NULL;
   if (sums) {
     k.cut = p.sums;
     k.part = (double *)(room + p.part);
-    k.dk = g->dw ? (double *)(room + p.dk) : NULL;
+    k.dk = dk;
+    k.fold.a = f->norm.a;
+    k.fold.invstd = g->invstd;
+    k.fold.gain = g->norm_gain;
+    k.fold.n = (double)f->n / (double)f->c * (double)f->steps;
+    k.fold.times = f->y_step ? 1 : (double)f->steps;
+    k.fold.training = g->norm_training;
+    k.fold.dgamma = g->dgamma;
+    k.fold.dbeta = g->dbeta;
+    k.fold.slope = slope;
+    k.fold.shift = shift;
     LAUNCH((neuron_back<E, V, S, 0, FULL>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
-    fold.part = k.part;
-    fold.blocks = k.cut.blocks;
-    fold.ndk = k.cut.blocks * k.cut.gy;
-    fold.c = f->c;
-    fold.a = f->norm.a;
-    fold.invstd = g->invstd;
-    fold.gain = g->norm_gain;
-    fold.n = (double)f->n / (double)f->c * (double)f->steps;
-    fold.times = f->y_step ? 1 : (double)f->steps;
-    fold.training = g->norm_training;
-    fold.dgamma = g->dgamma;
-    fold.dbeta = g->dbeta;
-    fold.slope = slope;
-    fold.shift = shift;
-    LAUNCH((ms_fold_kernel<void>), ms_fold_grid(fold), MS_BLOCK, 0, s->id, fold);
   }
   if (emits) {
     k.cut = p.emit;
-    k.dk = g->dw && !sums ? (double *)(room + p.dk) : NULL;
+    k.dk = sums ? NULL : dk;
     k.slope = sums && g->norm_training ? slope : NULL;
     k.shift = k.slope ? shift : NULL;
     LAUNCH((neuron_back<E, V, S, 1, FULL>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
-    if (k.dk) {
-      fold.ndk = k.cut.blocks * k.cut.gy;
-      LAUNCH((ms_fold_kernel<void>), ms_fold_grid(fold), MS_BLOCK, 0, s->id, fold);
-    }
   }
   return ms_cuda_launched(s, "neuron_grad");
 }

@@ -1,24 +1,64 @@
 /* Batch normalisation: statistics, application, gradient. Statistics are two-pass over a few rows at a time, in
-** registers; the parts are merged by the formula of Chan, Golub and LeVeque (1983), in an order that the shape decides.
-** Gradients are one launch for the sums, one that adds up what the blocks found, one for dx. */
+** registers, merged by the formula of Chan, Golub and LeVeque (1983). The means of threads and of blocks are then added
+** up by their distance from the first one: no division, and what cancels is at most a few hundred times the result.
+** Gradients are one launch for the sums and one for dx. */
 #include "cut.h"
 
 enum { BATCH = 4, FEW = 64, SUM_BLOCKS = 512, MAP_BLOCKS = 4096 };
 
 /* ---- statistics ---- */
 
-/* Mean and sum of squared deviations of `count` values, and those of k more. */
-MS_DEVICE void merge(double *mean, double *m2, double count, double k, double more_mean, double more_m2) {
-  if (k == 0)
-    return;
-  double d = more_mean - *mean, share = k / (count + k);
-  *mean += d * share;
-  *m2 += more_m2 + d * d * count * share;
+typedef struct parts_args {
+  ms_norm n;
+  ms_cut cut;
+  double *part; /* [blocks][mean, sum of squared deviations][c] */
+  unsigned *counters;
+} parts_args;
+
+/* Of one channel, when its statistics are known. */
+MS_DEVICE void norm_write(const ms_norm &n, int64_t ch, double mean, double var) {
+  double invstd = 1 / sqrt(var + n.eps), a = n.gain * (n.gamma ? n.gamma[ch] : 1.0f) * invstd;
+  n.mean[ch] = (float)mean;
+  n.invstd[ch] = (float)invstd;
+  n.a[ch] = (float)a;
+  n.b[ch] = (float)((n.beta ? n.beta[ch] : 0.0f) - mean * (float)a);
 }
 
-/* part [blocks][mean, m2][c]. */
-template <class E, int V> __global__ void __launch_bounds__(MS_BLOCK, 2) norm_parts(ms_data x, ms_cut k, double *part) {
-  SHARED(double, room, [2 * V + 1][MS_BLOCK]);
+/* Adds up blocks: first is the mean of block 0. */
+struct fold_stats {
+  const parts_args &k;
+  double first;
+  MS_MEMBER void begin(int64_t ch) {
+    first = __ldcg(k.part + ch);
+  }
+  MS_MEMBER void add(int64_t b, double mean, double m2, double *s1, double *s2) const {
+    int64_t left = k.n.rows - b * k.cut.span;
+    double count = left <= 0 ? 0 : (double)(left < k.cut.span ? left : k.cut.span), d = mean - first, sum = count * d;
+    *s1 += sum;
+    *s2 += m2 + sum * d;
+  }
+  MS_MEMBER void end(int64_t ch, double s1, double s2) const {
+    const ms_norm &n = k.n;
+    double rows = (double)n.rows, off = s1 / rows, mean = first + off, var = (s2 - s1 * off) / rows;
+    double seen = rows * (double)n.repeat;
+    var = var < 0 ? 0 : var;
+    double unbiased = seen > 1 ? var * seen / (seen - 1) : var;
+    if (n.running_mean)
+      n.running_mean[ch] += n.momentum * (float)(mean - n.running_mean[ch]);
+    if (n.running_var)
+      n.running_var[ch] += n.momentum * (float)(unbiased - n.running_var[ch]);
+    if (ch == 0 && n.batches)
+      ++*n.batches;
+    norm_write(n, ch, mean, var);
+  }
+};
+
+template <class E, int V>
+__global__ void __launch_bounds__(MS_BLOCK, 2) norm_parts(const __grid_constant__ parts_args args) {
+  SHARED(double, room, [2 * V][MS_BLOCK]);
+  SHARED(unsigned, arrived, [1]);
+  const ms_data &x = args.n.x;
+  const ms_cut &k = args.cut;
   ms_place p = ms_place_of<V>(k);
   double mean[V], m2[V], count = 0;
 #pragma unroll
@@ -53,81 +93,52 @@ template <class E, int V> __global__ void __launch_bounds__(MS_BLOCK, 2) norm_pa
     }
     count += rows;
   }
+  double first[V];
+#pragma unroll
+  for (int j = 0; j < V; j++)
+    room[j][threadIdx.x] = mean[j];
+  __syncthreads();
+#pragma unroll
+  for (int j = 0; j < V; j++)
+    first[j] = room[j][p.x];
+  __syncthreads();
 #pragma unroll
   for (int j = 0; j < V; j++) {
-    room[j][threadIdx.x] = mean[j];
-    room[V + j][threadIdx.x] = m2[j];
+    double d = mean[j] - first[j], sum = count * d;
+    room[j][threadIdx.x] = count > 0 ? sum : 0;
+    room[V + j][threadIdx.x] = count > 0 ? m2[j] + sum * d : 0;
   }
-  room[2 * V][threadIdx.x] = count;
-  int t = threadIdx.x, half = 1;
-  while (2 * half < k.py)
-    half *= 2;
-  for (; half > 0; half /= 2) {
-    __syncthreads();
-    int other = t + half * k.cx;
-    if (p.row < half && p.row + half < k.py) {
-      for (int j = 0; j < V; j++)
-        merge(&room[j][t], &room[V + j][t], room[2 * V][t], room[2 * V][other], room[j][other], room[V + j][other]);
-      room[2 * V][t] += room[2 * V][other];
+  ms_sum_rows<2 * V>(room, k, p);
+  if (p.row == 0 && p.end > 0) {
+    double *part = args.part + 2 * p.block * k.c + p.ch;
+    int64_t left = k.rows - p.block * k.span;
+    double inv = 1 / (double)(left < k.span ? left : k.span);
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+      double sum = room[j][threadIdx.x], off = sum * inv;
+      part[j] = first[j] + off;
+      part[k.c + j] = room[V + j][threadIdx.x] - sum * off;
     }
   }
-  if (p.row == 0 && p.end > 0)
-    for (int j = 0; j < 2 * V; j++)
-      part[(2 * p.block + j / V) * k.c + p.ch + j % V] = room[j][t];
+  fold_stats fold = {args, 0};
+  ms_fold_columns<V>(room, k, args.part, args.counters, arrived, fold);
 }
 
-/* Launched with MS_BLOCK threads, each column of them one channel; part NULL: the running statistics are used. */
-__global__ void __launch_bounds__(MS_BLOCK) norm_finish(ms_norm n, const double *part, int64_t blocks, int64_t span) {
-  SHARED(double, room, [3][MS_BLOCK]);
-  int t = threadIdx.x, slice = t / MS_FOLD_WIDE;
-  int64_t ch = (int64_t)blockIdx.x * MS_FOLD_WIDE + t % MS_FOLD_WIDE;
-  double mean = 0, m2 = 0, count = 0;
-  if (part && ch < n.c)
-    for (int64_t b = slice; b < blocks; b += MS_FOLD_SLICES) {
-      int64_t left = n.rows - b * span;
-      double k = (double)(left < span ? left : span);
-      merge(&mean, &m2, count, k, part[2 * b * n.c + ch], part[(2 * b + 1) * n.c + ch]);
-      count += k;
-    }
-  room[0][t] = mean;
-  room[1][t] = m2;
-  room[2][t] = count;
-  for (int half = MS_BLOCK / 2; half >= MS_FOLD_WIDE; half /= 2) {
-    __syncthreads();
-    if (t < half) {
-      merge(&room[0][t], &room[1][t], room[2][t], room[2][t + half], room[0][t + half], room[1][t + half]);
-      room[2][t] += room[2][t + half];
-    }
-  }
-  if (slice != 0 || ch >= n.c)
-    return;
-  if (ch == 0 && part && n.batches)
-    ++*n.batches;
-  double var;
-  if (part) {
-    mean = room[0][t];
-    var = room[1][t] / (double)n.rows;
-    double seen = (double)n.rows * (double)n.repeat, unbiased = seen > 1 ? var * seen / (seen - 1) : var;
-    if (n.running_mean)
-      n.running_mean[ch] += n.momentum * (float)(mean - n.running_mean[ch]);
-    if (n.running_var)
-      n.running_var[ch] += n.momentum * (float)(unbiased - n.running_var[ch]);
-  } else {
-    mean = n.running_mean[ch];
-    var = n.running_var[ch];
-  }
-  double invstd = 1 / sqrt(var + n.eps), a = n.gain * (n.gamma ? n.gamma[ch] : 1.0f) * invstd;
-  n.mean[ch] = (float)mean;
-  n.invstd[ch] = (float)invstd;
-  n.a[ch] = (float)a;
-  n.b[ch] = (float)((n.beta ? n.beta[ch] : 0.0f) - mean * (float)a);
+/* A thread for each channel: the running statistics are used. */
+__global__ void __launch_bounds__(MS_BLOCK) norm_running(const __grid_constant__ ms_norm n) {
+  int64_t ch = ms_thread();
+  if (ch < n.c)
+    norm_write(n, ch, n.running_mean[ch], n.running_var[ch]);
 }
 
-template <class E, int V> static ms_status stats(ms_stream *s, const ms_norm *n, double **part, ms_cut *k) {
-  *k = ms_cut_of(n->rows * n->c, n->c, V, SUM_BLOCKS);
-  MS_TRY(ms_cuda_scratch(s, (size_t)(2 * k->blocks * n->c) * sizeof **part, (void **)part));
-  LAUNCH((norm_parts<E, V>), ms_cut_grid(*k), MS_BLOCK, 0, s->id, n->x, *k, *part);
-  return MS_OK;
+/* Blocks with less than BATCH rows for a thread would only be more to add up. */
+template <class E, int V> static ms_status stats(ms_stream *s, const ms_norm *n) {
+  int64_t all = n->rows * n->c, most = ms_div_up(all, MS_BLOCK * V * BATCH);
+  parts_args k = {*n, ms_cut_of(all, n->c, V, most < SUM_BLOCKS ? most : (int64_t)SUM_BLOCKS, ms_line(n->x.dtype, V)),
+                  NULL, s->counter};
+  MS_TRY(ms_cuda_scratch(s, (size_t)(2 * k.cut.blocks * n->c) * sizeof *k.part, (void **)&k.part));
+  LAUNCH((norm_parts<E, V>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
+  return ms_cuda_launched(s, "norm_stats");
 }
 
 static bool fits(const ms_data *d, int64_t c, int v) {
@@ -138,15 +149,13 @@ ms_status ms_cuda_norm_stats(ms_stream *s, const ms_norm *n) {
   MS_TRY(ms_cuda_enter(s));
   if (n->rows == 0 || n->c == 0)
     return MS_OK;
-  double *part = NULL;
-  ms_cut k = {};
   if (n->training && n->x.dtype == MS_BF16 && fits(&n->x, n->c, 8))
-    MS_TRY((stats<ms_bf16, 8>(s, n, &part, &k)));
-  else if (n->training && n->x.dtype == MS_F32 && fits(&n->x, n->c, 4))
-    MS_TRY((stats<float, 4>(s, n, &part, &k)));
-  else if (n->training)
-    MS_TRY((stats<ms_any, 1>(s, n, &part, &k)));
-  LAUNCH(norm_finish, dim3((unsigned)ms_div_up(n->c, MS_FOLD_WIDE)), MS_BLOCK, 0, s->id, *n, part, k.blocks, k.span);
+    return stats<ms_bf16, 8>(s, n);
+  if (n->training && n->x.dtype == MS_F32 && fits(&n->x, n->c, 4))
+    return stats<float, 4>(s, n);
+  if (n->training)
+    return stats<ms_any, 1>(s, n);
+  LAUNCH(norm_running, ms_grid(n->c), MS_BLOCK, 0, s->id, *n);
   return ms_cuda_launched(s, "norm_stats");
 }
 
@@ -206,8 +215,19 @@ ms_status ms_cuda_norm_apply(ms_stream *s, int64_t steps, int64_t rows, int64_t 
 
 /* ---- gradient ---- */
 
-template <int V> __global__ void __launch_bounds__(MS_BLOCK, 2) norm_sums(ms_norm_grad n, ms_cut k, double *part) {
+typedef struct sums_args {
+  ms_norm_grad n;
+  ms_cut cut;
+  double *part;
+  unsigned *counters;
+  ms_fold fold;
+} sums_args;
+
+template <int V> __global__ void __launch_bounds__(MS_BLOCK, 2) norm_sums(const __grid_constant__ sums_args args) {
   SHARED(double, room, [2 * V][MS_BLOCK]);
+  SHARED(unsigned, arrived, [1]);
+  const ms_norm_grad &n = args.n;
+  const ms_cut &k = args.cut;
   ms_place p = ms_place_of<V>(k);
   float mean[V], sum_g[V], sum_gx[V];
   coefficients(n.mean, p.ch, 0, mean);
@@ -238,7 +258,7 @@ template <int V> __global__ void __launch_bounds__(MS_BLOCK, 2) norm_sums(ms_nor
       }
     }
   }
-  ms_sum_rows<V, 2 * V>(room, k, p, part, n.c);
+  ms_sum_grads<V>(room, k, p, args.part, args.counters, arrived, args.fold);
 }
 
 /* slope NULL: the statistics are constants. */
@@ -279,28 +299,24 @@ __global__ void __launch_bounds__(MS_BLOCK, 4)
 }
 
 template <int V> static ms_status grad(ms_stream *s, const ms_norm_grad *n) {
-  ms_cut k = ms_cut_of(n->rows * n->c, n->c, V, SUM_BLOCKS), wide = ms_cut_of(n->rows * n->c, n->c, V, MAP_BLOCKS);
-  size_t bytes = (size_t)(2 * k.blocks * n->c) * sizeof(double);
-  char *room;
-  MS_TRY(ms_cuda_scratch(s, bytes + (size_t)(2 * n->c) * sizeof(float), (void **)&room));
-  float *slope = (float *)(room + bytes);
+  int64_t all = n->rows * n->c;
+  sums_args k = {*n, ms_cut_of(all, n->c, V, SUM_BLOCKS, ms_line(n->x.dtype, V)), NULL, s->counter, {}};
+  ms_cut wide = ms_cut_of(all, n->c, V, MAP_BLOCKS);
+  size_t bytes = (size_t)(2 * k.cut.blocks * n->c) * sizeof *k.part;
+  MS_TRY(ms_cuda_scratch(s, bytes + (size_t)(2 * n->c) * sizeof(float), (void **)&k.part));
+  float *slope = (float *)((char *)k.part + bytes);
   if (n->training || n->dgamma || n->dbeta) {
-    LAUNCH((norm_sums<V>), ms_cut_grid(k), MS_BLOCK, 0, s->id, *n, k, (double *)room);
-    ms_fold f = {};
-    f.part = (double *)room;
-    f.blocks = k.blocks;
-    f.c = n->c;
-    f.gamma = n->gamma;
-    f.invstd = n->invstd;
-    f.gain = n->gain;
-    f.n = (double)(n->rows * n->repeat);
-    f.times = (double)n->repeat;
-    f.training = n->training;
-    f.dgamma = n->dgamma;
-    f.dbeta = n->dbeta;
-    f.slope = slope;
-    f.shift = slope + n->c;
-    LAUNCH((ms_fold_kernel<void>), ms_fold_grid(f), MS_BLOCK, 0, s->id, f);
+    k.fold.gamma = n->gamma;
+    k.fold.invstd = n->invstd;
+    k.fold.gain = n->gain;
+    k.fold.n = (double)(n->rows * n->repeat);
+    k.fold.times = (double)n->repeat;
+    k.fold.training = n->training;
+    k.fold.dgamma = n->dgamma;
+    k.fold.dbeta = n->dbeta;
+    k.fold.slope = slope;
+    k.fold.shift = slope + n->c;
+    LAUNCH((norm_sums<V>), ms_cut_grid(k.cut), MS_BLOCK, 0, s->id, k);
   }
   if (n->dx.p)
     LAUNCH((norm_dx<V>), ms_cut_grid(wide), MS_BLOCK, 0, s->id, *n, wide, n->training ? slope : (float *)NULL,

@@ -196,15 +196,15 @@ extern "C" ms_status ms_cuda_stream_create(int device, ms_stream **out) {
   if (!status)
     status = ms_cuda_pool_open(s);
   if (!status)
-    status = ms_cuda_alloc(s, (void **)&s->counter, sizeof *s->counter);
+    status = ms_cuda_alloc(s, (void **)&s->counter, MS_COUNTERS * sizeof *s->counter);
   if (!status)
-    status = ms_cuda_check(s, cudaMemsetAsync(s->counter, 0, sizeof *s->counter, s->id), "a new stream");
+    status = ms_cuda_check(s, cudaMemsetAsync(s->counter, 0, MS_COUNTERS * sizeof *s->counter, s->id), "a new stream");
   if (!status) {
     *out = s;
     return MS_OK;
   }
   memcpy(error_of_none, s->error, sizeof error_of_none);
-  ms_cuda_free(s, s->counter, sizeof *s->counter);
+  ms_cuda_free(s, s->counter, MS_COUNTERS * sizeof *s->counter);
   if (s->id)
     cudaStreamDestroy(s->id);
   free(s);
@@ -215,7 +215,7 @@ extern "C" void ms_cuda_stream_destroy(ms_stream *s) {
   if (!s || ms_cuda_enter(s))
     return;
   ms_cuda_scratch_free(s);
-  ms_cuda_free(s, s->counter, sizeof *s->counter);
+  ms_cuda_free(s, s->counter, MS_COUNTERS * sizeof *s->counter);
   cudaStreamSynchronize(s->id);
   ms_cuda_blas_close(s);
   ms_cuda_dnn_close(s);

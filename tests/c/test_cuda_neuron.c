@@ -379,11 +379,52 @@ static void test_ties(void **state) {
   }
 }
 
+/* The sums over the batch cost no launch of their own, with and without PLIF's. */
+static void test_launches(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  const int64_t T = 4, n = 9600, c = 24;
+  const ms_real *y, *gs, *a, *b, *mean, *invstd, *w;
+  reals(1, T * n, -1, 2, 0, &y);
+  reals(1, T * n, -1, 1, 0, &gs);
+  reals(1, c, .5, 1.5, 0, &a);
+  reals(1, c, -1, 1, 0, &b);
+  reals(1, c, -1, 1, 0, &mean);
+  reals(1, c, .5, 1, 0, &invstd);
+  reals(1, 1, -1, 1, 0, &w);
+  for (int i = 0; i < 4; i++) {
+    int plif = i & 1, norm = i & 2;
+    ms_neuron_grad_args g = {.fwd = {.p = {.leak = MS_R(.5), .gain = 1, .threshold = 1, .alpha = 1, .plif = plif},
+                                     .steps = T,
+                                     .n = n,
+                                     .c = c,
+                                     .y = {(void *)y, MS_F32, 1},
+                                     .y_step = n,
+                                     .w = plif ? w : NULL},
+                             .norm_gain = 1,
+                             .norm_training = !!norm,
+                             .gs = {(void *)gs, MS_F32, 1},
+                             .gs_step = n,
+                             .dy = {on_device((size_t)(T * n) * sizeof(ms_real)), MS_F32, 1},
+                             .dw = plif ? on_device(sizeof(ms_real)) : NULL};
+    if (norm) {
+      g.fwd.norm = (ms_affine){a, b};
+      g.mean = mean;
+      g.invstd = invstd;
+      g.dgamma = on_device((size_t)c * sizeof(ms_real));
+      g.dbeta = on_device((size_t)c * sizeof(ms_real));
+    }
+    int64_t before = twin_launches();
+    TWIN_OK(gpu->neuron_grad(gpu_stream, &g));
+    assert_int_equal(twin_launches() - before, norm ? 2 : 1);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(test_switches, release), cmocka_unit_test_teardown(test_usual, release),
       cmocka_unit_test_teardown(test_sizes, release),    cmocka_unit_test_teardown(test_large, release),
-      cmocka_unit_test_teardown(test_ties, release),
+      cmocka_unit_test_teardown(test_ties, release),     cmocka_unit_test_teardown(test_launches, release),
   };
   return cmocka_run_group_tests_name("cuda_neuron", tests, twin_setup, twin_teardown);
 }

@@ -215,11 +215,62 @@ static void test_grad(void **state) {
   }
 }
 
+/* ---- launches ---- */
+
+/* Of many blocks, whose sums the last of them adds up; twice, since the counters must be as before. */
+static void test_launches(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  const int64_t rows = 3000, c = 40;
+  ms_data x = values(MS_F32, rows * c, 0), g = values(MS_F32, rows * c, 0), dx = row_output(MS_F32, rows * c),
+          invstd = reals(c, 1, 2), out = row_output(MS_F32, c);
+  ms_norm n = {.rows = rows, .c = c, .repeat = 1, .x = data_to_device(x, rows * c), .gain = 1, .eps = MS_R(1e-5)};
+  ms_real **places[] = {&n.mean, &n.invstd, &n.a, &n.b, &n.running_mean, &n.running_var};
+  for (int i = 0; i < COUNT(places); i++)
+    *places[i] = data_to_device(i < 4 ? out : invstd, c).p;
+  ms_norm_grad d = {.rows = rows,
+                    .c = c,
+                    .repeat = 1,
+                    .x = n.x,
+                    .g = data_to_device(g, rows * c),
+                    .dx = data_to_device(dx, rows * c),
+                    .mean = n.mean,
+                    .invstd = n.invstd,
+                    .gain = 1,
+                    .dgamma = data_to_device(out, c).p,
+                    .dbeta = data_to_device(out, c).p};
+  ms_real *first = malloc((size_t)(6 * c) * sizeof *first), *again = malloc((size_t)(6 * c) * sizeof *first);
+  for (int i = 0; i < 4; i++) {
+    n.training = d.training = i % 2 == 0;
+    int64_t before = twin_launches();
+    TWIN_OK(gpu->norm_stats(gpu_stream, &n));
+    assert_int_equal(twin_launches() - before, 1);
+    before = twin_launches();
+    TWIN_OK(gpu->norm_grad(gpu_stream, &d));
+    assert_int_equal(twin_launches() - before, 2);
+    const ms_real *read[] = {n.mean, n.invstd, n.a, n.b, d.dgamma, d.dbeta};
+    for (int j = 0; i % 2 == 0 && j < COUNT(read); j++)
+      fetch((i ? again : first) + j * c, read[j], (size_t)c * sizeof *first);
+  }
+  assert_memory_equal(first, again, (size_t)(6 * c) * sizeof *first);
+  ms_data all[] = {x, g, dx, invstd, out, {first, MS_F32, 1}, {again, MS_F32, 1}};
+  for (int i = 0; i < COUNT(all); i++)
+    free(all[i].p);
+}
+
+/* More columns of blocks than the stream has counters. */
+static void test_wide(void **state) {
+  TWIN_NEEDED();
+  check_stats(70, 8500, MS_F32, 1, 0, 7);
+  twin_release(state);
+  check_grad(70, 8500, 1, MS_F32, MS_F32, MS_F32, 15);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_stats, twin_release),
-      cmocka_unit_test_teardown(test_apply, twin_release),
-      cmocka_unit_test_teardown(test_grad, twin_release),
+      cmocka_unit_test_teardown(test_stats, twin_release), cmocka_unit_test_teardown(test_apply, twin_release),
+      cmocka_unit_test_teardown(test_grad, twin_release),  cmocka_unit_test_teardown(test_launches, twin_release),
+      cmocka_unit_test_teardown(test_wide, twin_release),
   };
   return cmocka_run_group_tests_name("cuda_norm", tests, twin_setup, twin_teardown);
 }

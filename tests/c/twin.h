@@ -135,6 +135,17 @@ static inline int twin_teardown(void **state) {
   return 0;
 }
 
+/* Launches since the plugin was loaded; skips the test where the plugin does not count. */
+static inline int64_t twin_launches(void) {
+  long long counts[8];
+  void (*counts_of)(long long[8]);
+  *(void **)&counts_of = dlsym(gpu_library, "ms_emu_counts");
+  if (!counts_of)
+    skip();
+  counts_of(counts);
+  return counts[0];
+}
+
 /* Relative to the largest magnitude of either side's neighbourhood `size`: for sums of many terms. */
 static inline void twin_close(const char *what, ms_data got, ms_data want, int64_t n, double size, double tolerance) {
   for (int64_t i = 0; i < n; i++) {
