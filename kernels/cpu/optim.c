@@ -107,29 +107,36 @@ MS_HOT static void trt_grad_block(const ms_optim_args *a, const ms_range *r, int
   for (int64_t end = at + n; at < end; at += STRIP) {
     int64_t len = ms_min64(STRIP, end - at);
     gradient_strip(a, r, at, len, g);
-    memcpy(a->grad + at, g, (size_t)len * sizeof *g);
+    if (!r->regularised)
+      memcpy(a->grad + at, g, (size_t)len * sizeof *g);
   }
 }
 
-/* Sums of r(t) over n elements; terms in the working precision, sums in double. */
+/* Sums of r(t) over n elements: of a strip in the working precision, of strips in double. */
 MS_HOT static void trt_value_block(const ms_real *w, int64_t n, const ms_trt *trt, double *sums) {
   ms_real lambda = trt->lambda, eps = trt->eps;
   const ms_real *c = trt->c;
-  for (int t = 0; t < trt->steps; t += 2) {
-    int two = t + 1 < trt->steps;
-    double sum = 0, next = 0;
-    if (two) {
-      MS_SIMD_SUMS(sum, next) for (int64_t j = 0; j < n; j++) {
+  for (int t = 0; t < trt->steps; t++)
+    sums[t] = 0;
+  for (const ms_real *end = w + n; w < end; w += STRIP) {
+    int64_t len = ms_min64(STRIP, end - w);
+    int t = 0;
+    for (; t + 2 <= trt->steps; t += 2) {
+      ms_real sum = 0, next = 0;
+      MS_SIMD_SUMS(sum, next) for (int64_t j = 0; j < len; j++) {
         ms_real first, second;
         ms_trt_value_two(w[j], c[t], c[t + 1], lambda, eps, &first, &second);
-        sum += (double)first;
-        next += (double)second;
+        sum += first;
+        next += second;
       }
-      sums[t + 1] = next;
-    } else {
-      MS_SIMD_SUM(sum) for (int64_t j = 0; j < n; j++) sum += (double)ms_trt_value_at(w[j], c[t], lambda, eps);
+      sums[t] += (double)sum;
+      sums[t + 1] += (double)next;
     }
-    sums[t] = sum;
+    if (t < trt->steps) {
+      ms_real sum = 0;
+      MS_SIMD_SUM(sum) for (int64_t j = 0; j < len; j++) sum += ms_trt_value_at(w[j], c[t], lambda, eps);
+      sums[t] += (double)sum;
+    }
   }
 }
 
