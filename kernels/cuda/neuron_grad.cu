@@ -259,13 +259,6 @@ __global__ void __launch_bounds__(MS_BLOCK, two_blocks(V, S *(int)sizeof(E), EMI
 
 /* ---- host ---- */
 
-/* Steps in registers. The emulation has one length, since each of them takes its compiler long. */
-#ifdef __CUDACC__
-#define LENGTH(s) s
-#else
-#define LENGTH(s) 10
-#endif
-
 /* What a call needs: the cuts of its two sweeps and the places of its arrays in scratch memory. */
 typedef struct plan {
   ms_cut sums, emit;
@@ -355,15 +348,15 @@ ms_status ms_cuda_neuron_grad(ms_stream *s, const ms_neuron_grad_args *g) {
   bool usual = is_usual(g);
   if (f->y.dtype == MS_BF16 && fits(g, 4))
     return !usual                     ? launch<ms_bf16, 4, 4, 1>(s, g)
-           : steps > 6                ? launch<ms_bf16, 4, LENGTH(10)>(s, g)
-           : steps > 4                ? launch<ms_bf16, 4, LENGTH(6)>(s, g)
-           : steps > 2 || !fits(g, 8) ? launch<ms_bf16, 4, LENGTH(4)>(s, g)
-                                      : launch<ms_bf16, 8, LENGTH(2)>(s, g);
+           : steps > 6                ? launch<ms_bf16, 4, 10>(s, g)
+           : steps > 4                ? launch<ms_bf16, 4, 6>(s, g)
+           : steps > 2 || !fits(g, 8) ? launch<ms_bf16, 4, 4>(s, g)
+                                      : launch<ms_bf16, 8, 2>(s, g);
   if (f->y.dtype == MS_F32 && fits(g, 4))
     return !usual      ? launch<float, 4, 4, 1>(s, g)
-           : steps > 6 ? launch<float, 4, LENGTH(10)>(s, g)
-           : steps > 4 ? launch<float, 4, LENGTH(6)>(s, g)
-           : steps > 2 ? launch<float, 4, LENGTH(4)>(s, g)
-                       : launch<float, 4, LENGTH(2)>(s, g);
+           : steps > 6 ? launch<float, 4, 10>(s, g)
+           : steps > 4 ? launch<float, 4, 6>(s, g)
+           : steps > 2 ? launch<float, 4, 4>(s, g)
+                       : launch<float, 4, 2>(s, g);
   return launch<ms_any, 1, 8, 1>(s, g);
 }
