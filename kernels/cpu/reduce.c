@@ -2,6 +2,7 @@
 ** (`along`), a block of 512 reduced elements is added to 512 lanes which are folded at the end; otherwise each lane is
 ** an output. Reals are summed in double, integers in int64. Long reductions are cut into pieces whose partial results
 ** are merged in order. */
+#include "../dims.h"
 #include "block.h"
 #include "cpu.h"
 #include "parallel.h"
@@ -23,17 +24,12 @@ typedef struct lane_room {
   int64_t at[MS_BLOCK];
 } lane_room;
 
-typedef struct dims {
-  int n;
-  int64_t size[MS_MAX_DIMS], in[MS_MAX_DIMS], out[MS_MAX_DIMS];
-} dims;
-
 typedef struct plan {
   ms_reduce_op op;
   int exact, along, want_at;
   double factor;
   ms_data in, out;
-  dims kept, red;
+  ms_dims kept, red;
   int64_t nkept, nred;
   int64_t width, groups; /* outputs of a group, groups */
   int64_t span, pieces;  /* reduced elements of a piece, pieces */
@@ -41,41 +37,7 @@ typedef struct plan {
 
 /* ---- shape ---- */
 
-static int64_t magnitude(int64_t x) {
-  return x < 0 ? -x : x;
-}
-
-/* Dimensions without those of size 1, slowest first in the input where order is free, joined where they can be. */
-static dims merged_dims(int n, const int64_t *size, const int64_t *in, const int64_t *out, int free_order) {
-  dims s = {0}, m = {0};
-  for (int d = 0; d < n; d++) {
-    if (size[d] == 1)
-      continue;
-    int i = s.n++;
-    for (; free_order && i > 0 && magnitude(s.in[i - 1]) < magnitude(in[d]); i--) {
-      s.size[i] = s.size[i - 1];
-      s.in[i] = s.in[i - 1];
-      s.out[i] = s.out[i - 1];
-    }
-    s.size[i] = size[d];
-    s.in[i] = in[d];
-    s.out[i] = out ? out[d] : 0;
-  }
-  for (int d = 0; d < s.n; d++) {
-    int last = m.n - 1;
-    if (m.n > 0 && m.in[last] == s.in[d] * s.size[d] && m.out[last] == s.out[d] * s.size[d]) {
-      m.size[last] *= s.size[d];
-    } else {
-      last = m.n++;
-      m.size[last] = s.size[d];
-    }
-    m.in[last] = s.in[d];
-    m.out[last] = s.out[d];
-  }
-  return m;
-}
-
-static int64_t count_of(const dims *d) {
+static int64_t count_of(const ms_dims *d) {
   int64_t n = 1;
   for (int i = 0; i < d->n; i++)
     n *= d->size[i];
@@ -87,14 +49,14 @@ static plan make_plan(ms_reduce_op op, const ms_reduction *r) {
   plan p = {.op = op, .in = r->in, .out = r->out, .factor = op == MS_REDUCE_sum ? (double)r->factor : 1};
   p.exact = ms_is_integer(r->in.dtype);
   p.want_at = op == MS_REDUCE_argmax || op == MS_REDUCE_argmin;
-  p.kept = merged_dims(r->nkept, r->kept, r->in_kept, r->out_kept, 1);
-  p.red = merged_dims(r->nred, r->red, r->in_red, NULL, !p.want_at);
+  p.kept = ms_merged_dims(r->nkept, r->kept, r->in_kept, r->out_kept, 1);
+  p.red = ms_merged_dims(r->nred, r->red, r->in_red, NULL, !p.want_at);
   p.nkept = count_of(&p.kept);
   p.nred = count_of(&p.red);
   if (p.nkept < 8)
     p.along = 1;
   else if (p.nred >= 16)
-    p.along = magnitude(p.red.in[p.red.n - 1]) < magnitude(p.kept.in[p.kept.n - 1]);
+    p.along = ms_magnitude(p.red.in[p.red.n - 1]) < ms_magnitude(p.kept.in[p.kept.n - 1]);
   p.width = p.along ? 1 : ms_min64(p.nkept, MS_BLOCK);
   p.groups = ms_ceil_div(p.nkept, p.width);
   p.span = p.groups >= MANY ? p.nred : p.along ? PIECE : ms_ceil_div(PIECE, p.width);

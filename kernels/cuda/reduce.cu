@@ -2,6 +2,7 @@
 ** parts are merged as a tree. Where the reduced dimension is the fastest in memory (`along`), neighbouring threads are
 ** parts of one output, else they are neighbouring outputs. Few outputs of many elements are cut into pieces besides,
 ** which a second launch merges. Only the shape decides the cut. Reals are summed in double, integers in int64. */
+#include "../dims.h"
 #include "walk.h"
 
 namespace {
@@ -9,45 +10,6 @@ namespace {
 enum { UNROLL = 4, MANY_BLOCKS = 264 };
 
 /* ---- shape ---- */
-
-struct dims {
-  int n;
-  int64_t size[MS_MAX_DIMS], in[MS_MAX_DIMS], out[MS_MAX_DIMS];
-};
-
-int64_t magnitude(int64_t x) {
-  return x < 0 ? -x : x;
-}
-
-/* Dimensions without those of size 1, slowest first in the input where order is free, joined where they can be. */
-dims merged_dims(int n, const int64_t *size, const int64_t *in, const int64_t *out, bool free_order) {
-  dims s = {}, m = {};
-  for (int d = 0; d < n; d++) {
-    if (size[d] == 1)
-      continue;
-    int i = s.n++;
-    for (; free_order && i > 0 && magnitude(s.in[i - 1]) < magnitude(in[d]); i--) {
-      s.size[i] = s.size[i - 1];
-      s.in[i] = s.in[i - 1];
-      s.out[i] = s.out[i - 1];
-    }
-    s.size[i] = size[d];
-    s.in[i] = in[d];
-    s.out[i] = out ? out[d] : 0;
-  }
-  for (int d = 0; d < s.n; d++) {
-    int last = m.n - 1;
-    if (m.n > 0 && m.in[last] == s.in[d] * s.size[d] && m.out[last] == s.out[d] * s.size[d]) {
-      m.size[last] *= s.size[d];
-    } else {
-      last = m.n++;
-      m.size[last] = s.size[d];
-    }
-    m.in[last] = s.in[d];
-    m.out[last] = s.out[d];
-  }
-  return m;
-}
 
 struct plan {
   ms_reduce_op op;
@@ -79,8 +41,8 @@ plan plan_of(ms_reduce_op op, const ms_reduction *r) {
   p.out = r->out;
   p.factor = op == MS_REDUCE_sum ? (double)r->factor : 1;
   p.want_at = op == MS_REDUCE_argmax || op == MS_REDUCE_argmin;
-  dims kept = merged_dims(r->nkept, r->kept, r->in_kept, r->out_kept, true);
-  dims red = merged_dims(r->nred, r->red, r->in_red, NULL, !p.want_at);
+  ms_dims kept = ms_merged_dims(r->nkept, r->kept, r->in_kept, r->out_kept, true);
+  ms_dims red = ms_merged_dims(r->nred, r->red, r->in_red, NULL, !p.want_at);
   p.kept = ms_shape_of(kept.n, kept.size);
   p.red = ms_shape_of(red.n, red.size);
   for (int d = 0; d < MS_MAX_DIMS; d++) {
@@ -89,7 +51,7 @@ plan plan_of(ms_reduce_op op, const ms_reduction *r) {
     p.in_red[d] = red.in[d];
   }
   int64_t nkept = p.kept.total, nred = p.red.total;
-  p.along = kept.n == 0 || (red.n > 0 && magnitude(red.in[red.n - 1]) < magnitude(kept.in[kept.n - 1]));
+  p.along = kept.n == 0 || (red.n > 0 && ms_magnitude(red.in[red.n - 1]) < ms_magnitude(kept.in[kept.n - 1]));
   if (p.along)
     p.y = power_below(nred / UNROLL, MS_BLOCK);
   else
