@@ -11,6 +11,8 @@ struct ms_stream {
   char error[MS_WHY]; /* detail of the last failure */
   void *scratch;      /* see ms_cuda_scratch */
   size_t scratch_bytes;
+  int graphs;        /* that were recorded here and live: they hold addresses of scratch memory */
+  void *outgrown;    /* scratch memory that one of them may still use, see memory.cu */
   unsigned *counter; /* [MS_COUNTERS] on the device, 0 between launches: who counts up leaves 0 */
   void *blas, *dnn;  /* of gemm.cu and conv_cudnn.cu, made on first use */
 };
@@ -25,7 +27,8 @@ ms_status ms_cuda_check(ms_stream *s, cudaError_t e, const char *what);
 ** that a kernel that fails while it runs is named too. */
 ms_status ms_cuda_launched(ms_stream *s, const char *kernel);
 /* Scratch of this stream, 256-byte aligned, valid until the row returns: later work in the same stream may reuse it. It
-** grows to the largest request and stays, so that a captured step, run once before, allocates nothing. */
+** grows to the largest request and stays, so that a captured step, run once before, allocates nothing. What it outgrows
+** is kept as long as there are graphs. */
 ms_status ms_cuda_scratch(ms_stream *s, size_t bytes, void **out);
 
 #define MS_TRY(call)         \

@@ -231,6 +231,36 @@ extern "C" ms_status ms_cuda_memory(ms_stream *s, ms_memory_info *out) {
   return MS_OK;
 }
 
+/* ---- scratch ---- */
+
+typedef struct outgrown {
+  struct outgrown *next;
+  void *p;
+  size_t bytes;
+} outgrown;
+
+extern "C" void ms_cuda_outgrown_free(ms_stream *s) {
+  for (outgrown *o = (outgrown *)s->outgrown, *next; o; o = next) {
+    next = o->next;
+    ms_cuda_free(s, o->p, o->bytes);
+    free(o);
+  }
+  s->outgrown = NULL;
+}
+
+static ms_status keep_outgrown(ms_stream *s) {
+  outgrown *o = s->scratch ? (outgrown *)malloc(sizeof *o) : NULL;
+  if (!s->scratch)
+    return MS_OK;
+  if (!o)
+    return MS_EMEM;
+  *o = {(outgrown *)s->outgrown, s->scratch, s->scratch_bytes};
+  s->outgrown = o;
+  s->scratch = NULL;
+  s->scratch_bytes = 0;
+  return MS_OK;
+}
+
 extern "C" void ms_cuda_scratch_free(ms_stream *s) {
   ms_cuda_free(s, s->scratch, s->scratch_bytes);
   s->scratch = NULL;
@@ -246,7 +276,10 @@ ms_status ms_cuda_scratch(ms_stream *s, size_t bytes, void **out) {
                bytes);
       return MS_EBACKEND;
     }
-    ms_cuda_scratch_free(s);
+    if (s->graphs > 0)
+      MS_TRY(keep_outgrown(s));
+    else
+      ms_cuda_scratch_free(s);
     MS_TRY(ms_cuda_alloc(s, &s->scratch, grown));
     s->scratch_bytes = grown;
   }

@@ -12,6 +12,8 @@ int ms_cuda_capturing(ms_stream *s);
 /* The pool of the stream's device keeps what is freed. */
 ms_status ms_cuda_pool_open(ms_stream *s);
 void ms_cuda_scratch_free(ms_stream *s);
+/* Scratch memory that only graphs used: when none is left. */
+void ms_cuda_outgrown_free(ms_stream *s);
 
 #ifdef __cplusplus
 }

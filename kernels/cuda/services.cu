@@ -13,6 +13,7 @@ struct ms_event {
 
 struct ms_graph {
   cudaGraphExec_t id;
+  ms_stream *stream;
 };
 
 static int ndevices, wait_always;
@@ -215,6 +216,7 @@ extern "C" void ms_cuda_stream_destroy(ms_stream *s) {
   if (!s || ms_cuda_enter(s))
     return;
   ms_cuda_scratch_free(s);
+  ms_cuda_outgrown_free(s);
   ms_cuda_free(s, s->counter, MS_COUNTERS * sizeof *s->counter);
   cudaStreamSynchronize(s->id);
   ms_cuda_blas_close(s);
@@ -288,11 +290,14 @@ extern "C" ms_status ms_cuda_capture_end(ms_stream *s, ms_graph **out) {
   ms_graph *g = (ms_graph *)calloc(1, sizeof *g);
   ms_status status = g ? ms_cuda_check(s, cudaGraphInstantiate(&g->id, graph, 0), "a captured graph") : MS_EMEM;
   cudaGraphDestroy(graph);
-  if (status)
+  if (status) {
     free(g);
-  else
-    *out = g;
-  return status;
+    return status;
+  }
+  g->stream = s;
+  s->graphs++;
+  *out = g;
+  return MS_OK;
 }
 
 extern "C" ms_status ms_cuda_graph_launch(ms_stream *s, ms_graph *g) {
@@ -306,7 +311,10 @@ extern "C" ms_status ms_cuda_graph_launch(ms_stream *s, ms_graph *g) {
 extern "C" void ms_cuda_graph_destroy(ms_graph *g) {
   if (!g)
     return;
+  ms_stream *s = g->stream;
   cudaGraphExecDestroy(g->id);
   cudaGetLastError();
   free(g);
+  if (--s->graphs == 0 && !ms_cuda_capturing(s))
+    ms_cuda_outgrown_free(s); /* in the stream's order: behind the last replay */
 }

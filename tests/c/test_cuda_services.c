@@ -205,6 +205,45 @@ static void test_capture(void **state) {
   gpu->graph_destroy(g);
 }
 
+/* The scratch memory that a graph was recorded with stays its own when a later row needs more. */
+static void test_scratch_of_a_graph(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  enum { N = 40000, MANY = 8, BLOCKS = 64 };
+  float *x = calloc(N * MANY, sizeof *x), sum;
+  assert_non_null(x);
+  for (int i = 0; i < N * MANY; i++)
+    x[i] = 1;
+  float *in = to_device(x, N * MANY * sizeof *x), *out = on_device(MANY * sizeof *out);
+  int64_t ones[8], *held[BLOCKS];
+  memset(ones, 0xff, sizeof ones);
+  ms_reduction small = {
+      .nred = 1, .red = {N}, .in = {in, MS_F32, 1}, .out = {out, MS_F32, 1}, .in_red = {1}, .factor = 1};
+  ms_reduction large = small;
+  large.nkept = large.out_kept[0] = 1;
+  large.kept[0] = MANY;
+  large.in_kept[0] = N;
+  ms_graph *g;
+  TWIN_OK(gpu->reduce(gpu_stream, MS_REDUCE_sum, &small));
+  TWIN_OK(gpu->synchronize(gpu_stream));
+  TWIN_OK(gpu->capture_begin(gpu_stream));
+  TWIN_OK(gpu->reduce(gpu_stream, MS_REDUCE_sum, &small));
+  TWIN_OK(gpu->capture_end(gpu_stream, &g));
+  TWIN_OK(gpu->reduce(gpu_stream, MS_REDUCE_sum, &large));
+  for (int i = 0; i < BLOCKS; i++)
+    held[i] = on_device(sizeof ones);
+  TWIN_OK(gpu->graph_launch(gpu_stream, g));
+  fetch(&sum, out, sizeof sum);
+  assert_true(sum == N);
+  for (int i = 0; i < BLOCKS; i++) {
+    int64_t got[8];
+    fetch(got, held[i], sizeof got);
+    assert_memory_equal(got, ones, sizeof got);
+  }
+  gpu->graph_destroy(g);
+  free(x);
+}
+
 /* What cannot be captured spoils the capture; its end says so, and afterwards all is as before. */
 static void test_spoiled_capture(void **state) {
   (void)state;
@@ -303,6 +342,7 @@ int main(void) {
       cmocka_unit_test_teardown(test_pinned, twin_release),
       cmocka_unit_test_teardown(test_events, twin_release),
       cmocka_unit_test_teardown(test_capture, twin_release),
+      cmocka_unit_test_teardown(test_scratch_of_a_graph, twin_release),
       cmocka_unit_test_teardown(test_spoiled_capture, twin_release),
       cmocka_unit_test_teardown(test_failures, twin_release),
       cmocka_unit_test_teardown(test_always_wait, twin_release),
