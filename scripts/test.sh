@@ -2,7 +2,8 @@
 # Installs what the tests need, builds with warnings as errors, and runs every test three times: as released, under the address
 # and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Under the sanitizers the
 # CUDA sources run too, on the CPU: rows beside the CPU's in three orders of threads, every Lua test on the device "cuda", and
-# the stages of gpu-check.sh. With MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. Ends with "N passed, N failed".
+# the stages of gpu-check.sh. With MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. As many programs
+# run at a time as there are cores; each prints its line when it ends. The last line is "N passed, N failed".
 # usage: test.sh [release|sanitize|real64|cuda ...] [-- name-part ...]      default: all three, every test
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +18,7 @@ while [ $# -gt 0 ]; do
     ;;
   release | sanitize | real64 | cuda) builds+=("$1") ;;
   *)
-    sed -n '2,7s/^# //p' "$0" >&2
+    sed -n '2,8s/^# //p' "$0" >&2
     exit 2
     ;;
   esac
@@ -35,8 +36,20 @@ fi
 [ -x $venv/bin/python ] && export PYTHON=$PWD/$venv/bin/python
 
 passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+limit=600 # seconds for one program
+most=$(nproc)
+[ "$most" -le 8 ] || most=8
+logs=$(mktemp -d)
+mkfifo "$logs/ended" && exec 3<>"$logs/ended" # a line for each program that ends
+started=0
+declare -A name=() began=() process=() # of the programs that run now, by number
+stop() {
+  [ ${#process[@]} -eq 0 ] || kill "${process[@]}" 2>/dev/null
+  wait
+  rm -rf "$logs"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
 
 wanted() {
   [ ${#only[@]} -eq 0 ] && return 0
@@ -44,26 +57,49 @@ wanted() {
   return 1
 }
 
-# Runs one test program that writes TAP; a program that ends badly without a failing line counts as one failure.
+# Runs a program, in a shell of its own (`wait -n` of bash forgets programs that end while it does not wait).
+watch() {
+  timeout -k 10 $limit "${@:2}" 3>&- &
+  trap 'kill %1' TERM
+  wait %1
+  echo "$1 $?" >&3
+}
+
+# Starts a test program that writes TAP; waits until another has made room for it.
 run() {
-  local name=$1 start=$SECONDS
-  shift
-  "$@" >"$log" 2>&1
-  local status=$? good bad none
-  none=$(grep -cE '^(not )?ok .*# SKIP' "$log") # cmocka says "not ok 1 # SKIP"
-  good=$(($(grep -c '^ok ' "$log") - $(grep -c '^ok .*# SKIP' "$log")))
-  bad=$(($(grep -c '^not ok ' "$log") - $(grep -c '^not ok .*# SKIP' "$log")))
+  while [ ${#name[@]} -ge "$most" ]; do finish; done
+  started=$((started + 1))
+  name[$started]=$1 began[$started]=$SECONDS
+  watch $started "${@:2}" >"$logs/$started" 2>&1 </dev/null &
+  process[$started]=$!
+}
+
+# Waits for the end of one of the programs and counts; one that ends badly without a failing line is one failure.
+finish() {
+  local number status good bad none title seconds output
+  read -ru 3 number status
+  title=${name[$number]} seconds=$((SECONDS - began[$number])) output=$logs/$number
+  unset "name[$number]" "began[$number]" "process[$number]"
+  none=$(grep -cE '^(not )?ok .*# SKIP' "$output") # cmocka says "not ok 1 # SKIP"
+  good=$(($(grep -c '^ok ' "$output") - $(grep -c '^ok .*# SKIP' "$output")))
+  bad=$(($(grep -c '^not ok ' "$output") - $(grep -c '^not ok .*# SKIP' "$output")))
   if [ $status -ne 0 ] && [ "$bad" -eq 0 ]; then bad=1; fi
   if [ $((good + bad + none)) -eq 0 ]; then bad=1; fi
   skipped=$((skipped + none))
   passed=$((passed + good))
   failed=$((failed + bad))
   if [ "$bad" -gt 0 ]; then
-    printf '%-44s %4d passed %4d FAILED  (exit %d)\n' "$name" "$good" "$bad" $status
-    grep -vE '^(ok|1\.\.|# Started|# Starting|not ok .*# SKIP) ?' "$log" | head -n 120 | sed 's/^/    /'
+    printf '%-44s %4d passed %4d FAILED  (exit %d, %d s)\n' "$title" "$good" "$bad" $status $seconds
+    [ $status -ne 124 ] || echo "    stopped after $limit s"
+    grep -vE '^(ok|1\.\.|# Started|# Starting|not ok .*# SKIP) ?' "$output" | head -n 120 | sed 's/^/    /'
   else
-    printf '%-44s %4d passed  %3d s\n' "$name" "$good" $((SECONDS - start))
+    printf '%-44s %4d passed  %3d s\n' "$title" "$good" $seconds
   fi
+  rm -f "$output"
+}
+
+finish_all() {
+  while [ ${#name[@]} -gt 0 ]; do finish; done
 }
 
 # The Lua suite with "cuda" as the current device, by the plugin in a folder.
@@ -78,7 +114,7 @@ lua_on_cuda() {
 # The rows of a plugin beside the CPU's, and the Lua suite.
 on_cuda() {
   for test in "$1"/tests/test_cuda_*; do
-    wanted "$(basename "$test")" && MOONSPIKE_PLUGIN=$2 run "$build $(basename "$test")" "$test"
+    wanted "$(basename "$test")" && OMP_WAIT_POLICY=passive MOONSPIKE_PLUGIN=$2 run "$build $(basename "$test")" "$test"
   done
   lua_on_cuda "$1" "$2"
 }
@@ -89,7 +125,7 @@ emulated() {
     for test in "$1"/tests/test_cuda_*; do
       [[ $test == *test_cuda_step ]] && continue # its counts do not depend on the order, and it takes a minute and a half
       # shellcheck disable=SC2086
-      wanted "$(basename "$test")" && run "$(basename "$test") $order" env $order "$test"
+      wanted "$(basename "$test")" && run "$(basename "$test") $order" env OMP_WAIT_POLICY=passive $order "$test"
     done
   done
   EMU_ORDER=0 lua_on_cuda "$1" "$PWD/$1/emu"
@@ -99,6 +135,9 @@ emulated() {
 
 export CMOCKA_MESSAGE_OUTPUT=TAP
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1
+# Two threads a program, also on one core: several threads are part of what is tested. One that waits leaves the core to the
+# others: passive, for the C tests; the program sees to that by itself.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 export HOME=${HOME:-/tmp} TERM=${TERM:-dumb}
 
 for build in "${builds[@]}"; do
@@ -121,7 +160,7 @@ for build in "${builds[@]}"; do
     on_cuda "$folder" "${MOONSPIKE_PLUGIN:-$PWD/$folder}"
   else
     for test in "$folder"/tests/test_*; do
-      wanted "$(basename "$test")" && EMU_ORDER=0 run "$build $(basename "$test")" "$test"
+      wanted "$(basename "$test")" && EMU_ORDER=0 OMP_WAIT_POLICY=passive run "$build $(basename "$test")" "$test"
     done
     for test in tests/lua/test_*.lua; do
       [ $build = real64 ] && [[ $test != *test_@(gradients|autograd|tensor|loss|optim|errors).lua ]] && continue
@@ -129,6 +168,7 @@ for build in "${builds[@]}"; do
     done
   fi
   [ $build = sanitize ] && emulated "$folder"
+  finish_all
   printf '== %s: built in %d s, tested in %d s\n' "$build" $built $((SECONDS - begin - built))
 done
 
