@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Installs what the tests need, builds with warnings as errors, and runs every test three times: as released, under the address
-# and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision. Under the sanitizers the
+# and undefined-behaviour sanitizers, and (C tests, gradients, ops and losses from Lua) in double precision; then fuzz.sh. Under the sanitizers the
 # CUDA sources run too, on the CPU: rows beside the CPU's in three orders of threads, every Lua test on the device "cuda", and
 # the stages of gpu-check.sh. With MOONSPIKE_PLUGIN naming the real plugin, `test.sh cuda` runs the same on a GPU. As many programs
 # run at a time as there are cores; each prints its line when it ends. The last line is "N passed, N failed".
-# usage: test.sh [release|sanitize|real64|cuda ...] [-- name-part ...]      default: all three, every test
+# usage: test.sh [release|sanitize|real64|cuda|fuzz ...] [-- name-part ...]      default: all but cuda, every test
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
     only=("$@")
     break
     ;;
-  release | sanitize | real64 | cuda) builds+=("$1") ;;
+  release | sanitize | real64 | cuda | fuzz) builds+=("$1") ;;
   *)
     sed -n '2,8s/^# //p' "$0" >&2
     exit 2
@@ -24,7 +24,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ ${#builds[@]} -gt 0 ] || builds=(release sanitize real64)
+[ ${#builds[@]} -gt 0 ] || builds=(release sanitize real64 fuzz)
 
 scripts/install-deps.sh test || exit 1
 
@@ -141,6 +141,12 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 export HOME=${HOME:-/tmp} TERM=${TERM:-dumb}
 
 for build in "${builds[@]}"; do
+  if [ $build = fuzz ]; then # readers of files, a few seconds each, by fuzz.sh
+    echo "== fuzz"
+    SEED=1 run "fuzz.sh" scripts/fuzz.sh 5 ${only[@]+"${only[@]}"}
+    finish_all
+    continue
+  fi
   case $build in
   release) folder=build options=(-DCMAKE_BUILD_TYPE=Release) ;;
   sanitize) folder=build-sanitize options=(-DCMAKE_BUILD_TYPE=Debug -DMS_SANITIZE=ON -DMS_EMULATION=ON) ;;

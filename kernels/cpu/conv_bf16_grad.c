@@ -74,16 +74,22 @@ size_t ms_bf16_weight_grad_workspace(const ms_conv_desc *d) {
 
 /* ---- operands ---- */
 
+/* a[i], b[i], a[i + 1], b[i + 1], ... of 4 elements each */
+#ifdef __clang__
+#define PAIRS(a, b, i) __builtin_shufflevector(a, b, i, i + 8, i + 1, i + 9, i + 2, i + 10, i + 3, i + 11)
+#else
+#define PAIRS(a, b, i) __builtin_shuffle(a, b, (ms_bits_eight){i, i + 8, i + 1, i + 9, i + 2, i + 10, i + 3, i + 11})
+#endif
+
 /* to[c][i] = from[i][c] for 8 x 8 elements. */
 MS_HD void turn8(uint16_t *to, int64_t to_pitch, const uint16_t *from, int64_t from_pitch) {
   ms_bits_eight a[8], b[8];
-  const ms_bits_eight low = {0, 8, 1, 9, 2, 10, 3, 11}, high = {4, 12, 5, 13, 6, 14, 7, 15};
   for (int i = 0; i < 8; i++)
     a[i] = *(const ms_bits_eight *)(from + i * from_pitch);
   for (int round = 0; round < 3; round++) {
     for (int i = 0; i < 4; i++) {
-      b[2 * i] = __builtin_shuffle(a[i], a[i + 4], low);
-      b[2 * i + 1] = __builtin_shuffle(a[i], a[i + 4], high);
+      b[2 * i] = PAIRS(a[i], a[i + 4], 0);
+      b[2 * i + 1] = PAIRS(a[i], a[i + 4], 4);
     }
     for (int i = 0; i < 8; i++)
       a[i] = b[i];
