@@ -3,8 +3,10 @@ package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
 local s = require "support"
 
+-- Under the sanitizers, where a step takes two hundred times as long, the script has to run and not to learn.
+local sanitize = os.getenv "MOONSPIKE_BUILD" == "sanitize"
 local folder = s.folder()
-s.fashion(folder, 192, 64)
+s.fashion(folder, sanitize and 24 or 192, sanitize and 8 or 64)
 
 -- The first Lua block of the README is the script under test.
 local readme = s.read((arg[0]:match "^(.*)tests/lua/[^/]*$") .. "README.md")
@@ -20,7 +22,7 @@ function TestFrontPage:test_runs_as_it_stands()
   local last
   for epoch, accuracy in text:gmatch "\n(%d+)\t([%d.]+)\t" do last = { tonumber(epoch), tonumber(accuracy) } end
   lu.assertEquals(last[1], 10, text)
-  lu.assertTrue(last[2] > 0.9, text)
+  lu.assertTrue(sanitize or last[2] > 0.9, text)
   lu.assertTrue(#s.read(folder .. "/fashion.safetensors") > 200000)
 end
 
