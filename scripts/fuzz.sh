@@ -29,10 +29,11 @@ trap 'exit 130' INT TERM
 
 # An input of 4 KiB holds at most 4 MiB unpacked, 33 MiB as int64: what allocates more has believed a header.
 fuzz() {
-  local name=$1
+  local name=$1 words=()
+  [ ! -f "tests/fuzz/${name#fuzz_}.dict" ] || words=(-dict="tests/fuzz/${name#fuzz_}.dict")
   mkdir -p "$build/corpus/$name"
   timeout -k 5 $((seconds + 60)) $build/fuzz/"$name" -max_total_time="$seconds" -max_len=4096 -rss_limit_mb=512 -malloc_limit_mb=64 -timeout=5 \
-    -seed="${SEED:-0}" -print_final_stats=1 -artifact_prefix="$findings/$name-" "$build/corpus/$name" "tests/fuzz/corpus/${name#fuzz_}" >"$findings/$name.log" 2>&1
+    "${words[@]}" -seed="${SEED:-0}" -print_final_stats=1 -artifact_prefix="$findings/$name-" "$build/corpus/$name" "tests/fuzz/corpus/${name#fuzz_}" >"$findings/$name.log" 2>&1
   echo $? >"$findings/$name.status"
 }
 

@@ -2,6 +2,25 @@
 #include "input.h"
 #include <string.h>
 
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t most);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed);
+
+/* Changes the header alone, mostly, and then says its new length: else nearly every file would end at the length. */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed) {
+  static uint8_t tail[1 << 16];
+  uint64_t header = 0;
+  if (size >= 8)
+    memcpy(&header, data, 8);
+  if (size < 8 || header > size - 8 || size > sizeof tail || most <= size || seed % 8 == 0)
+    return LLVMFuzzerMutate(data, size, most);
+  size_t rest = size - 8 - header;
+  memcpy(tail, data + 8 + header, rest);
+  header = LLVMFuzzerMutate(data + 8, header, most - 8 - rest);
+  memcpy(data, &header, 8);
+  memcpy(data + 8 + header, tail, rest);
+  return 8 + header + rest;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   ms_st_file *f;
   ms_error err = {0};
