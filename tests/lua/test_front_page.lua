@@ -3,7 +3,7 @@ package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
 local s = require "support"
 
--- Under the sanitizers, where a step takes two hundred times as long, the script has to run and not to learn.
+-- Under the sanitizers, where a step takes far longer, the script has to run and not to learn.
 local sanitize = os.getenv "MOONSPIKE_BUILD" == "sanitize"
 local folder = s.folder()
 s.fashion(folder, sanitize and 24 or 192, sanitize and 8 or 64)
