@@ -53,6 +53,12 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 
 int ms_open_random(lua_State *L);
 
+/* ---- bind_data_augment.c ---- */
+struct ms_rand_augment;
+const struct ms_augment_recipe *ms_check_recipe(lua_State *L, int index, const char *arg); /* data/augment.h */
+void ms_check_rand_augment(lua_State *L, int index, struct ms_rand_augment *out); /* the option table of rand_augment */
+void ms_open_data_augment(lua_State *L);                                          /* into the table on the stack */
+
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);
 
