@@ -249,6 +249,8 @@ function data.FashionMNIST(opts)
 end
 
 data.read_idx = core.data.read_idx
+data.augment = require "moonspike.data.augment".augment
+for name, f in pairs(require "moonspike.data.mix") do data[name] = f end
 
 local shared = [==[
 
@@ -269,6 +271,6 @@ doc.set(data.Images, [[
 
     Your own images, uint8 (divided by 255) or float32.]] .. shared)
 doc.set(meta, "A set of labelled images.\n" .. shared)
-doc.set(data, "ms.data: FashionMNIST Images read_idx")
+doc.set(data, "ms.data: FashionMNIST Images read_idx augment mixup cutmix event_mix")
 
 return o.named(data, "data")
