@@ -57,11 +57,9 @@ static const ms_reg functions[] = {
     {NULL, NULL, NULL}};
 
 int ms_open_data(lua_State *L) {
-  ms_open_source(L);
-  ms_open_loader(L);
   lua_newtable(L);
   ms_register(L, functions);
-  ms_register(L, ms_source_functions);
-  ms_register(L, ms_loader_functions);
+  ms_open_data_source(L);
+  ms_open_data_loader(L);
   return 1;
 }

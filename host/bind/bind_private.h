@@ -53,11 +53,9 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 
 int ms_open_random(lua_State *L);
 
-/* ---- core.data, by file ---- */
-extern const ms_reg ms_source_functions[]; /* bind_source.c */
-extern const ms_reg ms_loader_functions[]; /* bind_loader.c */
-void ms_open_source(lua_State *L);         /* the metatables */
-void ms_open_loader(lua_State *L);
+/* ---- core.data, by file: each puts its functions into the table on top ---- */
+void ms_open_data_source(lua_State *L);
+void ms_open_data_loader(lua_State *L);
 
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);

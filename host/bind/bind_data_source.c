@@ -1,5 +1,5 @@
 /* Sources of samples. */
-#include "bind_source.h"
+#include "bind_data_source.h"
 #include "bind_private.h"
 
 static int source_close(lua_State *L) {
@@ -144,7 +144,7 @@ void ms_push_repairs(lua_State *L, const ms_repairs *r) {
     }
 }
 
-const ms_reg ms_source_functions[] = {{"source", new_source,
+static const ms_reg functions[] = {{"source", new_source,
                                        "source{samples=, labels=} -> source\n\nSamples in memory for a loader: [n, h, "
                                        "w], [n, c, h, w] or [n, t, c, h, w], "
                                        "uint8 or float32, not to be written while the source lives; labels: [n]."},
@@ -158,7 +158,7 @@ static const ms_reg methods[] = {
 
 static const luaL_Reg source_meta[] = {{"__gc", source_close}, {"__tostring", source_tostring}, {NULL, NULL}};
 
-void ms_open_source(lua_State *L) {
+void ms_open_data_source(lua_State *L) {
   if (luaL_newmetatable(L, MS_SOURCE_TYPE)) {
     luaL_setfuncs(L, source_meta, 0);
     lua_newtable(L);
@@ -166,4 +166,5 @@ void ms_open_source(lua_State *L) {
     lua_setfield(L, -2, "__index");
   }
   lua_pop(L, 1);
+  ms_register(L, functions);
 }

@@ -1,7 +1,7 @@
 /* Loaders of mini-batches. */
 #include "../core/data/loader.h"
 #include "bind_private.h"
-#include "bind_source.h"
+#include "bind_data_source.h"
 
 #define LOADER_TYPE "ms.Loader"
 
@@ -184,7 +184,7 @@ static int loader_tostring(lua_State *L) {
   return 1;
 }
 
-const ms_reg ms_loader_functions[] = {
+static const ms_reg functions[] = {
     {"loader", new_loader,
      "loader{source=, members=, batch_size=1, shuffle=false, drop_last=false, seed=0, workers=1, prefetch=2*workers, "
      "mean=, std=, scale=255, crop_padding=0, flip=false} -> loader\n\nMini-batches prepared by worker threads. "
@@ -210,7 +210,7 @@ static const ms_reg methods[] = {
 static const luaL_Reg loader_meta[] = {
     {"__gc", loader_close}, {"__close", loader_close}, {"__tostring", loader_tostring}, {NULL, NULL}};
 
-void ms_open_loader(lua_State *L) {
+void ms_open_data_loader(lua_State *L) {
   if (luaL_newmetatable(L, LOADER_TYPE)) {
     luaL_setfuncs(L, loader_meta, 0);
     lua_newtable(L);
@@ -218,4 +218,5 @@ void ms_open_loader(lua_State *L) {
     lua_setfield(L, -2, "__index");
   }
   lua_pop(L, 1);
+  ms_register(L, functions);
 }

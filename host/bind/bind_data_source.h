@@ -1,6 +1,6 @@
 /* Sources of samples as Lua values. */
-#ifndef MS_BIND_SOURCE_H
-#define MS_BIND_SOURCE_H
+#ifndef MS_BIND_DATA_SOURCE_H
+#define MS_BIND_DATA_SOURCE_H
 
 #include "../core/data/source.h"
 #include "bind.h"
