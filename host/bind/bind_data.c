@@ -61,5 +61,6 @@ int ms_open_data(lua_State *L) {
   ms_register(L, functions);
   ms_open_data_source(L);
   ms_open_data_loader(L);
+  ms_register(L, ms_data_events_functions);
   return 1;
 }

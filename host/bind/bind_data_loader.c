@@ -167,7 +167,6 @@ static int loader_batches(lua_State *L) {
   return 1;
 }
 
-/* { ["events outside of the sensor dropped"] = 3, ... }: what is not zero. */
 static int loader_repairs(lua_State *L) {
   ms_repairs r;
   ms_loader_repairs(check_loader(L)->loader, &r);
@@ -203,7 +202,7 @@ static const ms_reg methods[] = {
      "out."},
     {"position", loader_position, "loader:position() -> epoch, batch\n\nThe first epoch is 1; batch counts from 0."},
     {"batches", loader_batches, "loader:batches() -> batches of an epoch"},
-    {"repairs", loader_repairs, "loader:repairs() -> table of counts\n\nWhat lenient readers mended so far."},
+    {"repairs", loader_repairs, "loader:repairs() -> table of counts\n\nWhat lenient readers mended so far: { range = 3, ... }."},
     {"close", loader_close, "loader:close()\n\nStops the workers. More than once is fine."},
     {NULL, NULL, NULL}};
 

@@ -135,15 +135,6 @@ static int source_tostring(lua_State *L) {
   return 1;
 }
 
-void ms_push_repairs(lua_State *L, const ms_repairs *r) {
-  lua_newtable(L);
-  for (int i = 0; i < MS_REPAIR_COUNT; i++)
-    if (r->count[i]) {
-      lua_pushinteger(L, r->count[i]);
-      lua_setfield(L, -2, ms_repair_text((ms_repair)i));
-    }
-}
-
 static const ms_reg functions[] = {{"source", new_source,
                                        "source{samples=, labels=} -> source\n\nSamples in memory for a loader: [n, h, "
                                        "w], [n, c, h, w] or [n, t, c, h, w], "

@@ -24,6 +24,4 @@ ms_status ms_source_labels(ms_source_handle *h, ms_tensor *labels, const int64_t
 /* Dense and where threads can read it; dtype -1: as it is. */
 ms_status ms_on_host(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err);
 
-void ms_push_repairs(lua_State *L, const ms_repairs *r); /* { text = count, ... } of what is not zero */
-
 #endif

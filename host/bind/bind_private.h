@@ -53,9 +53,12 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 
 int ms_open_random(lua_State *L);
 
-/* ---- core.data, by file: each puts its functions into the table on top ---- */
+/* ---- core.data, by file: functions, or what puts them into the table on top ---- */
 void ms_open_data_source(lua_State *L);
 void ms_open_data_loader(lua_State *L);
+extern const ms_reg ms_data_events_functions[];
+struct ms_repairs;
+void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
 
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);

@@ -77,7 +77,7 @@ function Set:describe()
   if self.events then lines[#lines + 1] = rates(self) end
   for _, note in ipairs(self.notes or {}) do lines[#lines + 1] = note end
   local repairs = self:repairs()
-  for _, what in ipairs(o.keys(repairs)) do lines[#lines + 1] = ("%d %s"):format(repairs[what], what) end
+  for _, what in ipairs(o.keys(repairs)) do lines[#lines + 1] = ("repairs: %s %d"):format(what, repairs[what]) end
   return table.concat(lines, "\n")
 end
 

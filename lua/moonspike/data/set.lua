@@ -151,7 +151,7 @@ function Set:close()
   self._loader = nil
 end
 
--- What lenient readers mended so far: { text = count, ... }
+-- What lenient readers mended so far: { range = 3, ... }
 function Set:repairs() return self._loader and self._loader:repairs() or {} end
 
 -- ---- batches ----
