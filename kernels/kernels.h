@@ -360,7 +360,8 @@ typedef struct ms_backend {
   ms_status (*event_create)(ms_event **out);
   void (*event_destroy)(ms_event *e);
   ms_status (*event_record)(ms_stream *s, ms_event *e);
-  ms_status (*event_wait)(ms_stream *s, ms_event *e);     /* s waits, not the host */
+  ms_status (*event_wait)(ms_stream *s, ms_event *e);        /* s waits, not the host */
+  ms_status (*event_synchronize)(ms_stream *s, ms_event *e); /* the host waits, for an event recorded in s */
   ms_status (*capture_begin)(ms_stream *s);               /* (optional) NULL: steps run uncaptured */
   ms_status (*capture_end)(ms_stream *s, ms_graph **out); /* (optional) */
   ms_status (*graph_launch)(ms_stream *s, ms_graph *g);   /* (optional) */

@@ -25,6 +25,7 @@ const ms_backend *ms_backend_cpu(void) {
       .event_destroy = ms_cpu_event_destroy,
       .event_record = ms_cpu_event_record,
       .event_wait = ms_cpu_event_wait,
+      .event_synchronize = ms_cpu_event_wait, /* what was recorded is past */
       .conv_plan = ms_cpu_conv_plan,
       .conv_plan_destroy = ms_cpu_conv_plan_destroy,
       .conv_workspace = ms_cpu_conv_workspace,

@@ -28,6 +28,7 @@ ms_status ms_cuda_event_create(ms_event **out);
 void ms_cuda_event_destroy(ms_event *e);
 ms_status ms_cuda_event_record(ms_stream *s, ms_event *e);
 ms_status ms_cuda_event_wait(ms_stream *s, ms_event *e);
+ms_status ms_cuda_event_synchronize(ms_stream *s, ms_event *e);
 ms_status ms_cuda_capture_begin(ms_stream *s);
 ms_status ms_cuda_capture_end(ms_stream *s, ms_graph **out);
 ms_status ms_cuda_graph_launch(ms_stream *s, ms_graph *g);

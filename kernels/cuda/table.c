@@ -32,6 +32,7 @@ const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi)
       .event_destroy = ms_cuda_event_destroy,
       .event_record = ms_cuda_event_record,
       .event_wait = ms_cuda_event_wait,
+      .event_synchronize = ms_cuda_event_synchronize,
       .capture_begin = ms_cuda_capture_begin,
       .capture_end = ms_cuda_capture_end,
       .graph_launch = ms_cuda_graph_launch,

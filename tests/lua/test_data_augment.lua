@@ -86,20 +86,16 @@ function TestAugment:test_values()
   s.raises("augment: images: expected a tensor, got 3", data.augment, 3)
 end
 
--- The crop and flip of the loader are those of the recipe: same key, same sample, same pixels.
+-- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
 function TestAugment:test_as_the_loader()
-  ms.manual_seed(3)
-  local x = (ms.rand(9, 3, 12, 12) * 256):floor():clamp(0, 255):to "uint8"
-  local loader <close> = core.data.loader { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
-    crop_padding = 4, flip = true, mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
-  local want, _, index = loader:next()
-  local same, was = false, core.random.seed()
-  core.random.manual_seed(17)
-  local key = core.random.key("augment", "1")
-  core.random.manual_seed(was)
-  local got = data.augment(x:to(want.device), index:to(want.device), { crop = 4, flip = true }, { key = key, mean = { .1, .2, .3 }, std = { .5, .6, .7 } })
-  same = got:equal(want)
-  lu.assertTrue(same)
+  local x, stats = (ms.rand(9, 3, 12, 12) * 255):to "uint8", { mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
+  local set <close> = data.Images { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
+    augment = { crop = 4, flip = true }, mean = stats.mean, std = stats.std, T = 1 }
+  for want in set do
+    stats.key = core.data.epoch_key(17, "augment", 1)
+    local got = data.augment(x, ms.arange(9, { dtype = "int64" }), { crop = 4, flip = true }, stats)
+    lu.assertTrue(got:equal(want[1]))
+  end
 end
 
 function TestAugment:test_balanced_order()
