@@ -249,6 +249,7 @@ function data.FashionMNIST(opts)
 end
 
 data.read_idx = core.data.read_idx
+for name, value in pairs(require "moonspike.data.events") do data[name] = value end
 
 local shared = [==[
 
@@ -269,6 +270,6 @@ doc.set(data.Images, [[
 
     Your own images, uint8 (divided by 255) or float32.]] .. shared)
 doc.set(meta, "A set of labelled images.\n" .. shared)
-doc.set(data, "ms.data: FashionMNIST Images read_idx")
+doc.set(data, "ms.data: FashionMNIST Images read_idx read_events write_events read_gesture_labels read_gesture_trials")
 
 return o.named(data, "data")
