@@ -253,5 +253,6 @@ int ms_open_data(lua_State *L) {
   lua_newtable(L);
   ms_register(L, functions);
   ms_open_data_events(L);
+  ms_open_data_frames(L);
   return 1;
 }

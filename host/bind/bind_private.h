@@ -58,6 +58,9 @@ void ms_open_data_events(lua_State *L); /* its functions into the table on top *
 struct ms_repairs;
 void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
 
+/* ---- bind_data_frames.c ---- */
+void ms_open_data_frames(lua_State *L); /* its functions into the table on top */
+
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);
 

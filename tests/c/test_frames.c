@@ -259,7 +259,7 @@ static void test_bin(void **state) {
   expect(&e, (ms_frames_options){.T = 1, .polarity = MS_POLARITY_MERGED, .height = 2, .width = 3}, "502/121");
   /* rows are x: four of them into two */
   expect(&e, (ms_frames_options){.T = 1, .polarity = MS_POLARITY_MERGED, .height = 2, .width = 2, .transpose = 1},
-         "51/22");
+         "51/23");
 }
 
 static void test_maximum(void **state) {

@@ -250,6 +250,7 @@ end
 
 data.read_idx = core.data.read_idx
 for name, value in pairs(require "moonspike.data.events") do data[name] = value end
+for name, value in pairs(require "moonspike.data.frames") do data[name] = value end
 
 local shared = [==[
 
@@ -270,6 +271,6 @@ doc.set(data.Images, [[
 
     Your own images, uint8 (divided by 255) or float32.]] .. shared)
 doc.set(meta, "A set of labelled images.\n" .. shared)
-doc.set(data, "ms.data: FashionMNIST Images read_idx read_events write_events read_gesture_labels read_gesture_trials")
+doc.set(data, "ms.data: FashionMNIST Images read_idx read_events write_events read_gesture_labels read_gesture_trials integrate read_frames\n  frame_presets augment_events event_drop synthesize make_events")
 
 return o.named(data, "data")
