@@ -137,13 +137,18 @@ static ms_status make_room(ms_buffer *pending, scene *c, int64_t more, ms_error 
   return status;
 }
 
-static void emit(scene *c, int64_t t, int x, int y, int p) {
+static void emit(scene *c, int32_t t, int x, int y, int p) {
   c->pending[c->count++] = (step_event){(uint16_t)t, (uint16_t)x, (uint16_t)y, (uint8_t)p};
 }
 
-/* The light of pixel q goes from a to b. */
+/* Whether the light of a pixel, on its way from a to b, passes the next threshold. */
+static int crosses(const scene *c, int q, int32_t a, int32_t b) {
+  int32_t C = (int32_t)c->s->threshold, r = c->reference[q];
+  return b > a ? r + C <= b : r - C >= b && b < a;
+}
+
 static ms_status cross(ms_buffer *pending, scene *c, int q, int x, int y, int32_t a, int32_t b, ms_error *err) {
-  int64_t C = c->s->threshold, r = c->reference[q];
+  int32_t C = (int32_t)c->s->threshold, r = c->reference[q];
   ms_status status = make_room(pending, c, (b > a ? b - a : a - b) / C + 2, err);
   if (status)
     return status;
@@ -157,7 +162,7 @@ static ms_status cross(ms_buffer *pending, scene *c, int q, int x, int y, int32_
       r -= C;
       emit(c, (a - r) * 1000 / (a - b), x, y, 0);
     }
-  c->reference[q] = (int32_t)r;
+  c->reference[q] = r;
   return MS_OK;
 }
 
@@ -168,7 +173,7 @@ static ms_status noise(ms_buffer *pending, scene *c, int k, int q, int x, int y,
   ms_status status = make_room(pending, c, 1, err);
   uint32_t g = mix(h ^ 0x9E3779B9u);
   if (!status)
-    emit(c, (g >> 1) % 1000, x, y, g & 1);
+    emit(c, (int32_t)((g >> 1) % 1000), x, y, g & 1);
   return status;
 }
 
@@ -189,7 +194,7 @@ static ms_status see(ms_buffer *pending, scene *c, int k, ms_error *err) {
         int32_t before = c->light[q], now = brightness(c, v);
         c->seen[q] = v;
         c->light[q] = now;
-        if (k > 0 && now != before)
+        if (k > 0 && crosses(c, q, before, now))
           status = cross(pending, c, q, x, y, before, now, err);
       }
       if (k > 0 && chance && !status)
