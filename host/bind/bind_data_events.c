@@ -108,6 +108,7 @@ static int read_events(lua_State *L) {
   ms_status status = ms_events_read(&e, &file, path, &opt, &repairs, &err);
   if (!status)
     status = to_tensors(&h[0]->tensor, &h[1]->tensor, &h[2]->tensor, &h[3]->tensor, &e, &err);
+  int width = e.width, height = e.height;
   ms_events_free(&e);
   ms_buffer_free(&file);
   if (status)
@@ -117,9 +118,9 @@ static int read_events(lua_State *L) {
     lua_pushvalue(L, 3 + i);
     lua_setfield(L, -2, names[i]);
   }
-  lua_pushinteger(L, e.width);
+  lua_pushinteger(L, width);
   lua_setfield(L, -2, "width");
-  lua_pushinteger(L, e.height);
+  lua_pushinteger(L, height);
   lua_setfield(L, -2, "height");
   ms_push_repairs(L, &repairs);
   lua_setfield(L, -2, "repairs");
