@@ -119,6 +119,9 @@ static void test_duration(void **state) {
   ms_events two = {2, 0, ages, stream_x, stream_y, stream_p, 4, 2};
   o.duration_us = 1;
   refused(&two, o, "at most 65536 frames");
+  ages[1] = 65536;
+  two.width = two.height = 128; /* 8 GiB */
+  refused(&two, o, "65536 frames of 128 x 128 are too large");
 }
 
 static void test_span(void **state) {
@@ -214,8 +217,13 @@ static void test_oracle(void **state) {
   expect(&e, o, "1200/0020 0200/1021"); /* [0, 5) and [1, 7) */
   o.policy = MS_LENIENT;
   refused(&e, o, "event 2: expected a time of at least 30 us, got 5");
+  o = (ms_frames_options){
+      .split = MS_SPLIT_DURATION, .duration_us = 20, .polarity = MS_POLARITY_MERGED, .policy = MS_ORACLE};
+  expect(&e, o, "1000/0000 0200/1021"); /* a binary search in 0 1 0 1 0 1 2 for 1 ends at 1 */
   raw[6] = -1;
-  o.policy = MS_ORACLE;
+  refused(&e, o, "longer than 0 us");
+  o.split = MS_SPLIT_TIME;
+  o.T = 2;
   refused(&e, o, "at least 1 us for each frame");
 }
 

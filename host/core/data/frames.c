@@ -13,22 +13,28 @@ const ms_frames_preset *ms_frames_preset_at(int i) {
 }
 
 void ms_repair_time(int64_t *t, int64_t n) {
-  int64_t shift = 0, before = 0, first = n > 0 ? t[0] : 0;
+  uint64_t shift = 0,
+           first = n > 0 ? (uint64_t)t[0] : 0; /* unsigned: absurd times wrap, and are found to be out of order */
+  int64_t before = 0;
   for (int64_t i = 0; i < n; i++) {
-    int64_t raw = t[i];
-    if (i > 0 && raw < before)
-      shift = t[i - 1] + first; /* t[i - 1] has lost `first` already */
-    before = raw;
-    t[i] = raw + shift > first ? raw + shift - first : 0;
+    if (i > 0 && t[i] < before)
+      shift = (uint64_t)t[i - 1] + first; /* t[i - 1] has lost `first` already */
+    before = t[i];
+    int64_t moved = (int64_t)((uint64_t)t[i] + shift - first);
+    t[i] = moved > 0 ? moved : 0;
   }
 }
 
 /* ---- where the memory goes ---- */
 
+#define MOST_NUMBERS ((int64_t)1 << 28) /* of all frames: a damaged time must not ask for more memory than 1 GiB */
+
 typedef struct plan {
   const ms_frames_options *o;
   int64_t T, h, w, c;
   const int64_t *t;     /* [n] */
+  int64_t first;        /* the smallest of them */
+  int ordered;          /* they never run backwards */
   int64_t *segment;     /* [T][2]: first event, behind the last */
   int32_t *count;       /* [h][w][c] of one frame */
   int32_t *of_x, *of_y; /* column or row of the sensor -> offset in a frame */
@@ -77,8 +83,9 @@ static ms_status lay_out(plan *p, ms_buffer *scratch, const ms_events *e, ms_err
   p->h = o->height ? o->height : o->transpose ? e->width : e->height;
   p->w = o->width ? o->width : o->transpose ? e->height : e->width;
   int64_t cells = p->h * p->w * p->c;
-  if (cells > INT32_MAX)
-    return ms_fail(err, MS_ERANGE, "integrate: a frame of %lld x %lld is too large", (long long)p->h, (long long)p->w);
+  if (cells > MOST_NUMBERS / p->T)
+    return ms_fail(err, MS_ERANGE, "integrate: %lld frames of %lld x %lld are too large", (long long)p->T,
+                   (long long)p->h, (long long)p->w);
   size_t times = p->t == e->t ? 0 : (size_t)e->n * sizeof(int64_t), segments = 2 * (size_t)p->T * sizeof(int64_t);
   size_t counts = ((size_t)cells + (size_t)e->width + (size_t)e->height) * sizeof(int32_t);
   ms_status status = ms_buffer_resize(scratch, times + segments + counts, "integrate", err);
@@ -114,16 +121,16 @@ static int64_t find(const int64_t *t, int64_t n, int64_t at) {
   return low;
 }
 
+/* The first event that is earlier than the one before it; n: none. The signs of all differences in one go, which vectors
+** of 64-bit integers can do where comparisons they cannot. */
 static int64_t first_disorder(const int64_t *t, int64_t n) {
-  int bad = 0;
+  uint64_t signs = 0;
   for (int64_t i = 1; i < n; i++)
-    bad |= t[i] < t[i - 1];
-  if (!bad)
-    return n;
-  int64_t i = 1;
-  while (t[i] >= t[i - 1])
+    signs |= (uint64_t)t[i] - (uint64_t)t[i - 1];
+  int64_t i = signs >> 63 ? 1 : n;
+  while (i < n && t[i] >= t[i - 1])
     i++;
-  return i;
+  return i < n ? i : n;
 }
 
 static void cut_by_number(const plan *p, int64_t n) {
@@ -151,14 +158,14 @@ static void widest(int64_t s[2], const int64_t *t, int64_t n, int64_t from, int6
     }
 }
 
-static ms_status cut_by_time(const plan *p, const int64_t *t, int64_t n, int ordered, ms_error *err) {
+static ms_status cut_by_time(const plan *p, const int64_t *t, int64_t n, ms_error *err) {
   int64_t dt = (t[n - 1] - t[0]) / p->T;
   if (dt < 1)
     return ms_fail(err, MS_ERANGE, "integrate: T: expected at least 1 us for each frame, got %lld frames of %lld us",
                    (long long)p->T, (long long)(t[n - 1] - t[0]));
   for (int64_t i = 0; i < p->T; i++) {
     int64_t from = t[0] + i * dt, *s = p->segment + 2 * i;
-    if (ordered) {
+    if (p->ordered) {
       s[0] = find(t, n, from);
       s[1] = find(t, n, from + dt);
     } else {
@@ -175,36 +182,35 @@ static ms_status cut_by_time(const plan *p, const int64_t *t, int64_t n, int ord
 /* Event k is in part (t - t_0) T div (t_last - t_0 + 1). */
 static ms_status cut_span(const plan *p, const int64_t *t, int64_t n, ms_error *err) {
   int64_t span = t[n - 1] - t[0] + 1, most;
-  if (__builtin_mul_overflow(span, p->T, &most))
+  if (__builtin_mul_overflow(span, p->T, &most) || most > INT64_MAX - p->T)
     return ms_fail(err, MS_ERANGE, "integrate: events: %lld us are too long", (long long)span);
   for (int64_t i = 0; i < p->T; i++) {
     p->segment[2 * i] = i ? p->segment[2 * i - 1] : 0;
-    p->segment[2 * i + 1] = find(t, n, t[0] + ((i + 1) * span + p->T - 1) / p->T);
+    p->segment[2 * i + 1] = i + 1 < p->T ? find(t, n, t[0] + ((i + 1) * span + p->T - 1) / p->T) : n;
   }
   return MS_OK;
 }
 
-static void cut_by_duration(const plan *p, int64_t n, int64_t first) {
+static void cut_by_duration(const plan *p, int64_t n) {
   for (int64_t i = 0; i < p->T; i++) {
     p->segment[2 * i] = i ? p->segment[2 * i - 1] : 0;
-    p->segment[2 * i + 1] = i + 1 < p->T ? find(p->t, n, first + (i + 1) * p->o->duration_us) : n;
+    p->segment[2 * i + 1] = i + 1 < p->T ? find(p->t, n, p->first + (i + 1) * p->o->duration_us) : n;
   }
 }
 
-static int64_t smallest(const int64_t *t, int64_t n) {
-  int64_t least = t[0];
-  for (int64_t i = 1; i < n; i++)
-    least = t[i] < least ? t[i] : least;
-  return least;
-}
-
-static ms_status check_time(const plan *p, int64_t n, int *ordered, ms_error *err) {
+static ms_status check_time(plan *p, int64_t n, ms_error *err) {
   const ms_frames_options *o = p->o;
   int64_t span, at = first_disorder(p->t, n);
-  *ordered = at == n;
-  if (n > 0 && (__builtin_sub_overflow(p->t[n - 1], smallest(p->t, n), &span) || span == INT64_MAX))
+  p->ordered = at == n;
+  int64_t last = n ? p->t[at - 1] : 0;
+  p->first = n ? p->t[0] : 0;
+  for (int64_t i = at; i < n; i++) {
+    p->first = p->t[i] < p->first ? p->t[i] : p->first;
+    last = p->t[i] > last ? p->t[i] : last;
+  }
+  if (__builtin_sub_overflow(last, p->first, &span) || span == INT64_MAX)
     return ms_fail(err, MS_ERANGE, "integrate: events: the times overflow");
-  if (*ordered || (o->policy == MS_ORACLE && (o->split == MS_SPLIT_TIME || o->split == MS_SPLIT_DURATION)))
+  if (p->ordered || (o->policy == MS_ORACLE && (o->split == MS_SPLIT_TIME || o->split == MS_SPLIT_DURATION)))
     return MS_OK;
   return ms_fail(err, MS_ERANGE, "integrate: events: event %lld: expected a time of at least %lld us, got %lld",
                  (long long)at, (long long)p->t[at - 1], (long long)p->t[at]);
@@ -212,7 +218,7 @@ static ms_status check_time(const plan *p, int64_t n, int *ordered, ms_error *er
 
 /* The number of frames follows from the times. */
 static ms_status measure(plan *p, int64_t n, ms_error *err) {
-  int64_t duration = p->o->duration_us, length = n ? p->t[n - 1] - smallest(p->t, n) : 0;
+  int64_t duration = p->o->duration_us, length = n ? p->t[n - 1] - p->first : 0;
   p->T = length / duration + (length % duration != 0);
   if (p->T < 1)
     return ms_fail(err, MS_ERANGE, "integrate: events: expected a recording longer than 0 us, got %lld events at once",
@@ -223,16 +229,16 @@ static ms_status measure(plan *p, int64_t n, ms_error *err) {
   return MS_OK;
 }
 
-static ms_status cut(const plan *p, int64_t n, int ordered, ms_error *err) {
+static ms_status cut(const plan *p, int64_t n, ms_error *err) {
   ms_split split = p->o->split;
   if (n == 0 && split == MS_SPLIT_TIME && p->o->policy != MS_LENIENT)
     return ms_fail(err, MS_ERANGE, "integrate: events: expected at least 1, got 0");
   if (split == MS_SPLIT_SPAN && n > 0)
     return cut_span(p, p->t, n, err);
   if ((split == MS_SPLIT_TIME || split == MS_SPLIT_TIME_BINS) && n > 0)
-    return cut_by_time(p, p->t, n, ordered, err);
+    return cut_by_time(p, p->t, n, err);
   if (split == MS_SPLIT_DURATION)
-    cut_by_duration(p, n, smallest(p->t, n));
+    cut_by_duration(p, n);
   else
     cut_by_number(p, n);
   return MS_OK;
@@ -322,7 +328,6 @@ static int by_time(ms_split split) {
 ms_status ms_frames_integrate(ms_picture *out, ms_buffer *scratch, const ms_events *e, const ms_frames_options *opt,
                               ms_error *err) {
   plan p = {.o = opt, .T = opt->T, .t = e->t};
-  int ordered = 1;
   ms_status status;
   if ((status = check(e, opt, err)) || (status = check_range(e, err)))
     return status;
@@ -333,11 +338,11 @@ ms_status ms_frames_integrate(ms_picture *out, ms_buffer *scratch, const ms_even
     ms_repair_time((int64_t *)(void *)scratch->p, e->n);
     p.t = (const int64_t *)(const void *)scratch->p;
   }
-  if (by_time(opt->split) && (status = check_time(&p, e->n, &ordered, err)))
+  if (by_time(opt->split) && (status = check_time(&p, e->n, err)))
     return status;
   if (opt->split == MS_SPLIT_DURATION && (status = measure(&p, e->n, err)))
     return status;
-  if ((status = lay_out(&p, scratch, e, err)) || (status = cut(&p, e->n, ordered, err)) ||
+  if ((status = lay_out(&p, scratch, e, err)) || (status = cut(&p, e->n, err)) ||
       (status = ms_picture_shape(out, opt->dtype, p.T, p.h, p.w, p.c, "integrate", err)))
     return status;
   return count_frames(&p, out, e, err);
