@@ -41,6 +41,13 @@ static void test_windows(void **state) {
   refused(F, b, n, MS_STRICT, (ms_events_options){.start_us = 19, .end_us = 100},
           "no events between start_us and end_us");
   decoded(F, b, n, MS_LENIENT, (ms_events_options){.start_us = 19, .end_us = 100}, NULL, 0);
+  /* What lies in a packet that ends before the window is not looked at. */
+  static const uint8_t late[] = {0xff, 0, 0, 0};
+  memcpy(b + 42 + 28 + 4, late, 4);
+  refused(F, b, n, MS_STRICT, none, "record 1: time runs backwards");
+  decoded(F, b, n, MS_STRICT, (ms_events_options){.start_us = 20}, valid + 2, 1);
+  refused(F, b, n, MS_STRICT, (ms_events_options){.start_us = 19}, "record 1: time runs backwards");
+  b[42 + 28 + 4] = 17;
   /* Reading stops where a packet reaches the end: what is behind it may be anything. */
   memset(b + 42 + 52, 0xee, n - 42 - 52);
   decoded(F, b, n, MS_STRICT, (ms_events_options){.end_us = 18}, valid, 1);

@@ -220,6 +220,20 @@ static void test_headers(void **state) {
   refused(F, b, n, MS_STRICT, none, "byte 124: expected the header of a MAT file of version 5, got HDF5");
 }
 
+/* As SciPy writes it (tests/ref/mat5.py): compressed, of several types, among arrays of other kinds. */
+static void test_scipy(void **state) {
+  (void)state;
+  size_t n;
+  unsigned char *b = get_file(MS_ROOT "/tests/ref/events.mat", &n);
+  assert_int_equal(decode_as(F, b, n, MS_STRICT, none), MS_OK);
+  assert_int_equal(got.n, 1000);
+  for (int i = 0; i < 1000; i++)
+    assert_true(got.t[i] == 700 * i && got.x[i] == i % 240 && got.y[i] == i % 180 && got.p[i] == (i % 3 == 0));
+  for (size_t i = 0; i < n; i += 7)
+    assert_int_equal(decode_as(F, b, i, MS_STRICT, none), MS_EFORMAT);
+  free(b);
+}
+
 static void test_damage(void **state) {
   (void)state;
   uint8_t b[1024];
@@ -235,9 +249,10 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_golden), cmocka_unit_test(test_events),  cmocka_unit_test(test_compressed),
-      cmocka_unit_test(test_bomb),   cmocka_unit_test(test_types),   cmocka_unit_test(test_no_whole_numbers),
-      cmocka_unit_test(test_arrays), cmocka_unit_test(test_headers), cmocka_unit_test(test_damage)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),     cmocka_unit_test(test_events),
+                                     cmocka_unit_test(test_compressed), cmocka_unit_test(test_bomb),
+                                     cmocka_unit_test(test_types),      cmocka_unit_test(test_no_whole_numbers),
+                                     cmocka_unit_test(test_arrays),     cmocka_unit_test(test_headers),
+                                     cmocka_unit_test(test_scipy),      cmocka_unit_test(test_damage)};
   return cmocka_run_group_tests(tests, NULL, teardown);
 }

@@ -38,6 +38,7 @@ static ms_status decode(ms_sink *s, size_t at, size_t n, ms_aedat2_layout layout
   const ms_input *in = s->in;
   const int xs = layouts[layout].x, xf = layouts[layout].flip_x, ys = layouts[layout].y, yf = layouts[layout].flip_y;
   const int oracle = in->policy == MS_ORACLE;
+  ms_sink own = *s;
   int64_t t = 0, special = 0;
   uint32_t before = 0;
   for (size_t i = 0; i < n; i++) {
@@ -49,17 +50,18 @@ static ms_status decode(ms_sink *s, size_t at, size_t n, ms_aedat2_layout layout
       if (a & SPECIAL)
         special++;
       else if (in->policy == MS_LENIENT)
-        s->outside++;
+        own.outside++;
       else
         return ms_damaged(in, (int64_t)(at + 8 * i), (int64_t)i, err,
                           "address 0x%08x, which a DVS128 does not have (a DAVIS?)", (unsigned)a);
       continue;
     }
-    ms_status status = ms_sink_add(s, t, (int)(a >> xs & 127) ^ xf, (int)(a >> ys & 127) ^ yf, !(a & 1),
+    ms_status status = ms_sink_add(&own, t, (int)(a >> xs & 127) ^ xf, (int)(a >> ys & 127) ^ yf, !(a & 1),
                                    (int64_t)(at + 8 * i), (int64_t)i, err);
     if (status)
       return status;
   }
+  *s = own;
   ms_repaired(in, MS_REPAIR_SPECIAL, special);
   return MS_OK;
 }

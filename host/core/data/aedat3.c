@@ -62,26 +62,39 @@ static ms_status read_packet(packet *k, const ms_input *in, size_t at, ms_error 
   return MS_OK;
 }
 
-/* n events at `at`; *record counts them over the whole file. */
-static ms_status decode(ms_sink *s, const packet *k, size_t at, int64_t n, int minor, int64_t *record, ms_error *err) {
+/* n events at `at`, of which the first is number `record` of the file. */
+static ms_status decode(ms_sink *s, const packet *k, size_t at, int64_t n, int minor, int64_t record, ms_error *err) {
   const ms_input *in = s->in;
   const int oracle = in->policy == MS_ORACLE, xs = minor ? 17 : 18, ys = minor ? 2 : 4;
   const uint32_t mask = minor ? 0x7fff : 0x3fff;
   int64_t invalid = 0, past = (int64_t)k->overflow << 31;
   ms_status status = ms_sink_room(s, n, err);
-  for (int64_t i = 0; i < n && !status; i++, ++*record) {
+  ms_sink own = *s;
+  for (int64_t i = 0; i < n && !status; i++) {
     const uint8_t *r = in->p + at + 8 * i;
     uint32_t a = ms_le32(r), bits = ms_le32(r + 4);
     int64_t t = oracle ? past | bits : past + (int32_t)bits;
     if (!(a & 1) && !oracle)
       invalid++;
     else if (bits >> 31 && in->policy == MS_STRICT)
-      status = ms_damaged(in, (int64_t)at + 8 * i, *record, err, "a negative time");
+      status = ms_damaged(in, (int64_t)at + 8 * i, record + i, err, "a negative time");
     else
-      status = ms_sink_add(s, t, a >> xs & mask, a >> ys & mask, a >> 1 & 1, (int64_t)at + 8 * i, *record, err);
+      status = ms_sink_add(&own, t, a >> xs & mask, a >> ys & mask, a >> 1 & 1, (int64_t)at + 8 * i, record + i, err);
   }
+  *s = own;
   ms_repaired(in, MS_REPAIR_INVALID, invalid);
   return status;
+}
+
+/* Does a packet end before the window? By its last event alone. */
+static int passed(ms_sink *s, const packet *k, size_t at) {
+  if (k->number == 0 || s->in->policy == MS_ORACLE)
+    return 0;
+  int64_t t = ((int64_t)k->overflow << 31) + (int32_t)ms_le32(s->in->p + at + 8 * ((size_t)k->number - 1) + 4);
+  if (t < s->last || t >= s->start)
+    return 0;
+  s->last = t;
+  return 1;
 }
 
 ms_status ms_aedat3_decode(ms_events *out, const ms_input *in, const ms_events_options *opt, ms_error *err) {
@@ -113,8 +126,11 @@ ms_status ms_aedat3_decode(ms_events *out, const ms_input *in, const ms_events_o
       ms_repaired(in, MS_REPAIR_TRUNCATED, (int64_t)left - (k.type == POLARITY ? 8 * n : 0));
     }
     at += HEAD;
-    if (k.type == POLARITY)
-      status = decode(&s, &k, at, n, minor, &record, err);
+    if (k.type == POLARITY) {
+      if (bytes < 8 * (size_t)k.number || !passed(&s, &k, at))
+        status = decode(&s, &k, at, n, minor, record, err);
+      record += n;
+    }
     at += bytes;
   }
   return status ? status : ms_sink_close(&s, err);

@@ -1,6 +1,7 @@
 /* AEDAT 3.0 and 3.1 (DVS128 Gesture): lines of text up to #!END-HEADER, then packets of events of one type, little-endian.
-** Polarity events become events, other packets are passed over; times are 31 bits and the packet's count of overflows. With
-** end_us, reading stops behind the first packet that reaches it (strict and lenient). The policies:
+** Polarity events become events, other packets are passed over; times are 31 bits and the packet's count of overflows. Of
+** a window, strict and lenient look neither into packets whose last event lies before it nor behind the first packet that
+** reaches its end. The policies:
 **   strict   events that are marked invalid are left out; all else that is odd is an error;
 **   lenient  a packet that the file cuts off, events off the sensor and times that run backwards are mended;
 **   oracle   SpikingJelly: every place of a packet is an event, valid or not, used or not. */

@@ -6,6 +6,7 @@
 static ms_status decode(ms_sink *s, size_t n, ms_error *err) {
   const ms_input *in = s->in;
   const int marks = in->policy != MS_ORACLE && s->out->height <= MARK;
+  ms_sink own = *s;
   int64_t past = 0, overflows = 0;
   for (size_t i = 0; i < n; i++) {
     const uint8_t *r = in->p + 5 * i;
@@ -17,10 +18,11 @@ static ms_status decode(ms_sink *s, size_t n, ms_error *err) {
       past += 8192;
       continue;
     }
-    ms_status status = ms_sink_add(s, t + past, r[0], r[1], r[2] >> 7, (int64_t)(5 * i), (int64_t)i, err);
+    ms_status status = ms_sink_add(&own, t + past, r[0], r[1], r[2] >> 7, (int64_t)(5 * i), (int64_t)i, err);
     if (status)
       return status;
   }
+  *s = own;
   ms_repaired(in, MS_REPAIR_OVERFLOW, overflows);
   return MS_OK;
 }

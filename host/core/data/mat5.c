@@ -40,6 +40,7 @@ static int64_t place(const reader *r, const uint8_t *p) {
 static ms_status next_element(element *e, const reader *r, size_t *at, ms_error *err) {
   const uint8_t *p = r->p + *at;
   size_t left = r->n - *at, used;
+  *e = (element){0};
   if (left < 8)
     return ms_damaged(r->in, place(r, p), -1, err, "%zu bytes are no element", left);
   uint32_t first = word(r, p);
@@ -273,14 +274,16 @@ static ms_status decode(ms_sink *s, const ms_mat5_array a[4], ms_error *err) {
       if (status)
         return status;
     }
+    ms_sink own = *s;
     for (int64_t i = 0; i < n; i++) {
       int p = polarity(v[3][i], in->policy);
       if (p < 0)
         return ms_damaged(in, a[3].byte, from + i, err, "'pol': expected 1, 0 or -1, got %lld", (long long)v[3][i]);
-      ms_status status = ms_sink_add(s, v[0][i], v[1][i], v[2][i], p, a[0].byte, from + i, err);
+      ms_status status = ms_sink_add(&own, v[0][i], v[1][i], v[2][i], p, a[0].byte, from + i, err);
       if (status)
         return status;
     }
+    *s = own;
   }
   return MS_OK;
 }

@@ -28,9 +28,15 @@ typedef struct ms_events_options {
   int stabilize;            /* afterwards: ms_atis_stabilize */
 } ms_events_options;
 
+/* A loop over events works on a copy of its own, whose address goes nowhere, so that it stays in registers:
+** `ms_sink own = *s; ...; *s = own;`. */
 typedef struct ms_sink {
   const ms_input *in;
   ms_events *out;
+  int64_t *t; /* of out */
+  uint16_t *x, *y;
+  uint8_t *p;
+  uint64_t width, height;
   int64_t n, last, start, end;
   int64_t raised, outside; /* repairs so far */
 } ms_sink;
@@ -41,26 +47,32 @@ void ms_sink_open(ms_sink *s, ms_events *out, const ms_input *in, const ms_event
 ms_status ms_sink_room(ms_sink *s, int64_t more, ms_error *err); /* for that many events; before they are added */
 ms_status ms_sink_close(ms_sink *s, ms_error *err);              /* out->n, repairs; no event at all: strict fails */
 
-/* An event out of order or off the sensor. */
-ms_status ms_sink_mend(ms_sink *s, int64_t *t, int64_t x, int64_t y, int64_t byte, int64_t record, int *keep,
-                       ms_error *err);
+/* What becomes of an event out of order or off the sensor. */
+typedef enum ms_odd { MS_ODD_KEPT, MS_ODD_RAISED, MS_ODD_DROPPED } ms_odd;
+ms_status ms_sink_odd(ms_odd *what, const ms_sink *s, int64_t t, int64_t x, int64_t y, int64_t byte, int64_t record,
+                      ms_error *err);
 
 static inline ms_status ms_sink_add(ms_sink *s, int64_t t, int64_t x, int64_t y, int p, int64_t byte, int64_t record,
                                     ms_error *err) {
-  ms_events *out = s->out;
-  if (t < s->last || (uint64_t)x >= (uint64_t)out->width || (uint64_t)y >= (uint64_t)out->height) {
-    int keep;
-    ms_status status = ms_sink_mend(s, &t, x, y, byte, record, &keep, err);
-    if (status || !keep)
+  if (__builtin_expect(t < s->last || (uint64_t)x >= s->width || (uint64_t)y >= s->height, 0)) {
+    ms_sink copy = *s;
+    ms_odd what;
+    ms_status status = ms_sink_odd(&what, &copy, t, x, y, byte, record, err);
+    if (status)
       return status;
+    s->outside += what == MS_ODD_DROPPED;
+    s->raised += what == MS_ODD_RAISED;
+    if (what == MS_ODD_DROPPED)
+      return MS_OK;
+    t = what == MS_ODD_RAISED ? s->last : t;
   }
   s->last = t;
   if (t >= s->start && t < s->end) {
     int64_t i = s->n++;
-    out->t[i] = t;
-    out->x[i] = (uint16_t)x;
-    out->y[i] = (uint16_t)y;
-    out->p[i] = (uint8_t)p;
+    s->t[i] = t;
+    s->x[i] = (uint16_t)x;
+    s->y[i] = (uint16_t)y;
+    s->p[i] = (uint8_t)p;
   }
   return MS_OK;
 }
