@@ -136,6 +136,13 @@ static int push_events(lua_State *L, const ms_events *e) {
   return ms_finish(L, to_tensors(h, e, &err), &err, 1);
 }
 
+static int option_int(lua_State *L, int index, const char *op, const char *key, int fallback, int low, int high) {
+  int64_t value = ms_option_integer(L, index, op, key, fallback);
+  if (value < low || value > high)
+    ms_raise(L, "%s: %s: expected %d to %d, got %I", op, key, low, high, value);
+  return (int)value;
+}
+
 /* ---- frames ---- */
 
 static const ms_frames_preset *check_preset(lua_State *L, const char *op) {
@@ -222,8 +229,8 @@ static int read_frames(lua_State *L) {
     layout++;
   ms_events_options r = {.policy = f.policy,
                          .layout = (ms_aedat2_layout)ms_option_enum(L, 2, op, "layout", layout, layouts),
-                         .width = (int)(ms_option_integer(L, 2, op, "width", 0) & UINT16_MAX),
-                         .height = (int)(ms_option_integer(L, 2, op, "height", 0) & UINT16_MAX)};
+                         .width = option_int(L, 2, op, "width", 0, 0, UINT16_MAX),
+                         .height = option_int(L, 2, op, "height", 0, 0, UINT16_MAX)};
   event_work *w = push_work(L);
   ms_handle *h = ms_push_handle(L);
   ms_status status = ms_events_read(&w->events, &w->scratch, path, &r, NULL, &err);
@@ -293,25 +300,20 @@ static int augment_events(lua_State *L) {
   "profile", "width", "height", "size", "x0", "y0", "amplitude", "steps", "loops", "threshold", "noise_hz", "seed", \
       "phase"
 
-static int option_int(lua_State *L, int index, const char *op, const char *key, int fallback) {
-  int64_t value = ms_option_integer(L, index, op, key, fallback);
-  if (value < -(1 << 30) || value > 1 << 30)
-    ms_raise(L, "%s: %s: expected %d to %d, got %I", op, key, -(1 << 30), 1 << 30, value);
-  return (int)value;
-}
+#define LIMIT (1 << 30) /* ms_synthesize knows better */
 
 static ms_synthetic synthetic_options(lua_State *L, int index, const char *op) {
   static const char *const profiles[] = {"saccade3", "rcls", NULL};
   int loops = ms_option_enum(L, index, op, "profile", 0, profiles);
   ms_synthetic s = loops ? ms_synthetic_cifar10dvs : ms_synthetic_nmnist;
-  s.width = option_int(L, index, op, "width", s.width);
-  s.height = option_int(L, index, op, "height", s.height);
-  s.size = option_int(L, index, op, "size", s.size);
-  s.x0 = option_int(L, index, op, "x0", s.x0);
-  s.y0 = option_int(L, index, op, "y0", s.y0);
-  s.amplitude = option_int(L, index, op, "amplitude", s.amplitude);
-  s.steps = option_int(L, index, op, "steps", s.steps);
-  s.loops = option_int(L, index, op, "loops", s.loops);
+  s.width = option_int(L, index, op, "width", s.width, -LIMIT, LIMIT);
+  s.height = option_int(L, index, op, "height", s.height, -LIMIT, LIMIT);
+  s.size = option_int(L, index, op, "size", s.size, -LIMIT, LIMIT);
+  s.x0 = option_int(L, index, op, "x0", s.x0, -LIMIT, LIMIT);
+  s.y0 = option_int(L, index, op, "y0", s.y0, -LIMIT, LIMIT);
+  s.amplitude = option_int(L, index, op, "amplitude", s.amplitude, -LIMIT, LIMIT);
+  s.steps = option_int(L, index, op, "steps", s.steps, -LIMIT, LIMIT);
+  s.loops = option_int(L, index, op, "loops", s.loops, -LIMIT, LIMIT);
   s.threshold = ms_option_integer(L, index, op, "threshold", s.threshold);
   s.noise_hz = ms_option_integer(L, index, op, "noise_hz", 0);
   s.seed = (uint32_t)ms_option_integer(L, index, op, "seed", 0);
@@ -365,7 +367,7 @@ static int make_events(lua_State *L) {
                       .size = (int)t->size[1],
                       .first = ms_option_integer(L, 1, op, "first", 0),
                       .synthetic = &s,
-                      .workers = option_int(L, 1, op, "workers", 1)};
+                      .workers = option_int(L, 1, op, "workers", 1, 1, MS_EVENT_FILES_MOST_WORKERS)};
   f.format = ms_option_enum(L, 1, op, "format", s.path == MS_PATH_LOOPS, formats) ? MS_EVENTS_AEDAT2 : MS_EVENTS_ATIS;
   f.images = ms_push_host(L, t);
   f.paths = check_paths(L, op, f.n);

@@ -65,6 +65,11 @@ function TestFrames:test_bad_arguments()
   s.raises("events.width: expected 1 to 65536, got 0", data.integrate, with("width", 0))
 end
 
+function TestFrames:test_read_frames_options()
+  s.raises("width: expected 0 to 65535, got -1", data.read_frames, "x.bin", { width = -1 })
+  s.raises("layout: expected one of sj, jaer, etf, trt, got x", data.read_frames, "x.bin", { layout = "x" })
+end
+
 TestAugment = {}
 
 function TestAugment:test_drop()
@@ -145,6 +150,52 @@ function TestSynthetic:test_files()
   s.raises("paths: expected a table of 2 names", data.make_events, { images = images, paths = { "a" } })
   s.raises("images: expected [n, size, size] of uint8, got nil", data.make_events, { paths = {} })
   s.remove(folder)
+end
+
+TestMakeEvents = {}
+local script = assert(arg[0]:match "^(.*)tests/lua/[^/]*$") .. "scripts/make-events.lua"
+function TestMakeEvents:setUp() self.folder = s.folder() end
+function TestMakeEvents:tearDown() s.remove(self.folder) end
+
+function TestMakeEvents:run(arguments)
+  return s.run(script, nil, ("--root %s/idx %s"):format(self.folder, arguments))
+end
+
+function TestMakeEvents:test_folders()
+  core.system.mkdir(self.folder .. "/idx")
+  s.fashion(self.folder .. "/idx", 12, 3)
+  local out = self.folder .. "/out"
+  local code, text = self:run(("--out %s/a"):format(out))
+  lu.assertEquals(code, 0, text)
+  lu.assertStrContains(text, "train 12/12  written 12")
+  lu.assertStrContains(text, "test 3/3  written 3")
+  local set = data.FashionMNIST { root = self.folder .. "/idx", mean = 0, std = 1 }
+  for i = 1, 12 do
+    local e = data.read_events(("%s/a/Train/%d/%05d.bin"):format(out, set.labels[i]:item(), i - 1), { width = 34, height = 34 })
+    lu.assertEquals(e.t:totable(), data.synthesize(set.images[i], { seed = (i - 1) * 0x9e3779b9 }).t:totable())
+  end
+  os.remove(("%s/a/Train/%d/00004.bin"):format(out, set.labels[5]:item()))
+  code, text = self:run(("--out %s/a --part train"):format(out)) -- again: only what is missing
+  lu.assertEquals(code, 0, text)
+  lu.assertStrContains(text, "train 12/12  written 1 ")
+  lu.assertNotStrContains(text, "test")
+  code, text = self:run(("--out %s/b --profile rcls --limit 2 --noise 1"):format(out))
+  lu.assertEquals(code, 0, text)
+  local class = set.classes[set.labels[1]:item() + 1]:gsub("[^%w_-]", "_")
+  lu.assertEquals(data.read_frames(("%s/b/%s/cifar10_%s_0.aedat"):format(out, class, class), { preset = "tet-pt" }).shape, { 10, 2, 128, 128 })
+end
+
+function TestMakeEvents:test_bad_arguments()
+  for _, case in ipairs {
+    { "", "--out: expected a folder" }, { "--out x --limit a", "--limit: expected an integer >= 0, got a" },
+    { "--out x --what 1", "unknown option '--what'" }, { "--out x --data nothing", "--data: expected a data set of ms.data, got nothing" },
+    { "--out x --profile y", "--profile: expected saccade3 or rcls, got y" }, { "--out x", "not found" },
+    { "--out x --part y", "--part: expected train, test or both" },
+  } do
+    local code, text = self:run(case[1])
+    lu.assertEquals(code, 2, text)
+    lu.assertStrContains(text, case[2])
+  end
 end
 
 os.exit(lu.LuaUnit.run() == 0)
