@@ -185,6 +185,33 @@ function TestMakeEvents:test_folders()
   lu.assertEquals(data.read_frames(("%s/b/%s/cifar10_%s_0.aedat"):format(out, class, class), { preset = "tet-pt" }).shape, { 10, 2, 128, 128 })
 end
 
+-- Colours as Pillow's grey, and the middle square.
+function TestMakeEvents:test_colours()
+  s.write(self.folder .. "/colours.lua", ([[
+    local ms = require "moonspike"
+    function ms.data.Colours()
+      local bytes = {}
+      for i = 0, 2 * 3 * 6 * 10 - 1 do bytes[i + 1] = i * 89 %% 256 end
+      return ms.data.Images { images = ms.tensor(bytes, { dtype = "uint8" }):view(2, 3, 6, 10), labels = ms.tensor({ 1, 0 }, { dtype = "int64" }), classes = { "a b", "c" } }
+    end
+    dofile "%s"]]):format(script:sub(1, 1) == "/" and script or io.popen("pwd"):read "l" .. "/" .. script))
+  local code, text = s.run(self.folder .. "/colours.lua", nil, ("--data Colours --profile rcls --out %s"):format(self.folder))
+  lu.assertEquals(code, 0, text)
+  for i, name in ipairs { "c/cifar10_c_0.aedat", "a_b/cifar10_a_b_0.aedat" } do
+    local rows = {}
+    for y = 0, 5 do
+      rows[y + 1] = {}
+      for x = 2, 7 do
+        local function channel(c) return ((i - 1) * 180 + c * 60 + y * 10 + x) * 89 % 256 end
+        rows[y + 1][x - 1] = (channel(0) * 19595 + channel(1) * 38470 + channel(2) * 7471 + 32768) >> 16
+      end
+    end
+    local want = data.synthesize(column(rows, "uint8"), { profile = "rcls", seed = (i - 1) * 0x9e3779b9 })
+    local got = data.read_events(self.folder .. "/" .. name)
+    for _, key in ipairs { "t", "x", "y", "p" } do lu.assertTrue(ms.equal(got[key], want[key]), key) end
+  end
+end
+
 function TestMakeEvents:test_bad_arguments()
   for _, case in ipairs {
     { "", "--out: expected a folder" }, { "--out x --limit a", "--limit: expected an integer >= 0, got a" },
