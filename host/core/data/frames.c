@@ -1,5 +1,6 @@
 #include "frames.h"
 #include "../tensor.h"
+#include "hot.h"
 #include <math.h>
 #include <string.h>
 
@@ -61,14 +62,17 @@ static ms_status check(const ms_events *e, const ms_frames_options *o, ms_error 
   return MS_OK;
 }
 
+MS_HOT
+static int most_of(const uint16_t *v, int64_t n) {
+  uint16_t most = 0;
+  for (int64_t i = 0; i < n; i++)
+    most = v[i] > most ? v[i] : most;
+  return most;
+}
+
 /* The largest coordinates in one pass, so that counting needs no checks. */
 static ms_status check_range(const ms_events *e, ms_error *err) {
-  uint16_t x = 0, y = 0;
-  for (int64_t i = 0; i < e->n; i++) {
-    x = e->x[i] > x ? e->x[i] : x;
-    y = e->y[i] > y ? e->y[i] : y;
-  }
-  if (x < e->width && y < e->height)
+  if (most_of(e->x, e->n) < e->width && most_of(e->y, e->n) < e->height)
     return MS_OK;
   int64_t i = 0;
   while (e->x[i] < e->width && e->y[i] < e->height)
@@ -123,6 +127,7 @@ static int64_t find(const int64_t *t, int64_t n, int64_t at) {
 
 /* The first event that is earlier than the one before it; n: none. The signs of all differences in one go, which vectors
 ** of 64-bit integers can do where comparisons they cannot. */
+MS_HOT
 static int64_t first_disorder(const int64_t *t, int64_t n) {
   uint64_t signs = 0;
   for (int64_t i = 1; i < n; i++)
@@ -260,6 +265,7 @@ static void count_events(const plan *p, const ms_events *e, int64_t from, int64_
   }
 }
 
+MS_HOT
 static int32_t largest(const int32_t *count, int64_t cells) {
   int32_t most = 0;
   for (int64_t i = 0; i < cells; i++) {
@@ -274,6 +280,7 @@ static void clip(int32_t *count, int64_t cells) {
     count[i] = (count[i] > 0) - (count[i] < 0);
 }
 
+MS_HOT
 static void to_reals(const plan *p, ms_real *out, int64_t cells) {
   const int32_t *count = p->count;
   int32_t most = p->o->post == MS_POST_MAX ? largest(count, cells) : 1;

@@ -1,4 +1,5 @@
 #include "synthetic.h"
+#include "hot.h"
 #include <math.h>
 #include <string.h>
 
@@ -71,8 +72,8 @@ typedef struct scene {
   const uint8_t *image;
   int n;
   int32_t table[257];
-  int32_t *rows, *seen, *light, *reference;
-  step_event *pending; /* of this step, in the order in which they were emitted */
+  int32_t *rows, *now, *light, *reference; /* now: a row's light in this step, light: each pixel's in the step before */
+  step_event *pending;                     /* of this step, in the order in which they were emitted */
   int64_t count, room;
 } scene;
 
@@ -113,9 +114,14 @@ static void rows_at(const scene *c, int y, int offset, const int32_t *rows[2], i
   rows[1] = rows[0] + c->s->width;
 }
 
-static int32_t brightness(const scene *c, int32_t v) {
-  int32_t i = v >> 8, f = v & 255;
-  return c->table[i] + (((c->table[i + 1] - c->table[i]) * f + 128) >> 8);
+/* now[x]: the light between a[x] and b[x], f / 256 of the way. */
+MS_HOT
+static void light_row(int32_t *restrict now, const int32_t *restrict a, const int32_t *restrict b, int32_t f, int n,
+                      const int32_t *restrict table) {
+  for (int x = 0; x < n; x++) {
+    int32_t v = (a[x] * (256 - f) + b[x] * f) >> 8, i = v >> 8;
+    now[x] = table[i] + (((table[i + 1] - table[i]) * (v & 255) + 128) >> 8);
+  }
 }
 
 /* ---- events ---- */
@@ -141,12 +147,7 @@ static void emit(scene *c, int32_t t, int x, int y, int p) {
   c->pending[c->count++] = (step_event){(uint16_t)t, (uint16_t)x, (uint16_t)y, (uint8_t)p};
 }
 
-/* Whether the light of a pixel, on its way from a to b, passes the next threshold. */
-static int crosses(const scene *c, int q, int32_t a, int32_t b) {
-  int32_t C = (int32_t)c->s->threshold, r = c->reference[q];
-  return b > a ? r + C <= b : r - C >= b && b < a;
-}
-
+/* The light of pixel q goes from a to b, over a threshold. */
 static ms_status cross(ms_buffer *pending, scene *c, int q, int x, int y, int32_t a, int32_t b, ms_error *err) {
   int32_t C = (int32_t)c->s->threshold, r = c->reference[q];
   ms_status status = make_room(pending, c, (b > a ? b - a : a - b) / C + 2, err);
@@ -177,6 +178,31 @@ static ms_status noise(ms_buffer *pending, scene *c, int k, int q, int x, int y,
   return status;
 }
 
+/* Whether one of n pixels is a threshold away from its reference: most rows of most steps have none. */
+MS_HOT
+static int any_fires(const int32_t *restrict now, const int32_t *restrict reference, int32_t threshold, int n) {
+  int any = 0;
+  for (int x = 0; x < n; x++)
+    any |= now[x] - reference[x] >= threshold || reference[x] - now[x] >= threshold;
+  return any;
+}
+
+static ms_status fire(ms_buffer *pending, scene *c, int k, int y, uint64_t chance, ms_error *err) {
+  int32_t C = (int32_t)c->s->threshold;
+  int q = y * c->s->width;
+  ms_status status = MS_OK;
+  if (!chance && !any_fires(c->now, c->reference + q, C, c->s->width))
+    return MS_OK;
+  for (int x = 0; x < c->s->width && !status; x++, q++) {
+    int32_t now = c->now[x], r = c->reference[q];
+    if (now - r >= C || r - now >= C)
+      status = cross(pending, c, q, x, y, c->light[q], now, err);
+    if (chance && !status)
+      status = noise(pending, c, k, q, x, y, chance, err);
+  }
+  return status;
+}
+
 static ms_status see(ms_buffer *pending, scene *c, int k, ms_error *err) {
   const ms_synthetic *s = c->s;
   int offset[2];
@@ -184,22 +210,14 @@ static ms_status see(ms_buffer *pending, scene *c, int k, ms_error *err) {
   ms_synthetic_offset(s, k, offset);
   stretch_rows(c, offset[0]);
   ms_status status = MS_OK;
-  for (int y = 0, q = 0; y < s->height && !status; y++) {
+  for (int y = 0; y < s->height && !status; y++) {
     const int32_t *rows[2];
     int32_t f;
     rows_at(c, y, offset[1], rows, &f);
-    for (int x = 0; x < s->width && !status; x++, q++) {
-      int32_t v = (rows[0][x] * (256 - f) + rows[1][x] * f) >> 8;
-      if (k == 0 || v != c->seen[q]) {
-        int32_t before = c->light[q], now = brightness(c, v);
-        c->seen[q] = v;
-        c->light[q] = now;
-        if (k > 0 && crosses(c, q, before, now))
-          status = cross(pending, c, q, x, y, before, now, err);
-      }
-      if (k > 0 && chance && !status)
-        status = noise(pending, c, k, q, x, y, chance, err);
-    }
+    light_row(c->now, rows[0], rows[1], f, s->width, c->table);
+    if (k > 0)
+      status = fire(pending, c, k, y, chance, err);
+    memcpy(c->light + y * s->width, c->now, (size_t)s->width * sizeof *c->now);
   }
   return status;
 }
@@ -265,11 +283,11 @@ ms_status ms_synthesize(ms_events *out, ms_buffer *scratch, const uint8_t *image
   if (status)
     return status;
   size_t pixels = (size_t)s->width * (size_t)s->height, rows = (size_t)(n + MARGIN) * (size_t)s->width;
-  if ((status = ms_buffer_resize(scratch, (rows + 3 * pixels) * sizeof *c.rows, "synthesize", err)))
+  if ((status = ms_buffer_resize(scratch, (rows + (size_t)s->width + 2 * pixels) * sizeof *c.rows, "synthesize", err)))
     return status;
   c.rows = (int32_t *)(void *)scratch->p;
-  c.seen = c.rows + rows;
-  c.light = c.seen + pixels;
+  c.now = c.rows + rows;
+  c.light = c.now + s->width;
   c.reference = c.light + pixels;
   memset(scratch->p, 0, scratch->bytes);
   ms_synthetic_brightness(c.table);
