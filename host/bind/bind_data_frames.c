@@ -224,11 +224,8 @@ static int read_frames(lua_State *L) {
   ms_check_options(L, 2, op, keys);
   const ms_frames_preset *preset = check_preset(L, op);
   ms_frames_options f = frame_options(L, op, &preset->options);
-  int layout = 0;
-  while (strcmp(layouts[layout], preset->layout) != 0)
-    layout++;
   ms_events_options r = {.policy = f.policy,
-                         .layout = (ms_aedat2_layout)ms_option_enum(L, 2, op, "layout", layout, layouts),
+                         .layout = (ms_aedat2_layout)ms_option_enum(L, 2, op, "layout", (int)preset->layout, layouts),
                          .width = option_int(L, 2, op, "width", 0, 0, UINT16_MAX),
                          .height = option_int(L, 2, op, "height", 0, 0, UINT16_MAX)};
   event_work *w = push_work(L);
@@ -246,8 +243,7 @@ static int frame_presets(lua_State *L) {
   lua_newtable(L);
   for (int i = 0; (p = ms_frames_preset_at(i)); i++) {
     lua_createtable(L, 0, 8);
-    const char *const text[][2] = {{"layout", p->layout},
-                                   {"resize", p->resize},
+    const char *const text[][2] = {{"layout", layouts[p->layout]},
                                    {"split", splits[p->options.split]},
                                    {"polarity", polarities[p->options.polarity]},
                                    {"post", posts[p->options.post]},
@@ -258,6 +254,8 @@ static int frame_presets(lua_State *L) {
     }
     lua_pushinteger(L, p->size);
     lua_setfield(L, -2, "size");
+    lua_pushboolean(L, p->alpha);
+    lua_setfield(L, -2, "alpha");
     lua_pushinteger(L, p->options.split == MS_SPLIT_DURATION ? p->options.duration_us : p->options.T);
     lua_setfield(L, -2, p->options.split == MS_SPLIT_DURATION ? "duration_us" : "T");
     lua_setfield(L, -2, p->name);
@@ -398,9 +396,10 @@ void ms_open_data_frames(lua_State *L) {
        "read_events and integrate in one, with the options of integrate, and layout (the preset's), width, height of "
        "read_events."},
       {"frame_presets", frame_presets,
-       "frame_presets() -> {name = {layout=, split=, T=, resize=, size=, ...}, ...}\n\n"
-       "Published ways to make frames: layout is how AEDAT 2.0 is read before, resize and size what is done "
-       "afterwards."},
+       "frame_presets() -> {name = {layout=, split=, T=, size=, alpha=, ...}, ...}\n\n"
+       "Published ways to make frames. layout: how AEDAT 2.0 is read before; size: to what they are resized "
+       "afterwards, "
+       "bilinearly, 0: not at all; alpha: in Pillow's mode LA."},
       {"augment_events", augment_events,
        "augment_events(events, {drop=\"none\", released=false, flip_x=0, flip_polarity=0, reverse=0, seed=, sample=0}) "
        "-> events\n\n"

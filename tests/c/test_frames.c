@@ -326,6 +326,7 @@ static void test_presets(void **state) {
   const ms_frames_preset *p = ms_frames_preset_at(0);
   assert_string_equal(p->name, "sj-number");
   assert_int_equal(p->options.T, 10);
+  assert_int_equal(p->layout, MS_LAYOUT_SJ);
 }
 
 int main(void) {

@@ -42,7 +42,7 @@ function TestFrames:test_presets_and_options()
   lu.assertEquals(data.integrate(stream(), { T = 1, bin = { 1, 2 }, polarity = "merged" }):totable(), { { { { 6, 5 } } } })
   lu.assertEquals(data.integrate(stream(), { T = 1, bin = 1, polarity = "difference" }):item(), 3)
   local presets = data.frame_presets()
-  lu.assertEquals(presets["trt-code"], { layout = "etf", resize = "LA", size = 48, split = "event-bins", polarity = "dead", post = "max",
+  lu.assertEquals(presets["trt-code"], { layout = "etf", size = 48, alpha = true, split = "event-bins", polarity = "dead", post = "max",
     dtype = "uint8", T = 10 })
   lu.assertEquals(presets["sj-duration"].duration_us, 100000)
 end

@@ -6,7 +6,7 @@
 
 const ms_frames_preset *ms_frames_preset_at(int i) {
   static const ms_frames_preset presets[] = {
-#define MS_FRAMES_PRESET(name, layout, resize, size, ...) {name, layout, resize, size, {__VA_ARGS__}},
+#define MS_FRAMES_PRESET(name, layout, size, alpha, ...) {name, MS_LAYOUT_##layout, size, alpha, {__VA_ARGS__}},
 #include "frames.def"
 #undef MS_FRAMES_PRESET
   };
@@ -14,8 +14,7 @@ const ms_frames_preset *ms_frames_preset_at(int i) {
 }
 
 void ms_repair_time(int64_t *t, int64_t n) {
-  uint64_t shift = 0,
-           first = n > 0 ? (uint64_t)t[0] : 0; /* unsigned: absurd times wrap, and are found to be out of order */
+  uint64_t shift = 0, first = n > 0 ? (uint64_t)t[0] : 0; /* unsigned: absurd times wrap, and stay out of order */
   int64_t before = 0;
   for (int64_t i = 0; i < n; i++) {
     if (i > 0 && t[i] < before)

@@ -2,8 +2,8 @@
 #ifndef MS_FRAMES_H
 #define MS_FRAMES_H
 
-#include "events.h"
 #include "picture.h"
+#include "sink.h"
 
 /* How a recording of n events from t_0 to t_last is cut. */
 typedef enum ms_split {
@@ -51,8 +51,9 @@ typedef struct ms_frames_options {
 #define MS_FRAMES_MOST 65536
 
 typedef struct ms_frames_preset {
-  const char *name, *layout, *resize; /* as in frames.def */
-  int size;
+  const char *name;
+  ms_aedat2_layout layout;
+  int size, alpha; /* as in frames.def */
   ms_frames_options options;
 } ms_frames_preset;
 
