@@ -252,7 +252,7 @@ int ms_open_data(lua_State *L) {
   lua_pop(L, 1);
   lua_newtable(L);
   ms_register(L, functions);
-  ms_open_data_events(L);
-  ms_open_data_frames(L);
+  ms_register(L, ms_data_events_functions);
+  ms_register(L, ms_data_frames_functions);
   return 1;
 }

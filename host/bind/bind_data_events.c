@@ -7,17 +7,21 @@
 
 #define BUFFER_TYPE "ms.Buffer"
 
+static int buffer_gc(lua_State *L) {
+  ms_buffer_free(luaL_checkudata(L, 1, BUFFER_TYPE));
+  return 0;
+}
+
 /* A buffer that its userdata frees. */
 static ms_buffer *push_buffer(lua_State *L) {
   ms_buffer *b = lua_newuserdatauv(L, sizeof *b, 0);
   *b = (ms_buffer){0};
-  luaL_setmetatable(L, BUFFER_TYPE);
+  if (luaL_newmetatable(L, BUFFER_TYPE)) {
+    lua_pushcfunction(L, buffer_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
   return b;
-}
-
-static int buffer_gc(lua_State *L) {
-  ms_buffer_free(luaL_checkudata(L, 1, BUFFER_TYPE));
-  return 0;
 }
 
 void ms_push_repairs(lua_State *L, const ms_repairs *r) {
@@ -243,43 +247,31 @@ static int read_gesture_trials(lua_State *L) {
   return 1;
 }
 
-void ms_open_data_events(lua_State *L) {
-  static const ms_reg functions[] = {
-      {"read_events", read_events,
-       "read_events(path, {format=\"auto\", policy=\"strict\", layout=\"sj\", width=, height=, start_us=0, end_us=0, "
-       "flip_x=false, flip_y=false, stabilize=false}) -> events, or nil, message\n\n"
-       "A recording of an event camera: { t = int64 [n] in microseconds, x = int64 [n], y = int64 [n], p = uint8 [n] "
-       "(1 ON, "
-       "0 OFF), width, height, repairs }, (0, 0) at the top left.\n"
-       "format: auto (by the first bytes, else by the name), aedat2 (DVS128, CIFAR10-DVS), aedat3 (DVS128 Gesture), "
-       "atis "
-       "(.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol).\n"
-       "policy: strict (damage is an error that names byte and record), lenient (what can be mended is, and counted in "
-       "repairs), oracle (as SpikingJelly, mistakes included: unsorted times, coordinates off the sensor).\n"
-       "layout (aedat2): sj (SpikingJelly), jaer (upright in jAER), etf (dat2mat, events-tfds), trt.\n"
-       "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for the others (N-MNIST: 34 x 34).\n"
-       "start_us, end_us: only start <= t < end; end 0: to the last. The first saccade of N-MNIST: end_us = 100000.\n"
-       "flip_x, flip_y: mirrored afterwards. ASL-DVS in SpikingJelly: both; in tonic: flip_y. stabilize: undoes the "
-       "saccades of N-MNIST."},
-      {"write_events", write_events,
-       "write_events(path, events, {format=}) -> true, or nil, message\n\n"
-       "Tensors t, x, y, p of the table `events` as a file: aedat2 (x, y below 128, read back by layout sj) or atis (x "
-       "below 256, y below 240, t below 2^23 us). The default follows the name: .aedat or .bin. The file is there "
-       "whole or "
-       "not at all."},
-      {"read_gesture_labels", read_gesture_labels,
-       "read_gesture_labels(path) -> {{label=, start_us=, end_us=}, ...}, or nil, message\n\n"
-       "The rows of a userNN_..._labels.csv of DVS128 Gesture; labels from 0. A sample is the events with start_us <= "
-       "t < "
-       "end_us."},
-      {"read_gesture_trials", read_gesture_trials,
-       "read_gesture_trials(path) -> {name, ...}, or nil, message\n\n"
-       "The recordings that trials_to_train.txt or trials_to_test.txt of DVS128 Gesture names."},
-      {NULL, NULL, NULL}};
-  if (luaL_newmetatable(L, BUFFER_TYPE)) {
-    lua_pushcfunction(L, buffer_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
-  ms_register(L, functions);
-}
+const ms_reg ms_data_events_functions[] = {
+    {"read_events", read_events,
+     "read_events(path, {format=\"auto\", policy=\"strict\", layout=\"sj\", width=, height=, start_us=0, end_us=0, "
+     "flip_x=false, flip_y=false, stabilize=false}) -> events, or nil, message\n\n"
+     "A recording of an event camera: { t = int64 [n] in microseconds, x = int64 [n], y = int64 [n], p = uint8 [n] "
+     "(1 ON, 0 OFF), width, height, repairs }, (0, 0) at the top left.\n"
+     "format: auto (by the first bytes, else by the name), aedat2 (DVS128, CIFAR10-DVS), aedat3 (DVS128 Gesture), "
+     "atis (.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol).\n"
+     "policy: strict (damage is an error that names byte and record), lenient (what can be mended is, and counted in "
+     "repairs), oracle (as SpikingJelly, mistakes included: unsorted times, coordinates off the sensor).\n"
+     "layout (aedat2): sj (SpikingJelly), jaer (upright in jAER), etf (dat2mat, events-tfds), trt.\n"
+     "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for the others (N-MNIST: 34 x 34).\n"
+     "start_us, end_us: only start <= t < end; end 0: to the last. The first saccade of N-MNIST: end_us = 100000.\n"
+     "flip_x, flip_y: mirrored afterwards. ASL-DVS in SpikingJelly: both; in tonic: flip_y. stabilize: undoes the "
+     "saccades of N-MNIST."},
+    {"write_events", write_events,
+     "write_events(path, events, {format=}) -> true, or nil, message\n\n"
+     "Tensors t, x, y, p of the table `events` as a file: aedat2 (x, y below 128, read back by layout sj) or atis (x "
+     "below 256, y below 240, t below 2^23 us). The default follows the name: .aedat or .bin. The file is there "
+     "whole or not at all."},
+    {"read_gesture_labels", read_gesture_labels,
+     "read_gesture_labels(path) -> {{label=, start_us=, end_us=}, ...}, or nil, message\n\n"
+     "The rows of a userNN_..._labels.csv of DVS128 Gesture; labels from 0. A sample is the events with start_us <= "
+     "t < end_us."},
+    {"read_gesture_trials", read_gesture_trials,
+     "read_gesture_trials(path) -> {name, ...}, or nil, message\n\n"
+     "The recordings that trials_to_train.txt or trials_to_test.txt of DVS128 Gesture names."},
+    {NULL, NULL, NULL}};

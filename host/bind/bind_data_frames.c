@@ -16,19 +16,23 @@ typedef struct event_work {
   ms_picture frames;
 } event_work;
 
-static event_work *push_work(lua_State *L) {
-  event_work *w = lua_newuserdatauv(L, sizeof *w, 0);
-  *w = (event_work){0};
-  luaL_setmetatable(L, WORK_TYPE);
-  return w;
-}
-
 static int work_gc(lua_State *L) {
   event_work *w = luaL_checkudata(L, 1, WORK_TYPE);
   ms_events_free(&w->events);
   ms_buffer_free(&w->scratch);
   ms_picture_free(&w->frames);
   return 0;
+}
+
+static event_work *push_work(lua_State *L) {
+  event_work *w = lua_newuserdatauv(L, sizeof *w, 0);
+  *w = (event_work){0};
+  if (luaL_newmetatable(L, WORK_TYPE)) {
+    lua_pushcfunction(L, work_gc);
+    lua_setfield(L, -2, "__gc");
+  }
+  lua_setmetatable(L, -2);
+  return w;
 }
 
 /* ---- events in and out ---- */
@@ -376,51 +380,43 @@ static int make_events(lua_State *L) {
   return ms_finish_env(L, status, &err, 2);
 }
 
-void ms_open_data_frames(lua_State *L) {
-  static const ms_reg functions[] = {
-      {"integrate", integrate,
-       "integrate(events, {preset=\"sj-number\", T=10, ...}) -> tensor [T, C, H, W]\n\n"
-       "Frames of a table { t, x, y, p, width, height } as read_events gives it. A preset gives the options that are "
-       "not given; data.frame_presets() lists them.\n"
-       "split: number (T blocks of n div T events, the last takes the remainder), time (T windows of equal length, the "
-       "last takes the rest), duration (windows of duration_us), all three as in SpikingJelly; span (equal parts from "
-       "first to last event, both included), time-bins, event-bins (tonic: what remains is dropped).\n"
-       "polarity: both (channels OFF, ON), merged, difference (ON - OFF), dead (all in the second, as in TRT's code).\n"
-       "occupancy: a pixel counts once in a frame. transpose: rows are x. bin = 48 or {h, w}: x * w div width.\n"
-       "post: none, max (divided by the frame's largest; in uint8 times 255), clip (at 1), log1p. dtype: float32, "
-       "uint8.\n"
-       "policy: strict (an empty window of split time and a count above 255 in uint8 are errors), lenient (zeros, "
-       "255), oracle (as the published code; an empty frame by post max is NaN). repair_time: as dat2mat.m."},
-      {"read_frames", read_frames,
-       "read_frames(path, {preset=\"sj-number\", ...}) -> tensor [T, C, H, W], or nil, message\n\n"
-       "read_events and integrate in one, with the options of integrate, and layout (the preset's), width, height of "
-       "read_events."},
-      {"frame_presets", frame_presets,
-       "frame_presets() -> {name = {layout=, split=, T=, size=, alpha=, ...}, ...}\n\n"
-       "Published ways to make frames. layout: how AEDAT 2.0 is read before; size: to what they are resized "
-       "afterwards, "
-       "bilinearly, 0: not at all; alpha: in Pillow's mode LA."},
-      {"augment_events", augment_events,
-       "augment_events(events, {drop=\"none\", released=false, flip_x=0, flip_polarity=0, reverse=0, seed=, sample=0}) "
-       "-> events\n\n"
-       "drop: time, area, random, or any of them or none (EventDrop). released: as the code of its authors (area drops "
-       "a cross, random forgets the order). The others are probabilities. The same seed and sample give the same "
-       "result."},
-      {"synthesize", synthesize,
-       "synthesize(image, {profile=\"saccade3\", threshold=16384, noise_hz=0, seed=0, phase=true, ...}) -> events\n\n"
-       "What an event camera sees of a still image [n, n] or [1, n, n] of uint8 that moves: saccade3 as N-MNIST, rcls "
-       "as CIFAR10-DVS. threshold in 1/65536 of the logarithm; phase: pixels begin anywhere within it. width, height: "
-       "of the sensor; size, x0, y0 (1/256 pixel): of the image on it; amplitude, steps (ms for each segment), loops: "
-       "of the path. The same bits everywhere."},
-      {"make_events", make_events,
-       "make_events{images=, paths=, format=, first=0, workers=1, ...} -> files written, events, or nil, message\n\n"
-       "synthesize of images [n, size, size] into files, bin (saccade3) or aedat (rcls), by several threads; image i "
-       "is made with seed + (first + i) * 0x9e3779b9, i from 0. Files that exist and are not empty are left alone."},
-      {NULL, NULL, NULL}};
-  if (luaL_newmetatable(L, WORK_TYPE)) {
-    lua_pushcfunction(L, work_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_pop(L, 1);
-  ms_register(L, functions);
-}
+const ms_reg ms_data_frames_functions[] = {
+    {"integrate", integrate,
+     "integrate(events, {preset=\"sj-number\", T=10, ...}) -> tensor [T, C, H, W]\n\n"
+     "Frames of a table { t, x, y, p, width, height } as read_events gives it. A preset gives the options that are "
+     "not given; data.frame_presets() lists them.\n"
+     "split: number (T blocks of n div T events, the last takes the remainder), time (T windows of equal length, the "
+     "last takes the rest), duration (windows of duration_us), all three as in SpikingJelly; span (equal parts from "
+     "first to last event, both included), time-bins, event-bins (tonic: what remains is dropped).\n"
+     "polarity: both (channels OFF, ON), merged, difference (ON - OFF), dead (all in the second, as in TRT's code).\n"
+     "occupancy: a pixel counts once in a frame. transpose: rows are x. bin = 48 or {h, w}: x * w div width.\n"
+     "post: none, max (divided by the frame's largest; in uint8 times 255), clip (at 1), log1p. dtype: float32, "
+     "uint8.\n"
+     "policy: strict (an empty window of split time and a count above 255 in uint8 are errors), lenient (zeros, "
+     "255), oracle (as the published code; an empty frame by post max is NaN). repair_time: as dat2mat.m."},
+    {"read_frames", read_frames,
+     "read_frames(path, {preset=\"sj-number\", ...}) -> tensor [T, C, H, W], or nil, message\n\n"
+     "read_events and integrate in one, with the options of integrate, and layout (the preset's), width, height of "
+     "read_events."},
+    {"frame_presets", frame_presets,
+     "frame_presets() -> {name = {layout=, split=, T=, size=, alpha=, ...}, ...}\n\n"
+     "Published ways to make frames. layout: how AEDAT 2.0 is read before; size: to what they are resized "
+     "afterwards, "
+     "bilinearly, 0: not at all; alpha: in Pillow's mode LA."},
+    {"augment_events", augment_events,
+     "augment_events(events, {drop=\"none\", released=false, flip_x=0, flip_polarity=0, reverse=0, seed=, sample=0}) "
+     "-> events\n\n"
+     "drop: time, area, random, or any of them or none (EventDrop). released: as the code of its authors (area drops "
+     "a cross, random forgets the order). The others are probabilities. The same seed and sample give the same "
+     "result."},
+    {"synthesize", synthesize,
+     "synthesize(image, {profile=\"saccade3\", threshold=16384, noise_hz=0, seed=0, phase=true, ...}) -> events\n\n"
+     "What an event camera sees of a still image [n, n] or [1, n, n] of uint8 that moves: saccade3 as N-MNIST, rcls "
+     "as CIFAR10-DVS. threshold in 1/65536 of the logarithm; phase: pixels begin anywhere within it. width, height: "
+     "of the sensor; size, x0, y0 (1/256 pixel): of the image on it; amplitude, steps (ms for each segment), loops: "
+     "of the path. The same bits everywhere."},
+    {"make_events", make_events,
+     "make_events{images=, paths=, format=, first=0, workers=1, ...} -> files written, events, or nil, message\n\n"
+     "synthesize of images [n, size, size] into files, bin (saccade3) or aedat (rcls), by several threads; image i "
+     "is made with seed + (first + i) * 0x9e3779b9, i from 0. Files that exist and are not empty are left alone."},
+    {NULL, NULL, NULL}};

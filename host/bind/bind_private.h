@@ -54,12 +54,12 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 int ms_open_random(lua_State *L);
 
 /* ---- bind_data_events.c ---- */
-void ms_open_data_events(lua_State *L); /* its functions into the table on top */
+extern const ms_reg ms_data_events_functions[];
 struct ms_repairs;
 void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
 
 /* ---- bind_data_frames.c ---- */
-void ms_open_data_frames(lua_State *L); /* its functions into the table on top */
+extern const ms_reg ms_data_frames_functions[];
 
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);

@@ -119,6 +119,69 @@ static void test_damage(void **state) {
   sweep(F, golden, sizeof golden, none);
 }
 
+/* A long recording, one record of which is odd, at each place: the records around it are as they were. */
+static void test_long(void **state) {
+  (void)state;
+  enum { N = 600 };
+  static const ms_events_options narrow = {.width = 127}, window = {.start_us = 300, .end_us = 4000};
+  ms_events e = {0};
+  ms_buffer file_bytes = {0};
+  assert_int_equal(ms_events_reserve(&e, N, "test", &E), MS_OK);
+  for (e.n = 0; e.n < N; e.n++) {
+    e.t[e.n] = 4294966000 + 5 * (e.n / 2); /* wraps at record 519 */
+    e.x[e.n] = (uint16_t)(e.n * 7 % 127);
+    e.y[e.n] = (uint16_t)(e.n * 3 % 128);
+    e.p[e.n] = e.n % 3 == 0;
+  }
+  assert_int_equal(ms_aedat2_encode(&file_bytes, &e, &E), MS_OK);
+  for (int layout = MS_LAYOUT_SJ; layout <= MS_LAYOUT_TRT; layout++) {
+    assert_int_equal(decode_as(F, file_bytes.p, file_bytes.bytes, MS_STRICT, (ms_events_options){.layout = layout}),
+                     MS_OK);
+    assert_int_equal(got.n, N);
+    for (int i = 0; i < N; i++) {
+      int c = 127 - e.y[i], r = 127 - e.x[i]; /* of the address */
+      int x[] = {127 - r, 127 - c, 127 - c, r}, y[] = {127 - c, 127 - r, r, 127 - c};
+      assert_true(got.t[i] == e.t[i] && got.x[i] == x[layout] && got.y[i] == y[layout] && got.p[i] == e.p[i]);
+    }
+  }
+  assert_int_equal(decode_as(F, file_bytes.p, file_bytes.bytes, MS_STRICT, narrow), MS_OK);
+  assert_memory_equal(got.x, e.x, N * sizeof *e.x);
+  for (int at = 0; at < N; at++) {
+    static const uint8_t odd[] = {0x80, 0, 0, 0}; /* not a pixel's event */
+    uint8_t was[4], *r = file_bytes.p + 41 + 8 * at;
+    memcpy(was, r, 4);
+    memcpy(r, odd, 4);
+    assert_int_equal(decode_as(F, file_bytes.p, file_bytes.bytes, MS_STRICT, none), MS_OK);
+    assert_int_equal(got.n, N - 1);
+    assert_int_equal(repairs.count[MS_REPAIR_SPECIAL], 1);
+    for (int i = 0; i < N - 1; i++) {
+      int k = i + (i >= at);
+      assert_true(got.t[i] == e.t[k] && got.x[i] == e.x[k] && got.y[i] == e.y[k] && got.p[i] == e.p[k]);
+    }
+    memcpy(r, was, 4);
+    memcpy(was, r + 4, 4);
+    memset(r + 4, 0, 4); /* a time of 0: after the wrap where it lies behind record 0 */
+    if (at > 0 && at < 519) {
+      assert_int_equal(decode_as(F, file_bytes.p, file_bytes.bytes, MS_LENIENT, none), MS_OK);
+      assert_int_equal(got.n, N);
+      assert_int_equal(got.t[at], 4294967296);
+      assert_true(got.t[at - 1] == e.t[at - 1] && got.t[N - 1] == e.t[N - 1]);
+      assert_true(repairs.count[MS_REPAIR_TIME] > 0);
+      refused(F, file_bytes.p, file_bytes.bytes, MS_STRICT, none, "time runs backwards, from 4294967296 to");
+    }
+    memcpy(r + 4, was, 4);
+  }
+  for (int i = 0; i < N; i++)
+    e.t[i] = 10 * i;
+  assert_int_equal(ms_aedat2_encode(&file_bytes, &e, &E), MS_OK);
+  assert_int_equal(decode_as(F, file_bytes.p, file_bytes.bytes, MS_STRICT, window), MS_OK);
+  assert_int_equal(got.n, 370);
+  assert_memory_equal(got.t, e.t + 30, 370 * sizeof *e.t);
+  assert_memory_equal(got.y, e.y + 30, 370 * sizeof *e.y);
+  ms_events_free(&e);
+  ms_buffer_free(&file_bytes);
+}
+
 static void test_encode(void **state) {
   (void)state;
   ms_buffer out = {0};
@@ -153,9 +216,9 @@ static void test_encode(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),  cmocka_unit_test(test_layouts),
-                                     cmocka_unit_test(test_clock),   cmocka_unit_test(test_addresses),
-                                     cmocka_unit_test(test_headers), cmocka_unit_test(test_unfinished),
-                                     cmocka_unit_test(test_damage),  cmocka_unit_test(test_encode)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_golden),    cmocka_unit_test(test_layouts), cmocka_unit_test(test_clock),
+      cmocka_unit_test(test_addresses), cmocka_unit_test(test_headers), cmocka_unit_test(test_unfinished),
+      cmocka_unit_test(test_damage),    cmocka_unit_test(test_long),    cmocka_unit_test(test_encode)};
   return cmocka_run_group_tests(tests, setup, teardown);
 }
