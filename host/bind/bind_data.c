@@ -62,5 +62,6 @@ int ms_open_data(lua_State *L) {
   ms_open_data_source(L);
   ms_open_data_loader(L);
   ms_register(L, ms_data_events_functions);
+  ms_register(L, ms_data_frames_functions);
   return 1;
 }

@@ -60,6 +60,9 @@ extern const ms_reg ms_data_events_functions[];
 struct ms_repairs;
 void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
 
+/* ---- bind_data_frames.c ---- */
+extern const ms_reg ms_data_frames_functions[];
+
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);
 
