@@ -8,7 +8,7 @@ local ms = require "moonspike"
 
 -- name, default, help, smallest value
 local options = {
-  { "data", "FashionMNIST", "a data set of ms.data with images [n, h, w] or [n, c, h, w] of uint8" },
+  { "data", "FashionMNIST", "a data set of ms.data with still images of uint8" },
   { "root", "", "its folder, where it is not in the usual place" }, { "part", "", "train, test or both (saccade3: both, rcls: train)" },
   { "profile", "saccade3", "saccade3 or rcls" }, { "out", "", "folder of the recordings" },
   { "limit", 0, "only the first n images of each part, 0: all", 0 }, { "seed", 0, "of thresholds and noise", 0 },
@@ -45,6 +45,13 @@ local function parse(words)
   return opt
 end
 
+-- Images first + 1 to first + n of a set: [n, C, H, W]
+local function pictures(set, first, n)
+  local list = {}
+  for k = 1, n do list[k] = set:raw(first + k) end
+  return ms.cat(list, 1)
+end
+
 -- Grey in the weights of ITU-R 601, rounded as Pillow does (exact: every sum fits a float); the middle square.
 local function grey(images)
   local size = images.shape
@@ -64,7 +71,7 @@ local function open(opt, part)
   if type(make) ~= "function" then fail("--data: expected a data set of ms.data, got %s", opt.data) end
   local done, set, why = pcall(make, { train = part == "train", root = opt.root ~= "" and opt.root or nil })
   if not done or not set then fail("--data: %s", tostring(done and why or set):gsub("^[^\n]-%.lua:%d+: ", "")) end
-  if not ms.is_tensor(set.images) or set.images.dtype ~= "uint8" then fail("--data: %s has no images of uint8 in memory", opt.data) end
+  if set.frames ~= 1 or set.dtype ~= "uint8" then fail("--data: %s has no still images of uint8", opt.data) end
   return set
 end
 
@@ -99,7 +106,7 @@ end
 
 local function convert(opt, part, counts)
   local set = open(opt, part)
-  local labels, total = set.labels:totable(), set.images.shape[1]
+  local labels, total = set.labels:index_select(1, set.members):totable(), #set
   if opt.limit > 0 then total = math.min(total, opt.limit) end
   local state = { part = part, done = 0, total = total, written = 0, events = 0, started = clock(), shown = clock() }
   local chunk, made = opt.profile == "rcls" and 32 or 512, {}
@@ -114,7 +121,7 @@ local function convert(opt, part, counts)
       if not made[folder] then made[folder] = ms.system.mkdir(folder) or fail("--out: cannot make %s", folder) end
     end
     local written, events = ms.data.make_events {
-      images = grey(set.images:narrow(1, first + 1, n)), paths = paths, profile = opt.profile, first = first, seed = opt.seed,
+      images = grey(pictures(set, first, n)), paths = paths, profile = opt.profile, first = first, seed = opt.seed,
       noise_hz = opt.noise, threshold = opt.threshold, workers = opt.workers,
     }
     if not written then fail("%s", events) end

@@ -345,7 +345,7 @@ static const ms_reg methods[] = {
     {"step", writer_step, "writer:step(threads) -> done\n\nReads and writes some more samples; done counts them."},
     {"commit", writer_commit,
      "writer:commit() -> repairs, or nil, message\n\nPuts the file into its place, after the last step."},
-    {"abort", writer_gc, "writer:abort()\n\nLeaves no file. More than once is fine."},
+    {"discard", writer_gc, "writer:discard()\n\nLeaves no file. More than once is fine."},
     {NULL, NULL, NULL}};
 
 void ms_open_data_files(lua_State *L) {

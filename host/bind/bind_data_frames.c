@@ -1,144 +1,10 @@
 /* Events for Lua: frames, augmentation, recordings made from still images. */
-#include "../core/data/event_augment.h"
 #include "../core/data/event_files.h"
-#include "../core/data/frames.h"
 #include "../core/data/recording.h"
 #include "../core/rng.h"
+#include "bind_data_events.h"
 #include "bind_private.h"
 #include <string.h>
-
-#define WORK_TYPE "ms.EventWork"
-
-/* What a call works with; freed with its userdata, whatever raises. */
-typedef struct event_work {
-  ms_events events;
-  ms_buffer scratch;
-  ms_picture frames;
-} event_work;
-
-static int work_gc(lua_State *L) {
-  event_work *w = luaL_checkudata(L, 1, WORK_TYPE);
-  ms_events_free(&w->events);
-  ms_buffer_free(&w->scratch);
-  ms_picture_free(&w->frames);
-  return 0;
-}
-
-static event_work *push_work(lua_State *L) {
-  event_work *w = lua_newuserdatauv(L, sizeof *w, 0);
-  *w = (event_work){0};
-  if (luaL_newmetatable(L, WORK_TYPE)) {
-    lua_pushcfunction(L, work_gc);
-    lua_setfield(L, -2, "__gc");
-  }
-  lua_setmetatable(L, -2);
-  return w;
-}
-
-/* ---- events in and out ---- */
-
-/* The tensor events[key] in host memory, in a userdata left on the stack. */
-static const void *column(lua_State *L, int index, const char *op, const char *key, int64_t *n, ms_dtype *dtype) {
-  lua_getfield(L, index, key);
-  ms_tensor *t = ms_test_tensor(L, -1);
-  if (!t || t->ndim != 1 || (t->dtype != MS_I64 && t->dtype != MS_U8))
-    ms_raise(L, "%s: events.%s: expected a tensor [n] of int64 or uint8, got %s", op, key,
-             t ? ms_tensor_text(t).s : ms_type_name(L, -1));
-  if (*n >= 0 && t->size[0] != *n)
-    ms_raise(L, "%s: events.%s: expected [%I], as t, got %s", op, key, *n, ms_tensor_text(t).s);
-  *n = t->size[0];
-  *dtype = t->dtype;
-  return ms_push_host(L, t);
-}
-
-static int64_t integer_at(const void *host, ms_dtype dtype, int64_t i) {
-  return dtype == MS_I64 ? ((const int64_t *)host)[i] : ((const uint8_t *)host)[i];
-}
-
-static void check_column(lua_State *L, int index, const char *op, const char *key, int64_t n, int most, uint16_t *wide,
-                         uint8_t *narrow) {
-  ms_dtype dtype;
-  const void *host = column(L, index, op, key, &n, &dtype);
-  for (int64_t i = 0; i < n; i++) {
-    int64_t v = integer_at(host, dtype, i);
-    if (v < 0 || v > most)
-      ms_raise(L, "%s: events.%s[%I]: expected 0 to %d, got %I", op, key, i + 1, most, v);
-    if (wide)
-      wide[i] = (uint16_t)v;
-    else
-      narrow[i] = (uint8_t)v;
-  }
-  lua_pop(L, 2);
-}
-
-static int side(lua_State *L, int index, const char *op, const char *key) {
-  int ok;
-  lua_getfield(L, index, key);
-  int64_t value = lua_tointegerx(L, -1, &ok);
-  if (!ok || value < 1 || value > 65536)
-    ms_raise(L, "%s: events.%s: expected 1 to 65536, got %s", op, key, luaL_tolstring(L, -1, NULL));
-  lua_pop(L, 1);
-  return (int)value;
-}
-
-/* The table of tensors at `index`, as read_events gives it. */
-static void check_events(lua_State *L, int index, const char *op, ms_events *e) {
-  ms_error err;
-  ms_dtype dtype;
-  int64_t n = -1;
-  luaL_checktype(L, index, LUA_TTABLE);
-  e->width = side(L, index, op, "width");
-  e->height = side(L, index, op, "height");
-  const void *t = column(L, index, op, "t", &n, &dtype);
-  ms_finish(L, ms_events_reserve(e, n, op, &err), &err, 0);
-  for (int64_t i = 0; i < n; i++)
-    e->t[i] = integer_at(t, dtype, i);
-  lua_pop(L, 2);
-  check_column(L, index, op, "x", n, UINT16_MAX, e->x, NULL);
-  check_column(L, index, op, "y", n, UINT16_MAX, e->y, NULL);
-  check_column(L, index, op, "p", n, 1, NULL, e->p);
-  e->n = n;
-}
-
-static ms_status make_column(ms_tensor **out, ms_dtype dtype, int64_t n, ms_data *d, ms_error *err) {
-  ms_status status = ms_tensor_new(out, ms_device_cpu(), dtype, 1, &n, err);
-  return status ? status : ms_data_of(d, *out, err);
-}
-
-static ms_status to_tensors(ms_handle *const h[4], const ms_events *e, ms_error *err) {
-  static const ms_dtype dtypes[4] = {MS_I64, MS_I64, MS_I64, MS_U8};
-  ms_data d[4];
-  ms_status status;
-  for (int k = 0; k < 4; k++)
-    if ((status = make_column(&h[k]->tensor, dtypes[k], e->n, &d[k], err)))
-      return status;
-  int64_t *x = d[1].p, *y = d[2].p;
-  if (e->n > 0) {
-    memcpy(d[0].p, e->t, (size_t)e->n * sizeof *e->t);
-    memcpy(d[3].p, e->p, (size_t)e->n);
-  }
-  for (int64_t i = 0; i < e->n; i++) {
-    x[i] = e->x[i];
-    y[i] = e->y[i];
-  }
-  return MS_OK;
-}
-
-static int push_events(lua_State *L, const ms_events *e) {
-  static const char *const names[] = {"t", "x", "y", "p"};
-  ms_error err;
-  ms_handle *h[4];
-  lua_createtable(L, 0, 6);
-  for (int k = 0; k < 4; k++) {
-    h[k] = ms_push_handle(L);
-    lua_setfield(L, -2, names[k]);
-  }
-  lua_pushinteger(L, e->width);
-  lua_setfield(L, -2, "width");
-  lua_pushinteger(L, e->height);
-  lua_setfield(L, -2, "height");
-  return ms_finish(L, to_tensors(h, e, &err), &err, 1);
-}
 
 static int option_int(lua_State *L, int index, const char *op, const char *key, int fallback, int low, int high) {
   int64_t value = ms_option_integer(L, index, op, key, fallback);
@@ -149,10 +15,10 @@ static int option_int(lua_State *L, int index, const char *op, const char *key, 
 
 /* ---- frames ---- */
 
-static const ms_frames_preset *check_preset(lua_State *L, const char *op) {
+static const ms_frames_preset *check_preset(lua_State *L, int index, const char *op) {
   const ms_frames_preset *p;
   luaL_Buffer b;
-  const char *name = ms_option_string(L, 2, op, "preset", "sj-number");
+  const char *name = ms_option_string(L, index, op, "preset", "sj-number");
   for (int i = 0; (p = ms_frames_preset_at(i)); i++)
     if (strcmp(p->name, name) == 0)
       return p;
@@ -172,26 +38,28 @@ static const char *const posts[] = {"none", "max", "clip", "log1p", NULL};
 static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
 static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
 
-static ms_frames_options frame_options(lua_State *L, const char *op, const ms_frames_options *preset) {
+const ms_frames_preset *ms_check_frame_options(lua_State *L, int index, const char *op, ms_frames_options *out) {
   static const char *const dtypes[] = {"float32", "uint8", NULL};
-  ms_frames_options f = *preset;
-  f.T = ms_option_integer(L, 2, op, "T", f.T);
-  f.duration_us = ms_option_integer(L, 2, op, "duration_us", f.duration_us);
-  if (f.duration_us != preset->duration_us)
+  const ms_frames_preset *preset = check_preset(L, index, op);
+  ms_frames_options f = preset->options;
+  f.T = ms_option_integer(L, index, op, "T", f.T);
+  f.duration_us = ms_option_integer(L, index, op, "duration_us", f.duration_us);
+  if (f.duration_us != preset->options.duration_us)
     f.split = MS_SPLIT_DURATION;
-  f.split = (ms_split)ms_option_enum(L, 2, op, "split", (int)f.split, splits);
-  f.polarity = (ms_polarity)ms_option_enum(L, 2, op, "polarity", (int)f.polarity, polarities);
-  f.occupancy = ms_option_boolean(L, 2, op, "occupancy", f.occupancy);
-  f.transpose = ms_option_boolean(L, 2, op, "transpose", f.transpose);
-  f.post = (ms_frames_post)ms_option_enum(L, 2, op, "post", (int)f.post, posts);
-  f.dtype = ms_option_enum(L, 2, op, "dtype", f.dtype == MS_U8, dtypes) ? MS_U8 : MS_F32;
-  f.policy = (ms_policy)ms_option_enum(L, 2, op, "policy", MS_STRICT, policies);
-  f.repair_time = ms_option_boolean(L, 2, op, "repair_time", f.repair_time);
+  f.split = (ms_split)ms_option_enum(L, index, op, "split", (int)f.split, splits);
+  f.polarity = (ms_polarity)ms_option_enum(L, index, op, "polarity", (int)f.polarity, polarities);
+  f.occupancy = ms_option_boolean(L, index, op, "occupancy", f.occupancy);
+  f.transpose = ms_option_boolean(L, index, op, "transpose", f.transpose);
+  f.post = (ms_frames_post)ms_option_enum(L, index, op, "post", (int)f.post, posts);
+  f.dtype = ms_option_enum(L, index, op, "dtype", f.dtype == MS_U8, dtypes) ? MS_U8 : MS_F32;
+  f.policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, policies);
+  f.repair_time = ms_option_boolean(L, index, op, "repair_time", f.repair_time);
   int bin[2];
-  ms_option_pair(L, 2, op, "bin", 0, bin);
+  ms_option_pair(L, index, op, "bin", 0, bin);
   f.height = bin[0];
   f.width = bin[1];
-  return f;
+  *out = f;
+  return preset;
 }
 
 static ms_status to_frames(ms_tensor **out, const ms_picture *p, ms_error *err) {
@@ -203,17 +71,14 @@ static ms_status to_frames(ms_tensor **out, const ms_picture *p, ms_error *err) 
   return status;
 }
 
-#define FRAME_KEYS                                                                                        \
-  "preset", "T", "duration_us", "split", "polarity", "occupancy", "transpose", "post", "dtype", "policy", \
-      "repair_time", "bin"
-
 static int integrate(lua_State *L) {
-  static const char op[] = "integrate", *const keys[] = {FRAME_KEYS, NULL};
+  static const char op[] = "integrate", *const keys[] = {MS_FRAME_KEYS, NULL};
   ms_error err;
   ms_check_options(L, 2, op, keys);
-  ms_frames_options f = frame_options(L, op, &check_preset(L, op)->options);
-  event_work *w = push_work(L);
-  check_events(L, 1, op, &w->events);
+  ms_frames_options f;
+  ms_check_frame_options(L, 2, op, &f);
+  ms_event_work *w = ms_push_event_work(L);
+  ms_check_events(L, 1, op, &w->events);
   ms_handle *h = ms_push_handle(L);
   ms_status status = ms_frames_integrate(&w->frames, &w->scratch, &w->events, &f, &err);
   if (!status)
@@ -222,17 +87,15 @@ static int integrate(lua_State *L) {
 }
 
 static int read_frames(lua_State *L) {
-  static const char op[] = "read_frames", *const keys[] = {FRAME_KEYS, "layout", "width", "height", NULL};
+  static const char op[] = "read_frames", *const keys[] = {MS_FRAME_KEYS, MS_READ_KEYS, NULL};
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
   ms_check_options(L, 2, op, keys);
-  const ms_frames_preset *preset = check_preset(L, op);
-  ms_frames_options f = frame_options(L, op, &preset->options);
-  ms_events_options r = {.policy = f.policy,
-                         .layout = (ms_aedat2_layout)ms_option_enum(L, 2, op, "layout", (int)preset->layout, layouts),
-                         .width = option_int(L, 2, op, "width", 0, 0, UINT16_MAX),
-                         .height = option_int(L, 2, op, "height", 0, 0, UINT16_MAX)};
-  event_work *w = push_work(L);
+  ms_frames_options f;
+  ms_events_options r;
+  const ms_frames_preset *preset = ms_check_frame_options(L, 2, op, &f);
+  ms_check_read_options(L, 2, op, preset->layout, &r);
+  ms_event_work *w = ms_push_event_work(L);
   ms_handle *h = ms_push_handle(L);
   ms_status status = ms_events_read(&w->events, &w->scratch, path, &r, NULL, &err);
   if (!status)
@@ -269,31 +132,35 @@ static int frame_presets(lua_State *L) {
 
 /* ---- augmentation ---- */
 
-static double probability(lua_State *L, const char *op, const char *key) {
-  double p = ms_option_number(L, 2, op, key, 0);
+static double probability(lua_State *L, int index, const char *op, const char *key) {
+  double p = ms_option_number(L, index, op, key, 0);
   if (!(p >= 0 && p <= 1))
     ms_raise(L, "%s: %s: expected 0 to 1, got %f", op, key, p);
   return p;
 }
 
-static int augment_events(lua_State *L) {
-  static const char op[] = "augment_events";
-  static const char *const keys[] = {"drop", "released", "flip_x", "flip_polarity", "reverse", "seed", "sample", NULL};
+void ms_check_event_augment(lua_State *L, int index, const char *op, ms_event_augment *out) {
   static const char *const drops[] = {"none", "time", "area", "random", "any", NULL};
+  *out = (ms_event_augment){.drop = (ms_event_drop)ms_option_enum(L, index, op, "drop", MS_DROP_NONE, drops),
+                            .released = ms_option_boolean(L, index, op, "released", 0),
+                            .flip_x = probability(L, index, op, "mirror"),
+                            .flip_polarity = probability(L, index, op, "flip_polarity"),
+                            .reverse = probability(L, index, op, "reverse")};
+}
+
+static int augment_events(lua_State *L) {
+  static const char op[] = "augment_events", *const keys[] = {MS_DROP_KEYS, "seed", "sample", NULL};
   ms_error err;
+  ms_event_augment a;
   ms_check_options(L, 2, op, keys);
-  ms_event_augment a = {.drop = (ms_event_drop)ms_option_enum(L, 2, op, "drop", MS_DROP_NONE, drops),
-                        .released = ms_option_boolean(L, 2, op, "released", 0),
-                        .flip_x = probability(L, op, "flip_x"),
-                        .flip_polarity = probability(L, op, "flip_polarity"),
-                        .reverse = probability(L, op, "reverse")};
+  ms_check_event_augment(L, 2, op, &a);
   uint64_t seed = (uint64_t)ms_option_integer(L, 2, op, "seed", (lua_Integer)ms_rng_default()->seed);
   uint64_t sample = (uint64_t)ms_option_integer(L, 2, op, "sample", 0);
-  event_work *w = push_work(L);
-  check_events(L, 1, op, &w->events);
+  ms_event_work *w = ms_push_event_work(L);
+  ms_check_events(L, 1, op, &w->events);
   uint64_t key = ms_rng_key(seed, "augment", "events");
   ms_finish(L, ms_events_augment(&w->events, &w->scratch, &a, key, sample, &err), &err, 0);
-  return push_events(L, &w->events);
+  return ms_push_events(L, &w->events);
 }
 
 /* ---- recordings from still images ---- */
@@ -335,9 +202,9 @@ static int synthesize(lua_State *L) {
     ms_raise(L, "%s: image: expected a square [n, n] or [1, n, n] of uint8, n up to 4096, got %s", op,
              ms_tensor_text(t).s);
   const uint8_t *image = ms_push_host(L, t);
-  event_work *w = push_work(L);
+  ms_event_work *w = ms_push_event_work(L);
   ms_finish(L, ms_synthesize(&w->events, &w->scratch, image, (int)n, &s, &err), &err, 0);
-  return push_events(L, &w->events);
+  return ms_push_events(L, &w->events);
 }
 
 static const char **check_paths(lua_State *L, const char *op, int64_t n) {
@@ -404,7 +271,7 @@ const ms_reg ms_data_frames_functions[] = {
      "afterwards, "
      "bilinearly, 0: not at all; alpha: in Pillow's mode LA."},
     {"augment_events", augment_events,
-     "augment_events(events, {drop=\"none\", released=false, flip_x=0, flip_polarity=0, reverse=0, seed=, sample=0}) "
+     "augment_events(events, {drop=\"none\", released=false, mirror=0, flip_polarity=0, reverse=0, seed=, sample=0}) "
      "-> events\n\n"
      "drop: time, area, random, or any of them or none (EventDrop). released: as the code of its authors (area drops "
      "a cross, random forgets the order). The others are probabilities. The same seed and sample give the same "

@@ -75,7 +75,7 @@ TestAugment = {}
 function TestAugment:test_drop()
   local e = stream()
   lu.assertEquals(data.augment_events(e).t:totable(), e.t:totable())
-  local flipped = data.augment_events(e, { flip_x = 1, flip_polarity = 1, reverse = 1 })
+  local flipped = data.augment_events(e, { mirror = 1, flip_polarity = 1, reverse = 1 })
   lu.assertEquals(flipped.x:totable(), { 3, 3, 0, 0, 0, 3, 1, 1, 2, 2, 3 })
   lu.assertEquals(flipped.p:totable(), { 0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 0 })
   lu.assertEquals(flipped.t:totable(), { 0, 1, 3, 10, 15, 16, 29, 31, 37, 38, 41 })
@@ -91,7 +91,7 @@ function TestAugment:test_drop()
   ms.manual_seed(1234)
   lu.assertEquals(#data.event_drop(e, { drop = "random", sample = 4 }).y:totable() <= 11, true)
   lu.assertTrue(#before > 0)
-  s.raises("flip_x: expected 0 to 1, got 2", data.augment_events, e, { flip_x = 2 })
+  s.raises("mirror: expected 0 to 1, got 2", data.augment_events, e, { mirror = 2 })
   s.raises("drop: expected one of none, time, area, random, any, got half", data.event_drop, e, { drop = "half" })
 end
 
@@ -172,7 +172,7 @@ function TestMakeEvents:test_folders()
   local set = data.FashionMNIST { root = self.folder .. "/idx", mean = 0, std = 1 }
   for i = 1, 12 do
     local e = data.read_events(("%s/a/Train/%d/%05d.bin"):format(out, set.labels[i]:item(), i - 1), { width = 34, height = 34 })
-    lu.assertEquals(e.t:totable(), data.synthesize(set.images[i], { seed = (i - 1) * 0x9e3779b9 }).t:totable())
+    lu.assertEquals(e.t:totable(), data.synthesize(set:raw(i)[1], { seed = (i - 1) * 0x9e3779b9 }).t:totable())
   end
   os.remove(("%s/a/Train/%d/00004.bin"):format(out, set.labels[5]:item()))
   code, text = self:run(("--out %s/a --part train"):format(out)) -- again: only what is missing
@@ -192,7 +192,7 @@ function TestMakeEvents:test_colours()
     function ms.data.Colours()
       local bytes = {}
       for i = 0, 2 * 3 * 6 * 10 - 1 do bytes[i + 1] = i * 89 %% 256 end
-      return ms.data.Images { images = ms.tensor(bytes, { dtype = "uint8" }):view(2, 3, 6, 10), labels = ms.tensor({ 1, 0 }, { dtype = "int64" }), classes = { "a b", "c" } }
+      return ms.data.FromTensors { images = ms.tensor(bytes, { dtype = "uint8" }):view(2, 3, 6, 10), labels = ms.tensor({ 1, 0 }, { dtype = "int64" }), classes = { "a b", "c" } }
     end
     dofile "%s"]]):format(script:sub(1, 1) == "/" and script or io.popen("pwd"):read "l" .. "/" .. script))
   local code, text = s.run(self.folder .. "/colours.lua", nil, ("--data Colours --profile rcls --out %s"):format(self.folder))
