@@ -1,8 +1,8 @@
 /* Recordings of event cameras for Lua: reading them as tensors, writing them, the lists of DVS128 Gesture. */
 #include "../core/data/gesture.h"
 #include "../core/data/recording.h"
+#include "bind_data_events.h"
 #include "bind_private.h"
-#include <ctype.h>
 #include <string.h>
 
 #define BUFFER_TYPE "ms.Buffer"
@@ -24,142 +24,55 @@ static ms_buffer *push_buffer(lua_State *L) {
   return b;
 }
 
-void ms_push_repairs(lua_State *L, const ms_repairs *r) {
-  static const char *const names[] = {
-#define MS_REPAIR(name) #name,
-#include "../core/data/repairs.def"
-#undef MS_REPAIR
-  };
-  lua_newtable(L);
-  for (int i = 0; i < MS_REPAIR_COUNT; i++) {
-    char name[16] = "";
-    if (r->count[i] == 0)
-      continue;
-    for (size_t k = 0; names[i][k] && k + 1 < sizeof name; k++)
-      name[k] = (char)tolower((unsigned char)names[i][k]);
-    lua_pushinteger(L, r->count[i]);
-    lua_setfield(L, -2, name);
-  }
-}
-
 /* ---- reading ---- */
 
-static int option_size(lua_State *L, const char *key) {
-  int64_t value = ms_option_integer(L, 2, "read_events", key, 0);
+static int option_size(lua_State *L, int index, const char *op, const char *key) {
+  int64_t value = ms_option_integer(L, index, op, key, 0);
   if (value < 0 || value > UINT16_MAX)
-    ms_raise(L, "read_events: %s: expected 0 to %d, got %I", key, UINT16_MAX, value);
+    ms_raise(L, "%s: %s: expected 0 to %d, got %I", op, key, UINT16_MAX, value);
   return (int)value;
 }
 
-static ms_events_options read_options(lua_State *L) {
-  static const char op[] = "read_events";
-  static const char *const keys[] = {"format", "policy", "layout", "width",     "height", "start_us",
-                                     "end_us", "flip_x", "flip_y", "stabilize", NULL};
+void ms_check_read_options(lua_State *L, int index, const char *op, ms_aedat2_layout layout, ms_events_options *out) {
   static const char *const formats[] = {"auto", "aedat2", "aedat3", "atis", "mat5", "npz", NULL};
   static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
   static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
+  *out =
+      (ms_events_options){.format = (ms_events_format)ms_option_enum(L, index, op, "format", MS_EVENTS_AUTO, formats),
+                          .policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, policies),
+                          .layout = (ms_aedat2_layout)ms_option_enum(L, index, op, "layout", (int)layout, layouts),
+                          .width = option_size(L, index, op, "width"),
+                          .height = option_size(L, index, op, "height"),
+                          .flip_x = ms_option_boolean(L, index, op, "flip_x", 0),
+                          .flip_y = ms_option_boolean(L, index, op, "flip_y", 0),
+                          .stabilize = ms_option_boolean(L, index, op, "stabilize", 0)};
+}
+
+static int read_events(lua_State *L) {
+  static const char op[] = "read_events", *const keys[] = {MS_READ_KEYS, "start_us", "end_us", NULL};
+  ms_error err;
+  ms_repairs repairs = {{0}};
+  ms_events_options opt;
+  const char *path = luaL_checkstring(L, 1);
   ms_check_options(L, 2, op, keys);
-  ms_events_options opt = {.format = (ms_events_format)ms_option_enum(L, 2, op, "format", MS_EVENTS_AUTO, formats),
-                           .policy = (ms_policy)ms_option_enum(L, 2, op, "policy", MS_STRICT, policies),
-                           .layout = (ms_aedat2_layout)ms_option_enum(L, 2, op, "layout", MS_LAYOUT_SJ, layouts),
-                           .width = option_size(L, "width"),
-                           .height = option_size(L, "height"),
-                           .start_us = ms_option_integer(L, 2, op, "start_us", 0),
-                           .end_us = ms_option_integer(L, 2, op, "end_us", 0),
-                           .flip_x = ms_option_boolean(L, 2, op, "flip_x", 0),
-                           .flip_y = ms_option_boolean(L, 2, op, "flip_y", 0),
-                           .stabilize = ms_option_boolean(L, 2, op, "stabilize", 0)};
+  ms_check_read_options(L, 2, op, MS_LAYOUT_SJ, &opt);
+  opt.start_us = ms_option_integer(L, 2, op, "start_us", 0);
+  opt.end_us = ms_option_integer(L, 2, op, "end_us", 0);
   if (opt.start_us < 0)
     ms_raise(L, "%s: start_us: expected microseconds from 0, got %I", op, opt.start_us);
   if (opt.end_us != 0 && opt.end_us <= opt.start_us)
     ms_raise(L, "%s: end_us: expected more than start_us = %I, or 0, got %I", op, opt.start_us, opt.end_us);
-  return opt;
-}
-
-static ms_status column(ms_tensor **out, ms_dtype dtype, int64_t n, ms_data *d, ms_error *err) {
-  ms_status status = ms_tensor_new(out, ms_device_cpu(), dtype, 1, &n, err);
-  return status ? status : ms_data_of(d, *out, err);
-}
-
-static ms_status to_tensors(ms_tensor **t, ms_tensor **x, ms_tensor **y, ms_tensor **p, const ms_events *e,
-                            ms_error *err) {
-  ms_data dt, dx, dy, dp;
-  ms_status status;
-  if ((status = column(t, MS_I64, e->n, &dt, err)) || (status = column(x, MS_I64, e->n, &dx, err)) ||
-      (status = column(y, MS_I64, e->n, &dy, err)) || (status = column(p, MS_U8, e->n, &dp, err)))
-    return status;
-  for (int64_t i = 0; i < e->n; i++) {
-    ((int64_t *)dt.p)[i] = e->t[i];
-    ((int64_t *)dx.p)[i] = e->x[i];
-    ((int64_t *)dy.p)[i] = e->y[i];
-    ((uint8_t *)dp.p)[i] = e->p[i];
-  }
-  return MS_OK;
-}
-
-static int read_events(lua_State *L) {
-  static const char *const names[] = {"t", "x", "y", "p"};
-  ms_error err;
-  ms_repairs repairs = {{0}};
-  ms_events e = {0};
-  ms_buffer file = {0};
-  const char *path = luaL_checkstring(L, 1);
-  ms_events_options opt = read_options(L);
-  lua_settop(L, 2);
-  ms_handle *h[4];
-  for (int i = 0; i < 4; i++)
-    h[i] = ms_push_handle(L);
-  ms_status status = ms_events_read(&e, &file, path, &opt, &repairs, &err);
-  if (!status)
-    status = to_tensors(&h[0]->tensor, &h[1]->tensor, &h[2]->tensor, &h[3]->tensor, &e, &err);
-  int width = e.width, height = e.height;
-  ms_events_free(&e);
-  ms_buffer_free(&file);
+  ms_event_work *w = ms_push_event_work(L);
+  ms_status status = ms_events_read(&w->events, &w->scratch, path, &opt, &repairs, &err);
   if (status)
     return ms_finish_env(L, status, &err, 1);
-  lua_createtable(L, 0, 7);
-  for (int i = 0; i < 4; i++) {
-    lua_pushvalue(L, 3 + i);
-    lua_setfield(L, -2, names[i]);
-  }
-  lua_pushinteger(L, width);
-  lua_setfield(L, -2, "width");
-  lua_pushinteger(L, height);
-  lua_setfield(L, -2, "height");
+  ms_push_events(L, &w->events);
   ms_push_repairs(L, &repairs);
   lua_setfield(L, -2, "repairs");
   return 1;
 }
 
 /* ---- writing ---- */
-
-/* The field of the table at 2 as n whole numbers from lo to hi, in a userdata left on the stack, of `width` bytes each;
-** *n < 0: any n, which it becomes. */
-static void *check_column(lua_State *L, const char *key, int64_t *n, double lo, double hi, size_t width) {
-  lua_getfield(L, 2, key);
-  ms_tensor *t = ms_test_tensor(L, -1);
-  if (!t || t->ndim != 1)
-    ms_raise(L, "write_events: events.%s: expected a tensor [n], got %s", key,
-             t ? ms_tensor_text(t).s : ms_type_name(L, -1));
-  if (*n >= 0 && t->size[0] != *n)
-    ms_raise(L, "write_events: events.%s: expected [%I], as t, got %s", key, *n, ms_tensor_text(t).s);
-  *n = t->size[0];
-  ms_dtype dtype = t->dtype;
-  const void *host = ms_push_host(L, t);
-  void *out = ms_push_scratch(L, (size_t)*n * width);
-  for (int64_t i = 0; i < *n; i++) {
-    double v = ms_element(host, dtype, i);
-    if (!(v >= lo && v <= hi) || v != (double)(int64_t)v)
-      ms_raise(L, "write_events: events.%s[%I]: expected a whole number from %f to %f, got %f", key, i + 1, lo, hi, v);
-    if (width == 8)
-      ((int64_t *)out)[i] = (int64_t)v;
-    else if (width == 2)
-      ((uint16_t *)out)[i] = (uint16_t)v;
-    else
-      ((uint8_t *)out)[i] = (uint8_t)v;
-  }
-  return out;
-}
 
 static int ends(const char *text, const char *ending) {
   size_t n = strlen(text), m = strlen(ending);
@@ -179,15 +92,9 @@ static int write_events(lua_State *L) {
                               formats);
   if (format < 0)
     ms_raise(L, "write_events: format: expected aedat2 or atis, where the name does not end in .aedat or .bin");
-  lua_settop(L, 3);
-  int64_t n = -1;
-  ms_events e = {0};
-  e.t = check_column(L, "t", &n, 0, 0x1p53, sizeof *e.t);
-  e.x = check_column(L, "x", &n, 0, UINT16_MAX, sizeof *e.x);
-  e.y = check_column(L, "y", &n, 0, UINT16_MAX, sizeof *e.y);
-  e.p = check_column(L, "p", &n, 0, 1, sizeof *e.p);
-  e.n = n;
-  ms_status status = ms_events_write(path, format ? MS_EVENTS_ATIS : MS_EVENTS_AEDAT2, &e, &err);
+  ms_event_work *w = ms_push_event_work(L);
+  ms_check_events(L, 2, "write_events", &w->events);
+  ms_status status = ms_events_write(path, format ? MS_EVENTS_ATIS : MS_EVENTS_AEDAT2, &w->events, &err);
   if (status == MS_ERANGE)
     return ms_finish(L, status, &err, 0);
   lua_pushboolean(L, 1);

@@ -65,6 +65,9 @@ struct ms_rand_augment;
 const struct ms_augment_recipe *ms_check_recipe(lua_State *L, int index, const char *arg);
 void ms_check_rand_augment(lua_State *L, int index, struct ms_rand_augment *out); /* the options of rand_augment */
 
+/* ---- bind_data_frames.c ---- */
+extern const ms_reg ms_data_frames_functions[];
+
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);
 

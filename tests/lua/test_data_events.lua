@@ -79,7 +79,7 @@ TestWrite = {}
 
 function TestWrite:test_there_and_back()
   local e = { t = ms.tensor({ 0, 5, 5, 90000 }, { dtype = "int64" }), x = ms.tensor({ 0, 127, 3, 4 }, { dtype = "int64" }),
-    y = ms.tensor({ 127, 0, 8, 9 }, { dtype = "int64" }), p = ms.tensor({ 0, 1, 1, 0 }, { dtype = "uint8" }) }
+    y = ms.tensor({ 127, 0, 8, 9 }, { dtype = "int64" }), p = ms.tensor({ 0, 1, 1, 0 }, { dtype = "uint8" }), width = 128, height = 128 }
   for name, options in pairs { ["w.aedat"] = false, ["w.bin"] = false, w2 = { format = "aedat2" }, w5 = { format = "atis" } } do
     local path = folder .. "/" .. name
     lu.assertTrue(data.write_events(path, e, options or nil))
@@ -94,18 +94,20 @@ end
 function TestWrite:test_messages()
   local function tensor(...) return ms.tensor({ ... }, { dtype = "int64" }) end
   local function events(changes)
-    local e = { t = tensor(1, 2), x = tensor(3, 4), y = tensor(5, 6), p = tensor(0, 1) }
+    local e = { t = tensor(1, 2), x = tensor(3, 4), y = tensor(5, 6), p = tensor(0, 1), width = 128, height = 128 }
     for key, value in pairs(changes) do e[key] = value end
     return e
   end
   local path = folder .. "/w.aedat"
   local function raises(text, changes, to, options) s.raises(text, data.write_events, to or path, events(changes), options) end
-  raises("write_events: events.y: expected a tensor [n], got number", { y = 3 })
+  raises("write_events: events.y: expected a tensor [n] of int64 or uint8, got number", { y = 3 })
   raises("write_events: events.x: expected [2], as t, got int64 [3]", { x = tensor(1, 2, 3) })
-  raises("write_events: events.p[2]: expected a whole number from 0.0 to 1.0, got 2.0", { p = tensor(0, 2) })
-  raises("write_events: events.x[1]: expected a whole number from 0.0 to 65535.0, got -1.0", { x = tensor(-1, 2) })
-  raises("write_events: events.t[2]: expected a whole number", { t = ms.tensor { 1, 1.5 } })
+  raises("write_events: events.p[2]: expected 0 to 1, got 2", { p = tensor(0, 2) })
+  raises("write_events: events.x[1]: expected 0 to 65535, got -1", { x = tensor(-1, 2) })
+  raises("write_events: events.t: expected a tensor [n] of int64 or uint8, got float32 [2]", { t = ms.tensor { 1, 1.5 } })
+  raises("write_events: events.width: expected 1 to 65536, got x", { width = "x" })
   raises("aedat2: event 1: expected x, y from 0 to 127", { x = tensor(3, 128) })
+  raises("write_events: events.width: expected 1 to 65536, got x", { width = "x" })
   raises("aedat2: event 1: expected a time after 2 that 32 bits can tell, got 1", { t = tensor(2, 1) })
   raises("atis: event 1: expected a time from 1 to 8388607 us", { t = tensor(1, 8388608) }, folder .. "/w.bin")
   raises("write_events: format: expected aedat2 or atis, where the name does not end", {}, folder .. "/w")

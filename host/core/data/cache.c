@@ -13,6 +13,7 @@
 
 #define OP "cache"
 #define MOST_THREADS 64
+#define STRETCH ((size_t)16 << 20) /* bytes, about, that a step writes */
 
 /* ---- writing ---- */
 
@@ -67,22 +68,6 @@ static ms_status fill_stretch(stretch *c, int threads, ms_error *err) {
   return c->status;
 }
 
-static ms_status write_samples(ms_file *f, stretch *c, int64_t most, int threads,
-                               void (*progress)(void *ud, int64_t done), void *ud, ms_error *err) {
-  for (c->first = 0; c->first < c->s->n; c->first += c->n) {
-    int64_t left = c->s->n - c->first;
-    c->n = left < most ? left : most;
-    c->next = 0;
-    ms_status status = ms_interrupt_check(err);
-    if (status || (status = fill_stretch(c, threads, err)) ||
-        (status = ms_file_append(f, c->out, (size_t)c->n * c->bytes, err)))
-      return status;
-    if (progress)
-      progress(ud, c->first + c->n);
-  }
-  return MS_OK;
-}
-
 static size_t sample_bytes(const ms_source *s) {
   return (size_t)(s->t * s->h * s->w * s->c) * ms_dtype_size(s->dtype);
 }
@@ -101,29 +86,76 @@ static ms_status write_header(ms_file *f, const ms_source *s, ms_error *err) {
   return status;
 }
 
-ms_status ms_cache_write(const ms_source *s, const char *path, int threads, void (*progress)(void *ud, int64_t done),
-                         void *ud, ms_repairs *repairs, ms_error *err) {
-  stretch c = {.s = s, .bytes = sample_bytes(s)};
-  int64_t most = c.bytes ? (int64_t)((16u << 20) / c.bytes) + 1 : 1;
-  ms_file f;
-  ms_status status = ms_file_begin(&f, OP, path, err);
-  if (status)
+struct ms_cache_writer {
+  stretch c;
+  int64_t most; /* samples of a stretch */
+  ms_file file;
+};
+
+ms_status ms_cache_begin(ms_cache_writer **out, const ms_source *s, const char *path, ms_error *err) {
+  ms_cache_writer *w = ms_alloc(sizeof *w);
+  *out = NULL;
+  if (!w)
+    return ms_fail(err, MS_EMEM, "%s: out of memory", OP);
+  ms_status status = ms_file_begin(&w->file, OP, path, err);
+  if (status) {
+    ms_free(w);
     return status;
-  pthread_mutex_init(&c.lock, NULL);
-  c.out = malloc((size_t)most * c.bytes + 1);
-  if (!c.out)
-    status = ms_fail(err, MS_EMEM, "%s: out of memory for %lld samples", OP, (long long)most);
-  else if (!(status = write_header(&f, s, err)))
-    status = write_samples(&f, &c, most, threads < MOST_THREADS ? threads : MOST_THREADS, progress, ud, err);
+  }
+  size_t bytes = sample_bytes(s);
+  w->most = bytes ? (int64_t)(STRETCH / bytes) + 1 : 1;
+  w->c = (stretch){.s = s, .bytes = bytes, .out = malloc((size_t)w->most * bytes + 1)};
+  pthread_mutex_init(&w->c.lock, NULL);
+  status = w->c.out ? write_header(&w->file, s, err)
+                    : ms_fail(err, MS_EMEM, "%s: out of memory for %lld samples", OP, (long long)w->most);
   if (status)
-    ms_file_abort(&f);
+    ms_cache_abort(w);
   else
-    status = ms_file_commit(&f, err);
-  free(c.out);
-  pthread_mutex_destroy(&c.lock);
-  if (repairs)
-    *repairs = c.repairs;
+    *out = w;
   return status;
+}
+
+/* A step that fails can be tried again: nothing of it was written. */
+ms_status ms_cache_step(ms_cache_writer *w, int threads, int64_t *done, ms_error *err) {
+  stretch *c = &w->c;
+  int64_t left = c->s->n - c->first;
+  c->n = left < w->most ? left : w->most;
+  c->next = 0;
+  c->status = MS_OK;
+  ms_status status = ms_interrupt_check(err);
+  if (status || (status = fill_stretch(c, threads < MOST_THREADS ? threads : MOST_THREADS, err)) ||
+      (status = ms_file_append(&w->file, c->out, (size_t)c->n * c->bytes, err)))
+    return status;
+  *done = c->first += c->n;
+  return MS_OK;
+}
+
+static void forget(ms_cache_writer *w) {
+  pthread_mutex_destroy(&w->c.lock);
+  free(w->c.out);
+  ms_free(w);
+}
+
+ms_status ms_cache_commit(ms_cache_writer *w, ms_repairs *repairs, ms_error *err) {
+  ms_status status;
+  if (w->c.first < w->c.s->n) {
+    status = ms_fail(err, MS_EINVAL, "%s: only %lld of %lld samples are written", OP, (long long)w->c.first,
+                     (long long)w->c.s->n);
+    ms_file_abort(&w->file);
+  } else {
+    status = ms_file_commit(&w->file, err);
+  }
+  if (repairs)
+    *repairs = w->c.repairs;
+  forget(w);
+  return status;
+}
+
+void ms_cache_abort(ms_cache_writer *w) {
+  if (!w)
+    return;
+  ms_file_abort(&w->file);
+  forget(w);
 }
 
 /* ---- reading ---- */

@@ -5,12 +5,18 @@
 
 #include "source.h"
 
-/* Reads every sample without random choices, with several threads, and writes the file: whole or not at all, so that
-** two processes may do it at the same time. progress (may be NULL) is told now and then how many are done. */
-ms_status ms_cache_write(const ms_source *s, const char *path, int threads, void (*progress)(void *ud, int64_t done),
-                         void *ud, ms_repairs *repairs, ms_error *err);
+typedef struct ms_cache_writer ms_cache_writer;
 
-/* A source of the samples in the file, with the labels given; MS_EFORMAT where it does not hold what `like` would. */
+/* The file is there whole or not at all, so that two processes may write it at the same time. */
+ms_status ms_cache_begin(ms_cache_writer **out, const ms_source *s, const char *path, ms_error *err);
+/* Reads and writes the next few samples, without random choices, with several threads. *done: how many are written; all
+** of them at the end. */
+ms_status ms_cache_step(ms_cache_writer *w, int threads, int64_t *done, ms_error *err);
+/* After the last step. Frees w, also by a failure. */
+ms_status ms_cache_commit(ms_cache_writer *w, ms_repairs *repairs, ms_error *err);
+void ms_cache_abort(ms_cache_writer *w); /* NULL is fine */
+
+/* A source of the samples in the file, with the labels of `like`; MS_EFORMAT where it does not hold what that would. */
 ms_status ms_source_cached(ms_source **out, const char *path, const ms_source *like, ms_error *err);
 
 #endif
