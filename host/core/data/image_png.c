@@ -92,7 +92,7 @@ static void put_row(reader *r, const ms_image_job *job, int64_t y, uint8_t *row)
                               [PNG_COLOR_TYPE_RGB] = 3,
                               [PNG_COLOR_TYPE_RGB_ALPHA] = 4};
   int64_t n = job->part.w;
-  int pixel = width[r->colour];
+  int deep = r->depth == 16 && r->colour == PNG_COLOR_TYPE_GRAY, pixel = width[r->colour] << deep;
   const uint8_t *from = row + job->part.x * pixel;
   uint8_t *to = r->raw.p + r->row_bytes * (r->interlaced ? r->h : 1); /* room for a row of RGB */
   if (r->colour == PNG_COLOR_TYPE_PALETTE) {
@@ -107,7 +107,7 @@ static void put_row(reader *r, const ms_image_job *job, int64_t y, uint8_t *row)
   } else if (pixel <= 2) {
     unsigned scale = r->depth < 8 ? 255u / ((1u << r->depth) - 1) : 1;
     for (int64_t x = 0; x < n; x++)
-      to[x] = (uint8_t)(scale * from[pixel * x]);
+      to[x] = deep && from[2 * x] ? 255 : (uint8_t)(scale * from[pixel * x + deep]);
     ms_image_put_grey(job, y, to);
     return;
   } else {
@@ -141,7 +141,8 @@ static ms_status decode(reader *r, ms_image_job *job, ms_error *err) {
   if (r->colour == PNG_COLOR_TYPE_PALETTE)
     png_get_PLTE(r->png, r->info, &r->palette, &r->colours);
   png_set_packing(r->png);
-  png_set_strip_16(r->png);
+  if (r->colour != PNG_COLOR_TYPE_GRAY)
+    png_set_strip_16(r->png);
   int passes = png_set_interlace_handling(r->png);
   png_read_update_info(r->png, r->info);
   r->row_bytes = (int64_t)png_get_rowbytes(r->png, r->info);

@@ -9,7 +9,7 @@
 typedef enum ms_filter {
   MS_FILTER_BILINEAR,
   MS_FILTER_BICUBIC,
-  MS_FILTER_NEAREST, /* pixel floor(i * in / out), as in PyTorch */
+  MS_FILTER_NEAREST, /* pixel floor(i * in / out), in float as in PyTorch */
   MS_FILTER_BIN      /* sums of the pixels x with floor(x * out / in) = i: no count is lost. The result is real */
 } ms_filter;
 

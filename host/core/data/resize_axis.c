@@ -59,7 +59,9 @@ static void fill(ms_resize_axis *a, ms_filter filter, int plain, double *w) {
   for (int64_t i = 0; i < a->count; i++) {
     int64_t place = a->first + i;
     if (filter == MS_FILTER_NEAREST) {
-      a->lo[i] = place * a->in / a->out;
+      float scale = (float)a->in / (float)a->out; /* PyTorch's, with its rounding */
+      int64_t at = (int64_t)floorf((float)place * scale);
+      a->lo[i] = at < a->in ? at : a->in - 1;
       a->n[i] = 1;
       w[0] = 1;
     } else if (filter == MS_FILTER_BIN) {

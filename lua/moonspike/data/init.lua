@@ -249,6 +249,7 @@ function data.FashionMNIST(opts)
 end
 
 data.read_idx = core.data.read_idx
+for name, f in pairs(require "moonspike.data.images") do data[name] = f end
 
 local shared = [==[
 
@@ -269,6 +270,6 @@ doc.set(data.Images, [[
 
     Your own images, uint8 (divided by 255) or float32.]] .. shared)
 doc.set(meta, "A set of labelled images.\n" .. shared)
-doc.set(data, "ms.data: FashionMNIST Images read_idx")
+doc.set(data, "ms.data: FashionMNIST Images read_idx read_image resize write_image")
 
 return o.named(data, "data")
