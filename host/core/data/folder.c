@@ -162,37 +162,42 @@ static ms_status enter(walk *w) {
   return MS_OK;
 }
 
-static ms_status collect(walk *w);
-
-/* Those of the names in w->path that are files, or what lies in those that are folders. */
-static ms_status visit(walk *w, const names *all, char kind) {
+/* Everything in and below the folder w->path. */
+static ms_status collect(walk *w) {
   size_t n = strlen(w->path);
-  ms_status status = MS_OK;
-  for (size_t i = 0; i < all->n && !status; i++) {
-    const char *name = entry(all, i) + 1;
-    if (*entry(all, i) != kind || (kind == 'f' && !wanted(w->opt, name)))
+  names all = {0};
+  ms_status status = enter(w);
+  if (status)
+    return status;
+  status = list(w, w->path, &all);
+  for (size_t i = 0; i < all.n && !status; i++) {
+    char kind = *entry(&all, i);
+    const char *name = entry(&all, i) + 1;
+    if (kind != 'd' && !(kind == 'f' && wanted(w->opt, name)))
       continue;
-    if (n + 1 + strlen(name) >= sizeof w->path)
-      return ms_fail(w->err, MS_EIO, "%s: %.200s/%.200s: the path is too long", w->op, w->root, w->path);
+    if (n + 1 + strlen(name) >= sizeof w->path) {
+      status = ms_fail(w->err, MS_EIO, "%s: %.200s/%.200s: the path is too long", w->op, w->root, w->path);
+      break;
+    }
     w->path[n] = '/';
     strcpy(w->path + n + 1, name);
     status = kind == 'f' ? add_file(w) : collect(w);
     w->path[n] = 0;
   }
-  return status;
-}
-
-/* Everything in and below the folder w->path. */
-static ms_status collect(walk *w) {
-  names all = {0};
-  ms_status status = enter(w);
-  if (status)
-    return status;
-  if (!(status = list(w, w->path, &all)) && !(status = visit(w, &all, 'f')))
-    status = visit(w, &all, 'd');
   free_names(&all);
   w->depth--;
   return status;
+}
+
+/* By root, folder, name: "a/s", "a/s-t", "a/s/t" is the order of folders, as of any other strings. */
+static int by_path(const void *a, const void *b, void *text) {
+  const ms_folder_file *one = a, *two = b;
+  const char *p = (const char *)text + one->path, *q = (const char *)text + two->path;
+  size_t n = (size_t)(strrchr(p, '/') - p), m = (size_t)(strrchr(q, '/') - q);
+  if (one->root != two->root)
+    return one->root - two->root;
+  int order = memcmp(p, q, n < m ? n : m);
+  return order ? order : n != m ? (n < m ? -1 : 1) : strcmp(p + n, q + m);
 }
 
 static ms_status open_root(walk *w, const char *root, int32_t index) {
@@ -244,6 +249,8 @@ static ms_status collect_class(walk *w, const char *const *roots, const names *a
     return ms_fail(w->err, MS_EFORMAT, "%s: %.250s/%.100s: a class without files (%s ...)", w->op, w->root, name,
                    w->opt->extensions[0]);
   if (!status) {
+    qsort_r(w->out->files_memory.p + (size_t)before * sizeof(ms_folder_file), (size_t)files, sizeof(ms_folder_file),
+            by_path, w->out->names.p);
     ((ms_folder_class *)(void *)w->out->classes_memory.p)[w->label].files = files;
     w->label++;
   }

@@ -1,5 +1,5 @@
 /* MS_HOT: gcc compiles the function for AVX-512, AVX2 and plain x86-64 and picks at load time; results are the same.
-** Levels, not processor names, and not under a sanitizer, for the reasons in kernels/cpu/parallel.h. */
+** Levels, not processor names, and not under a sanitizer, for the reasons that MS_HOT of the kernels gives. */
 #ifndef MS_DATA_HOT_H
 #define MS_DATA_HOT_H
 

@@ -78,7 +78,8 @@ static void reader_init(reader *r, const ms_input *in) {
 static ms_status damaged(const reader *r, ms_error *err) {
   const struct jpeg_source_mgr *src = r->d.src;
   int64_t at = src ? (int64_t)(r->in->n - src->bytes_in_buffer) : 0;
-  if (src && (src->next_input_byte < r->in->p || src->next_input_byte > r->in->p + r->in->n))
+  if (r->errors.msg_code == JWRN_JPEG_EOF ||
+      (src && (src->next_input_byte < r->in->p || src->next_input_byte > r->in->p + r->in->n)))
     at = (int64_t)r->in->n; /* the library reads its own end marker */
   return ms_damaged(r->in, at, -1, err, "%.150s", r->text);
 }
