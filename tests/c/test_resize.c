@@ -186,7 +186,7 @@ static void test_refusals(void **state) {
   } cases[] = {
       {{.w = 0, .h = 3}, "test: size: expected 1 to 16777216 pixels a side, got 0 x 3"},
       {{.w = 3, .h = 3, .window = {2, 0, 2, 1}}, "test: window: expected a part of 3 x 3, got 2 x 1 at (2, 0)"},
-      {{.w = 3, .h = 3, .alpha = 1}, "test: alpha: expected 2 channels, got 3"},
+      {{.w = 3, .h = 3, .alpha = 1}, "test: alpha: expected 2 channels of bytes and a smooth filter, got 3 of bytes"},
       {{.w = 3, .h = 3, .box = {0, 0, 9, 2}}, "test: box: expected left < right"},
       {{.w = 3, .h = 3, .box = {0, 0, 2, 2}, .filter = MS_FILTER_NEAREST}, "and a smooth filter"}};
   (void)state;

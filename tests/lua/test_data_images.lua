@@ -97,7 +97,8 @@ function TestResize:test_mistakes()
   s.raises("resize: images: expected a tensor [..., h, w], got 3", ms.data.resize, 3, { size = 2 })
   s.raises("resize: filter: expected one of 'bilinear'", ms.data.resize, ms.zeros(2, 3), { size = 2, filter = "lanczos" })
   s.raises("resize: expected uint8 or float32, got int64", ms.data.resize, ms.zeros(2, 3):long(), { size = 2 })
-  s.raises("resize: alpha: expected 2 channels, got 3", ms.data.resize, ms.zeros({ 3, 4, 4 }, { dtype = "uint8" }), { size = 2, alpha = true })
+  s.raises("resize: alpha: expected 2 channels of bytes and a smooth filter, got 2 of reals", ms.data.resize, ms.zeros(2, 4, 4), { size = 2, alpha = true })
+  s.raises("resize: alpha: expected 2 channels of bytes and a smooth filter, got 3", ms.data.resize, ms.zeros({ 3, 4, 4 }, { dtype = "uint8" }), { size = 2, alpha = true })
 end
 
 os.exit(lu.LuaUnit.run() == 0)

@@ -111,7 +111,7 @@ ms_status ms_resize_tensor(ms_tensor **out, ms_tensor *t, const ms_resize_option
   ms_picture from = {0}, to = {0};
   ms_tensor *here = NULL;
   *out = NULL;
-  ms_status status = picture_of(&from, t, opt->alpha && t->dtype == MS_U8, "resize", err);
+  ms_status status = picture_of(&from, t, opt->alpha, "resize", err);
   if (!status)
     status = ms_resize(&resizer, &to, &from, NULL, opt, "resize", err);
   if (!status)

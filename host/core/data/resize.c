@@ -6,6 +6,8 @@
 
 enum { MOST = 1 << 24 }; /* pixels of a side */
 
+/* ---- bytes ---- */
+
 static int64_t reads_from(const ms_resize_axis *a) {
   return a->lo[0];
 }
@@ -29,8 +31,6 @@ static void across(ms_resizer *r, uint8_t *out, const uint8_t *in, int64_t strid
     }
   }
 }
-
-/* ---- bytes: down ---- */
 
 /* One frame of bytes; `in` is the first pixel that is read. Across first: the rounding in between is part of the result. */
 static void resize_bytes(ms_resizer *r, uint8_t *out, const uint8_t *in, int64_t stride, int64_t channels) {
@@ -169,9 +169,10 @@ ms_status ms_resize(ms_resizer *r, ms_picture *out, const ms_picture *in, const 
     return status;
   ms_box read = reads(r);
   int bytes = in->dtype == MS_U8, to_bytes = bytes && opt->filter != MS_FILTER_BIN;
-  int alpha = opt->alpha && to_bytes && opt->filter != MS_FILTER_NEAREST;
-  if (alpha && in->c != 2)
-    return ms_fail(err, MS_ESHAPE, "%s: alpha: expected 2 channels, got %lld", op, (long long)in->c);
+  int alpha = opt->alpha && opt->filter != MS_FILTER_NEAREST;
+  if (alpha && (in->c != 2 || !to_bytes))
+    return ms_fail(err, MS_ESHAPE, "%s: alpha: expected 2 channels of bytes and a smooth filter, got %lld of %s", op,
+                   (long long)in->c, bytes ? "bytes" : "reals");
   if (image.x + read.x < 0 || image.y + read.y < 0 || image.x + read.x + read.w > in->w ||
       image.y + read.y + read.h > in->h)
     return ms_fail(err, MS_ERANGE, "%s: expected a part of %lld x %lld pixels, got %lld x %lld at (%lld, %lld)", op,
