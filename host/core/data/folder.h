@@ -1,5 +1,5 @@
-/* Files of a data set that lie in one folder for each class: root/<class>/.../name.ext, the union of several roots. Classes
-** and files in the order of torchvision's ImageFolder: by folder and then by name, bytes compared. On the
+/* Files of a data set that lie in one folder for each class: root/<class>/.../name.ext, the union of several roots.
+** Classes and files in the order of torchvision's ImageFolder: by folder and then by name, bytes compared. On the
 ** main thread. */
 #ifndef MS_FOLDER_H
 #define MS_FOLDER_H

@@ -1,11 +1,11 @@
-/* Still images, JPEG by libjpeg-turbo and PNG by libpng, told apart by their first bytes. Pixels come out as those of
-** Pillow's Image.open(...).convert("RGB") (or "L"): orientation tags, colour profiles and transparency change nothing,
-** CMYK is converted as there; of 16 bits the upper 8 are taken, but grey of 16 bits ends at 255, as there.
+/* Still images, JPEG by libjpeg-turbo and PNG by libpng, told apart by their first bytes. Pixels come out as those
+** of Pillow's Image.open(...).convert("RGB") (or "L"): orientation tags, colour profiles and transparency change
+** nothing, CMYK is converted as there; of 16 bits the upper 8 are taken, but grey of 16 bits ends at 255, as there.
 **
-** Strict: what the libraries warn of is an error. Lenient: decoded as far as it goes, zeros behind, and counted. Oracle:
-** as Pillow, which takes damaged pixels but no file that ends too early (of PNG files it also takes those whose checksums
-** of the pixels are wrong; here they are refused). Where a box is asked for, damage below it is
-** not seen. */
+** Strict: what the libraries warn of is an error. Lenient: decoded as far as it goes, zeros behind, and counted.
+** Oracle: as Pillow, which takes damaged pixels but no file that ends too early (of PNG files it also takes those
+** whose checksums of the pixels are wrong; here they are refused). Where a box is asked for, damage below it is not
+** seen. */
 #ifndef MS_IMAGE_H
 #define MS_IMAGE_H
 

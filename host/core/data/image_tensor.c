@@ -10,7 +10,8 @@ static void transpose(uint8_t *to, const uint8_t *from, int64_t rows, int64_t co
       memcpy(to + (size_t)(x * rows + y) * size, from + (size_t)(y * columns + x) * size, size);
 }
 
-/* A copy of a tensor on any device. interleave: [..., c, h, w] as frames of c channels, else every plane is a frame of one. */
+/* A copy of a tensor on any device. interleave: [..., c, h, w] as frames of c channels, else every plane is a frame
+** of one. */
 static ms_status picture_of(ms_picture *out, ms_tensor *t, int interleave, const char *op, ms_error *err) {
   if (t->dtype != MS_U8 && t->dtype != MS_F32)
     return ms_fail(err, MS_ETYPE, "%s: expected uint8 or float32, got %s", op, ms_dtype_name(t->dtype));

@@ -32,7 +32,8 @@ static void across(ms_resizer *r, uint8_t *out, const uint8_t *in, int64_t strid
   }
 }
 
-/* One frame of bytes; `in` is the first pixel that is read. Across first: the rounding in between is part of the result. */
+/* One frame of bytes; `in` is the first pixel that is read. Across first: the rounding in between is part of the
+** result. */
 static void resize_bytes(ms_resizer *r, uint8_t *out, const uint8_t *in, int64_t stride, int64_t channels) {
   const ms_resize_axis *a = &r->across, *d = &r->down;
   int64_t top = reads_from(d), rows = reads_to(d) - top, width = a->count * channels;

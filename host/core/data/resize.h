@@ -1,5 +1,5 @@
-/* Resizing of pictures, all frames alike. Bytes come out as Pillow makes them, bit for bit; reals as PyTorch does, up to
-** rounding. */
+/* Resizing of pictures, all frames alike. Bytes come out as Pillow before version 13 makes them, bit for bit (13
+** does the height first where it shrinks much more); reals as PyTorch does, up to rounding. */
 #ifndef MS_RESIZE_H
 #define MS_RESIZE_H
 
