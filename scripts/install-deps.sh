@@ -2,7 +2,7 @@
 # Installs what the build (and with "test" or "demo" what those) need, on Debian and Ubuntu. Does nothing where all is there.
 set -euo pipefail
 
-packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev libjansson-dev libgomp1)
+packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev libjpeg-dev libpng-dev libjansson-dev libgomp1)
 [ "$(uname -m)" = x86_64 ] && packages+=(libdnnl-dev)
 case "${1:-build}" in
 build) ;;

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 #include <string.h>
+#include "../core/data/image.h"
 #include <zlib.h>
 
 #ifndef MS_VERSION
@@ -152,8 +153,14 @@ static int device_versions(lua_State *L) {
 #endif
   const struct {
     const char *name, *version;
-  } list[] = {{"moonspike", MS_VERSION}, {"Lua", LUA_RELEASE + 4}, {"compiler", COMPILER},
-              {"OpenMP", openmp},        {"zlib", zlibVersion()},  {"jansson", jansson_version_str()}};
+  } list[] = {{"moonspike", MS_VERSION},
+              {"Lua", LUA_RELEASE + 4},
+              {"compiler", COMPILER},
+              {"OpenMP", openmp},
+              {"zlib", zlibVersion()},
+              {"jansson", jansson_version_str()},
+              {"libjpeg-turbo", ms_image_jpeg_version()},
+              {"libpng", ms_image_png_version()}};
   lua_newtable(L);
   for (int i = 0; i < (int)(sizeof list / sizeof list[0]); i++) {
     lua_createtable(L, 2, 0);
@@ -202,7 +209,7 @@ static const ms_reg functions[] = {
     {"float_width", device_float_width,
      "float_width() -> integer\n\nBytes of a float32 element: 4, or 8 in the double-precision test build."},
     {"versions", device_versions,
-     "versions() -> list\n\nPairs {name, version}: moonspike, Lua, compiler, OpenMP, zlib."},
+     "versions() -> list\n\nPairs {name, version}: moonspike, Lua, compiler, OpenMP, zlib ..."},
     {NULL, NULL, NULL}};
 
 int ms_open_device(lua_State *L) {
