@@ -119,9 +119,9 @@ static void test_refused(void **state) {
   refused(0, END + 16, "\0\0", 2, "bytes in front of the archive");
   refused(0, END + 12, "\377\377\377", 3, "does not fit");
   refused(0, END + 4, "\1", 1, "an archive of several files");
-  refused(0, 0, "x", 1, "not a zip");
+  refused(0, 0, "x", 1, "byte 0, record 0: zip: expected a member's header");
   refused(0, END, "x", 1, "the zip archive has no end");
-  refused(1, 263 + 24, "\0\0\1", 3, "does not unpack to the 65536 bytes");
+  refused(1, 263 + 24, "\0\2", 2, "does not unpack to the 512 bytes");
   refused(1, 263 + 24, "\377\377\377\7", 4, "79 bytes cannot unpack to 134217727");
 }
 
