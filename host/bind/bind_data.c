@@ -252,5 +252,6 @@ int ms_open_data(lua_State *L) {
   lua_pop(L, 1);
   lua_newtable(L);
   ms_register(L, functions);
+  ms_register(L, ms_data_arrays_functions);
   return 1;
 }

@@ -249,6 +249,7 @@ function data.FashionMNIST(opts)
 end
 
 data.read_idx = core.data.read_idx
+for name, f in pairs(require "moonspike.data.arrays") do data[name] = f end
 
 local shared = [==[
 
