@@ -96,7 +96,7 @@ function TestArrays:test_numpy()
   ms.manual_seed(1)
   local x = ms.randn(2, 3, 4, 5)
   data.write_npz(folder .. "/ours.npz", { x = x, n = ms.arange(5):long(), u = ms.tensor({ 7 }, { dtype = "uint8" }) })
-  s.write(folder .. "/check.py", [[
+  s.write(folder .. "/check.py", [==[
 import io, sys
 import numpy as np
 folder = sys.argv[1]
@@ -110,7 +110,7 @@ a = np.arange(24).reshape(2, 3, 4)
 arrays = {d: a.astype(d) for d in ["|b1", "|u1", "|i1"] + [o + k for o in "<>" for k in ["u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"]]}
 np.savez(folder + "/c.npz", **arrays)
 np.savez_compressed(folder + "/f.npz", **{k: np.asfortranarray(v) for k, v in arrays.items()})
-]])
+]==])
   local p <close> = assert(io.popen(("%s %s/check.py %s 2>&1"):format(python, folder, folder)))
   local text = p:read "a"
   local sum = 0
