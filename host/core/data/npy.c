@@ -294,7 +294,7 @@ static void dense(int64_t *stride, const ms_npy *a, int fortran) {
 ms_status ms_npy_read(void *out, ms_dtype dtype, const int64_t *stride, const ms_npy *a, const ms_input *in,
                       ms_error *err) {
   size_t unit = dtype == MS_I64 ? sizeof(int64_t) : dtype == MS_U8 ? 1 : sizeof(ms_real);
-  int64_t from[MS_MAX_DIMS], to[MS_MAX_DIMS], at[MS_MAX_DIMS] = {0}, n = 1;
+  int64_t from[MS_MAX_DIMS] = {0}, to[MS_MAX_DIMS] = {0}, at[MS_MAX_DIMS] = {0}, n = 1;
   if (a->elements == 0)
     return MS_OK;
   dense(from, a, a->fortran);

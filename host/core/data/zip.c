@@ -43,7 +43,7 @@ static ms_status find_end(size_t *at, const ms_input *in, ms_error *err) {
 }
 
 static ms_status read_end(directory *d, const ms_input *in, ms_error *err) {
-  size_t at;
+  size_t at = 0;
   ms_status status = find_end(&at, in, err);
   if (status)
     return status;
@@ -194,7 +194,7 @@ static ms_status read_members(ms_zip *z, const directory *d, ms_error *err) {
 }
 
 ms_status ms_zip_open(ms_zip *z, const ms_input *in, ms_error *err) {
-  directory d;
+  directory d = {0};
   z->in = in;
   z->count = 0;
   ms_status status = read_end(&d, in, err);
