@@ -115,6 +115,34 @@ static void test_types(void **state) {
     }
 }
 
+/* What does not fit is shown as it is. */
+static void test_values(void **state) {
+  (void)state;
+  static const struct {
+    const char *descr;
+    unsigned char data[9];
+    ms_dtype dtype;
+    const char *got;
+  } cases[] = {{"<u8", "\0\0\0\0\0\0\0\200", MS_I64, "an integer of 64 bits, got 9.2233720368547758e+18"},
+               {"<i2", "\376\377", MS_U8, "0 to 255, got -2"},
+               {">u2", "\1\0", MS_U8, "0 to 255, got 256"},
+               {"<f4", "\0\0\300\177", MS_I64, "an integer of 64 bits, got nan"},
+               {"<f8", "\0\0\0\0\0\0\340\103", MS_I64, "an integer of 64 bits, got 9.2233720368547758e+18"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    unsigned char b[256];
+    char text[80];
+    int64_t v;
+    ms_npy a;
+    ms_error err;
+    snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (), }", cases[i].descr);
+    ms_input in = input(b, npy(b, text, cases[i].data, (size_t)(cases[i].descr[2] - '0')), MS_STRICT);
+    assert_int_equal(ms_npy_open(&a, &in, &err), MS_OK);
+    assert_int_equal(ms_npy_read(&v, cases[i].dtype, NULL, &a, &in, &err), MS_EFORMAT);
+    if (!strstr(err.text, cases[i].got))
+      fail_msg("expected '%s' in: %s", cases[i].got, err.text);
+  }
+}
+
 static void test_order(void **state) {
   (void)state;
   static const unsigned char data[] = {1, 2, 3, 4, 5, 6}; /* columns of [[1, 3, 5], [2, 4, 6]] */
@@ -270,9 +298,10 @@ static void test_header(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_golden), cmocka_unit_test(test_types),   cmocka_unit_test(test_order),
-      cmocka_unit_test(test_shapes), cmocka_unit_test(test_refused), cmocka_unit_test(test_magic),
-      cmocka_unit_test(test_extra),  cmocka_unit_test(test_damage),  cmocka_unit_test(test_header),
+      cmocka_unit_test(test_golden), cmocka_unit_test(test_types),  cmocka_unit_test(test_order),
+      cmocka_unit_test(test_values), cmocka_unit_test(test_shapes), cmocka_unit_test(test_refused),
+      cmocka_unit_test(test_magic),  cmocka_unit_test(test_extra),  cmocka_unit_test(test_damage),
+      cmocka_unit_test(test_header),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

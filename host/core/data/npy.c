@@ -269,8 +269,9 @@ INLINE int64_t convert_kind(const row *r, ms_dtype dtype, const ms_npy *a) {
   case (kind) << 4 | (width): \
     return a->big ? convert(r, dtype, kind, width, 1) : convert(r, dtype, kind, width, 0);
     CASE('b', 1)
-    CASE('u', 1) CASE('u', 2) CASE('u', 4) CASE('u', 8) CASE('i', 1) CASE('i', 2) CASE('i', 4) CASE('i', 8) CASE('f', 2)
-        CASE('f', 4) CASE('f', 8)
+    CASE('u', 1)
+    CASE('u', 2) CASE('u', 4) CASE('u', 8) CASE('i', 1) CASE('i', 2) CASE('i', 4) CASE('i', 8) CASE('f', 2) CASE('f', 4)
+        CASE('f', 8)
 #undef CASE
   }
   return 0;
@@ -318,10 +319,13 @@ ms_status ms_npy_read(void *out, ms_dtype dtype, const int64_t *stride, const ms
     int64_t done = convert_row(&r, dtype, a);
     if (done < n) {
       const uint8_t *p = r.p + done * r.step;
+      uint64_t bits = bits_at(p, a->width, a->big);
+      int64_t v = 0;
+      double got = a->kind == 'f' ? real_of(bits, a->width) : (double)bits;
+      if (a->kind == 'i' && integer_of(&v, bits, 'i', a->width))
+        got = (double)v;
       return ms_damaged(in, p - in->p, (p - a->data) / a->width, err, "expected %s, got %.17g",
-                        dtype == MS_U8 ? "0 to 255" : "an integer of 64 bits",
-                        a->kind == 'f' ? real_of(bits_at(p, a->width, a->big), a->width)
-                                       : (double)(int64_t)bits_at(p, a->width, a->big));
+                        dtype == MS_U8 ? "0 to 255" : "an integer of 64 bits", got);
     }
     int d = outer;
     while (d > 0 && ++at[d - 1] == a->size[d - 1])
