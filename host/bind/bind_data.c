@@ -65,5 +65,6 @@ int ms_open_data(lua_State *L) {
   ms_register(L, ms_data_events_functions);
   ms_register(L, ms_data_frames_functions);
   ms_register(L, ms_data_images_functions);
+  ms_register(L, ms_data_arrays_functions);
   return 1;
 }

@@ -48,6 +48,7 @@ extern const ms_reg ms_inplace_functions[];       /* bind_inplace.c */
 extern const ms_reg ms_tensor_functions[];        /* bind_tensor.c */
 extern const ms_reg ms_neuron_functions[];        /* bind_neuron.c, in core.nn */
 extern const ms_reg ms_data_images_functions[];   /* bind_data_images.c, in core.data */
+extern const ms_reg ms_data_arrays_functions[];    /* bind_data_arrays.c, in core.data */
 int ms_tensor_tostring(lua_State *L);             /* bind_print.c */
 int ms_tensor_select(lua_State *L, ms_tensor *t); /* bind_index.c: t[key], key at 2 */
 int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, value at 3 */

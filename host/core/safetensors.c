@@ -1,5 +1,6 @@
 /* Reading safetensors. Every number of the header is checked before it is used; see safetensors_write.c for writing. */
 #include "safetensors.h"
+#include "../../kernels/math/convert.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -327,14 +328,6 @@ const void *ms_st_bytes(const ms_st_file *f, int i) {
 
 /* ---- values ---- */
 
-static float half_to_float(uint16_t h) {
-  int exponent = h >> 10 & 31, mantissa = h & 1023;
-  float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
-            : exponent     ? ldexpf((float)(1024 + mantissa), exponent - 25)
-                           : ldexpf((float)mantissa, -24);
-  return h >> 15 ? -v : v;
-}
-
 /* The dtype a file's type becomes here, -1 where it has none. */
 static int target(int type) {
   switch (type) {
@@ -371,7 +364,7 @@ static int convert(void *to, int type, const char *from, int64_t n) {
   return 1
   switch (type) {
   case ST_F16:
-    CONVERT(ms_real, uint16_t, half_to_float(v));
+    CONVERT(ms_real, uint16_t, ms_half_to_float(v));
   case ST_F32:
     CONVERT(ms_real, float, v);
   case ST_F64:

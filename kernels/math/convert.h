@@ -21,4 +21,13 @@ MS_HD uint8_t ms_real_to_spike(ms_real x, ms_real scale) {
   return n > 0 ? (uint8_t)(int)(n < 255 ? n : 255) : 0;
 }
 
+/* IEEE binary16, exactly. */
+MS_HD float ms_half_to_float(uint16_t h) {
+  int exponent = h >> 10 & 31, mantissa = h & 1023;
+  float v = exponent == 31 ? (mantissa ? NAN : INFINITY)
+            : exponent     ? ldexpf((float)(1024 + mantissa), exponent - 25)
+                           : ldexpf((float)mantissa, -24);
+  return h >> 15 ? -v : v;
+}
+
 #endif

@@ -1,0 +1,12 @@
+#include "../../host/core/data/arrays.h"
+#include "input.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  ms_tensor *t;
+  ms_error err = {0};
+  ms_status status = ms_npy_tensor(&t, input_path(data, size), &err);
+  if (status ? t != NULL || !err.text[0] : t == NULL)
+    abort();
+  ms_release(t);
+  return 0;
+}
