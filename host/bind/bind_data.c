@@ -44,7 +44,15 @@ static int order(lua_State *L) {
   return ms_finish(L, shuffled(&h->tensor, n, key, &err), &err, 1);
 }
 
+static int epoch_key(lua_State *L) {
+  lua_pushinteger(
+      L, (lua_Integer)ms_epoch_key((uint64_t)luaL_checkinteger(L, 1), luaL_checkstring(L, 2), luaL_checkinteger(L, 3)));
+  return 1;
+}
+
 static const ms_reg functions[] = {
+    {"epoch_key", epoch_key,
+     "epoch_key(seed, purpose, epoch) -> integer\n\nThe key of what an epoch draws: for \"augment\", \"balance\", ..."},
     {"crc32", crc, "crc32(text) -> string\n\nThe CRC-32 of the bytes, as eight hexadecimal digits."},
     {"order", order,
      "order{n=, seed=0, purpose=\"shuffle\", epoch=0} -> int64 [n]\n\nThe numbers from 0 to n - 1 in the order in "
@@ -61,6 +69,7 @@ int ms_open_data(lua_State *L) {
   ms_register(L, functions);
   ms_open_data_source(L);
   ms_open_data_loader(L);
+  ms_open_data_files(L);
   ms_open_data_augment(L);
   ms_register(L, ms_data_events_functions);
   ms_register(L, ms_data_frames_functions);

@@ -3,6 +3,7 @@
 #include "../core/data/folder.h"
 #include "../core/data/source_events.h"
 #include "../core/data/source_images.h"
+#include "bind_data_events.h"
 #include "bind_data_source.h"
 #include "bind_private.h"
 #include <string.h>
@@ -204,31 +205,36 @@ static ms_status fill_events(lua_State *L, ms_source_handle *h, ms_events_source
   return ms_source_events(&h->source, c, err);
 }
 
-static void resize_options(lua_State *L, ms_events_source_config *c) {
-  static const char op[] = "event_source";
+/* resize and size, by default what the preset says. */
+static void resize_options(lua_State *L, const char *op, const ms_frames_preset *preset, ms_events_source_config *c) {
   static const char *const kinds[] = {"none", "bilinear", "plain", "nearest", "LA", NULL};
-  static const ms_filter filters[] = {MS_FILTER_BILINEAR, MS_FILTER_BILINEAR, MS_FILTER_BILINEAR, MS_FILTER_NEAREST,
-                                      MS_FILTER_BILINEAR};
-  int kind = ms_option_enum(L, 1, op, "resize", 0, kinds);
-  int64_t size = ms_option_integer(L, 1, op, "size", 0);
-  if (kind && (size < 1 || size > 65536))
+  enum { NONE, BILINEAR, PLAIN, NEAREST, LA };
+  int kind = ms_option_enum(L, 1, op, "resize", preset->size == 0 ? NONE : preset->alpha ? LA : BILINEAR, kinds);
+  int64_t size = ms_option_integer(L, 1, op, "size", preset->size);
+  if (kind != NONE && (size < 1 || size > 65536))
     ms_raise(L, "%s: size: expected 1 to 65536, got %I", op, size);
-  c->resizes = kind > 0;
-  c->resize = (ms_resize_options){
-      .filter = filters[kind], .w = size, .h = size, .alpha = kind == 4, .plain = kind == 2};
+  c->resizes = kind != NONE;
+  c->resize = (ms_resize_options){.filter = kind == NEAREST ? MS_FILTER_NEAREST : MS_FILTER_BILINEAR,
+                                  .w = size,
+                                  .h = size,
+                                  .alpha = kind == LA,
+                                  .plain = kind == PLAIN};
 }
 
 static int event_source(lua_State *L) {
   static const char op[] = "event_source";
+  static const char *const keys[] = {MS_READ_KEYS, MS_FRAME_KEYS, MS_DROP_KEYS, "paths",  "labels", "shd", "start_us",
+                                     "end_us",     "steps",       "frames",     "resize", "size",   NULL};
   ms_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
+  ms_check_options(L, 1, op, keys);
   lua_settop(L, 1);
   ms_events_source_config c = {.steps = ms_option_integer(L, 1, op, "steps", 0),
-                               .frames_only = ms_option_boolean(L, 1, op, "frames_only", 0)};
-  ms_check_event_options(L, 1, op, &c.read);
-  ms_check_frame_options(L, 1, op, &c.frames);
+                               .frames_only = ms_option_boolean(L, 1, op, "frames", 0)};
+  const ms_frames_preset *preset = ms_check_frame_options(L, 1, op, &c.frames);
+  ms_check_read_options(L, 1, op, preset->layout, &c.read);
   ms_check_event_augment(L, 1, op, &c.augment);
-  resize_options(L, &c);
+  resize_options(L, op, preset, &c);
   const char *shd = ms_option_string(L, 1, op, "shd", NULL);
   ms_paths *paths = shd ? NULL : option_paths(L, op);
   ms_tensor *labels = shd ? NULL : ms_check_labels(L, 1, op, paths->n);
@@ -243,13 +249,13 @@ static int source_events(lua_State *L) {
   int64_t i = ms_check_index(L, 2, "i", s->n);
   if (!ms_source_has_events(s))
     return ms_raise(L, "source_events: the source has no recordings");
+  ms_event_work *w = ms_push_event_work(L);
   ms_scratch scratch = {0};
   ms_status status = ms_source_events_read(s, i, &scratch, &err);
-  if (status) {
-    ms_scratch_free(&scratch);
-    return ms_finish(L, status, &err, 1);
-  }
-  return ms_push_events(L, &scratch);
+  w->events = scratch.events;
+  scratch.events = (ms_events){0};
+  ms_scratch_free(&scratch);
+  return status ? ms_finish(L, status, &err, 1) : ms_push_events(L, &w->events);
 }
 
 /* ---- caches ---- */
@@ -317,20 +323,25 @@ static int cached_source(lua_State *L) {
 
 static const ms_reg functions[] = {
     {"list_folder", list_folder,
-     "list_folder{roots={...}, extensions={\".png\"}, policy=\"strict\", imagenet100=false} -> { paths=, names=, labels=, "
-     "classes=, which=, repairs= }, or nil, message\n\nFiles root/<class>/.../name with one of the endings, classes and "
-     "files in the order of their bytes; several roots are one set. labels count from 0. A link that leaves its root is "
-     "an error, or left out and counted by \"lenient\". imagenet100: the classes must be one of the two subsets of that "
+     "list_folder{roots={...}, extensions={\".png\"}, policy=\"strict\", imagenet100=false} -> { paths=, names=, "
+     "labels=, "
+     "classes=, which=, repairs= }, or nil, message\n\nFiles root/<class>/.../name with one of the endings, classes "
+     "and "
+     "files in the order of their bytes; several roots are one set. labels count from 0. A link that leaves its root "
+     "is "
+     "an error, or left out and counted by \"lenient\". imagenet100: the classes must be one of the two subsets of "
+     "that "
      "name; which says which."},
     {"image_source", image_source,
      "image_source{paths=, labels=, random=false, size=224, shorter=256, scale={0.08, 1}, ratio={3/4, 4/3}, "
-     "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded in the "
+     "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded "
+     "in the "
      "loader's threads: a random resized crop where random, else the short side to `shorter` and the centre."},
     {"event_source", event_source,
-     "event_source{paths= or shd=, labels=, start_us=, end_us=, steps=, frames_only=false, resize=\"none\", size=, ...} -> "
+     "event_source{paths= or shd=, labels=, start_us=, end_us=, steps=, frames=false, resize=, size=, ...} -> "
      "source\n\nRecordings, made into frames in the loader's threads. Further options: those of read_events, integrate "
-     "and augment_events. start_us, end_us: int64 [n], the window of its file that a sample is. frames_only: npz "
-     "archives of frames. resize: none, bilinear, plain (without antialias), nearest, LA."},
+     "and augment_events. start_us, end_us: int64 [n], the window of its file that a sample is. frames: npz archives "
+     "of frames. resize: none, bilinear, plain (without antialias), nearest, LA."},
     {"source_events", source_events,
      "source_events(source, i) -> { t=, x=, y=, p=, width=, height= }\n\nThe events of sample i, from 1, of an event "
      "source."},
@@ -338,7 +349,8 @@ static const ms_reg functions[] = {
      "cache_writer(source, path) -> writer, or nil, message\n\nBegins an npy file [n, t, h, w, c] of all samples of a "
      "source."},
     {"cached_source", cached_source,
-     "cached_source(path, like) -> source, or nil, message\n\nThe samples in a file that cache_writer wrote of `like`."},
+     "cached_source(path, like) -> source, or nil, message\n\nThe samples in a file that cache_writer wrote of "
+     "`like`."},
     {NULL, NULL, NULL}};
 
 static const ms_reg methods[] = {

@@ -5,7 +5,7 @@
 
 #define LOADER_TYPE "ms.Loader"
 
-/* Empty until it is filled, and after close. Its user value is the source, which it reads from. */
+/* Empty until it is filled, and after close. Its user values are the source and the recipe, which it reads from. */
 typedef struct loader_handle {
   ms_loader *loader;
   ms_tensor *members; /* dense, on the cpu; retained; or NULL */
@@ -75,8 +75,9 @@ static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c,
 }
 
 static int new_loader(lua_State *L) {
-  static const char *const keys[] = {"source",   "members", "batch_size", "shuffle", "drop_last",    "seed", "workers",
-                                     "prefetch", "mean",    "std",        "scale",   "crop_padding", "flip", NULL};
+  static const char *const keys[] = {"source", "members", "batch_size", "shuffle", "drop_last",
+                                     "seed",   "workers", "prefetch",   "mean",    "std",
+                                     "scale",  "augment", "balanced",   "classes", NULL};
   ms_loader_config c = {0};
   ms_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -92,17 +93,22 @@ static int new_loader(lua_State *L) {
   c.workers = option_int(L, "workers", 1);
   c.prefetch = option_int(L, "prefetch", 2 * c.workers);
   c.scale = (ms_real)ms_option_number(L, 1, "loader", "scale", 255);
-  c.crop_padding = option_int(L, "crop_padding", 0);
-  c.flip = ms_option_boolean(L, 1, "loader", "flip", 0);
+  c.balanced = ms_option_boolean(L, 1, "loader", "balanced", 0);
+  c.classes = ms_option_integer(L, 1, "loader", "classes", 0);
+  if (lua_getfield(L, 1, "augment") != LUA_TNIL) /* stays on the stack, and with the loader */
+    c.recipe = ms_check_recipe(L, lua_gettop(L), "augment");
+  int recipe = lua_gettop(L);
   c.mean = option_channels(L, "mean", c.source->c);
   c.std = option_channels(L, "std", c.source->c);
   if (ms_device_current() != ms_device_cpu())
     c.device = ms_device_current();
-  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
+  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 2);
   *h = (loader_handle){.source = c.source, .device = c.device};
   luaL_setmetatable(L, LOADER_TYPE);
   lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 1);
+  lua_pushvalue(L, recipe);
+  lua_setiuservalue(L, -2, 2);
   return ms_finish(L, fill(h, members, &c, &err), &err, 1);
 }
 
@@ -186,10 +192,13 @@ static int loader_tostring(lua_State *L) {
 static const ms_reg functions[] = {
     {"loader", new_loader,
      "loader{source=, members=, batch_size=1, shuffle=false, drop_last=false, seed=0, workers=1, prefetch=2*workers, "
-     "mean=, std=, scale=255, crop_padding=0, flip=false} -> loader\n\nMini-batches prepared by worker threads. "
+     "mean=, std=, scale=255, augment=nil, balanced=false, classes=} -> loader\n\nMini-batches prepared by worker "
+     "threads. "
      "members: "
-     "int64 [n], which samples of the source, from 0; all of them by default. Bytes are divided by scale. Zero padding "
-     "comes before the normalisation. A batch depends on seed, epoch and position alone, not on the number of "
+     "int64 [n], which samples of the source, from 0; all of them by default. Bytes are divided by scale. augment: a "
+     "recipe, "
+     "done before the normalisation. balanced: every class is as likely, samples come with replacement. A batch "
+     "depends on seed, epoch and position alone, not on the number of "
      "workers."},
     {NULL, NULL, NULL}};
 
@@ -202,7 +211,8 @@ static const ms_reg methods[] = {
      "out."},
     {"position", loader_position, "loader:position() -> epoch, batch\n\nThe first epoch is 1; batch counts from 0."},
     {"batches", loader_batches, "loader:batches() -> batches of an epoch"},
-    {"repairs", loader_repairs, "loader:repairs() -> table of counts\n\nWhat lenient readers mended so far: { range = 3, ... }."},
+    {"repairs", loader_repairs,
+     "loader:repairs() -> table of counts\n\nWhat lenient readers mended so far: { range = 3, ... }."},
     {"close", loader_close, "loader:close()\n\nStops the workers. More than once is fine."},
     {NULL, NULL, NULL}};
 

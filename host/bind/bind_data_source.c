@@ -7,6 +7,8 @@ static int source_close(lua_State *L) {
   ms_source_close(h->source);
   ms_release(h->samples);
   ms_release(h->labels);
+  ms_release(h->start);
+  ms_release(h->end);
   *h = (ms_source_handle){0};
   return 0;
 }
@@ -21,7 +23,7 @@ const ms_source *ms_check_source(lua_State *L, int index, const char *what) {
 }
 
 ms_source_handle *ms_push_source(lua_State *L) {
-  ms_source_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+  ms_source_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
   *h = (ms_source_handle){0};
   luaL_setmetatable(L, MS_SOURCE_TYPE);
   return h;

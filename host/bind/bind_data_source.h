@@ -11,7 +11,7 @@
 /* Empty until it is filled, and after close. The tensors are what the source reads from: dense, on the cpu, retained. */
 typedef struct ms_source_handle {
   ms_source *source;
-  ms_tensor *samples, *labels;
+  ms_tensor *samples, *labels, *start, *end;
 } ms_source_handle;
 
 ms_source_handle *ms_push_source(lua_State *L);

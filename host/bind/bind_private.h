@@ -58,6 +58,7 @@ int ms_open_random(lua_State *L);
 /* ---- core.data, by file: functions, or what puts them into the table on top ---- */
 void ms_open_data_source(lua_State *L);
 void ms_open_data_loader(lua_State *L);
+void ms_open_data_files(lua_State *L);
 void ms_open_data_augment(lua_State *L);
 extern const ms_reg ms_data_events_functions[];
 struct ms_repairs;

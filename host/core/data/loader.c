@@ -1,5 +1,5 @@
 #include "loader.h"
-#include "../../../kernels/math/philox.h"
+#include "balance.h"
 #include "order.h"
 #include <errno.h>
 #include <pthread.h>
@@ -26,9 +26,9 @@ typedef struct slot {
 struct ms_loader {
   ms_loader_config c; /* mean and std point into stats */
   ms_real *stats;
-  ms_real *table; /* uint8: normalised value of each byte, [c, 256] */
-  ms_real *pad;   /* normalised zero, [c] */
-  int64_t *order; /* of the epoch's samples; NULL: as they lie */
+  ms_real *table;      /* uint8: normalised value of each byte, [c, 256] */
+  int64_t *order;      /* of the epoch's samples; NULL: as they lie */
+  int64_t *classes_of; /* [n] label of each member, where they are balanced */
   uint64_t augment_key;
   int64_t batches;
   slot *slots;
@@ -46,46 +46,6 @@ struct ms_loader {
 
 /* ---- one batch ---- */
 
-typedef struct place {
-  int64_t dy, dx;
-  int flip;
-} place;
-
-static place draw(const ms_loader *l, int64_t i) {
-  const ms_loader_config *c = &l->c;
-  place p = {0};
-  if (c->crop_padding || c->flip) {
-    ms_philox4 r = ms_philox_block(l->augment_key, (uint64_t)i, 0);
-    uint64_t places = 2 * (uint64_t)c->crop_padding + 1;
-    p.dy = (int64_t)(r.w[0] * places >> 32) - c->crop_padding;
-    p.dx = (int64_t)(r.w[1] * places >> 32) - c->crop_padding;
-    p.flip = c->flip && r.w[2] >> 31;
-  }
-  return p;
-}
-
-/* One frame [h][w][c], placed and normalised. */
-static void put_frame(const ms_loader *l, const void *frame, place p, ms_real *out) {
-  const ms_source *s = l->c.source;
-  for (int64_t y = 0; y < s->h; y++) {
-    int64_t sy = y + p.dy, row = sy * s->w * s->c;
-    for (int64_t x = 0; x < s->w; x++, out += s->c) {
-      int64_t sx = (p.flip ? s->w - 1 - x : x) + p.dx;
-      if (sy < 0 || sy >= s->h || sx < 0 || sx >= s->w) {
-        memcpy(out, l->pad, (size_t)s->c * sizeof *out);
-      } else if (s->dtype == MS_U8) {
-        const uint8_t *from = (const uint8_t *)frame + row + sx * s->c;
-        for (int64_t k = 0; k < s->c; k++)
-          out[k] = l->table[k * 256 + from[k]];
-      } else {
-        const ms_real *from = (const ms_real *)frame + row + sx * s->c;
-        for (int64_t k = 0; k < s->c; k++)
-          out[k] = (from[k] - l->c.mean[k]) / l->c.std[k];
-      }
-    }
-  }
-}
-
 static int64_t batch_count(const ms_loader *l, int64_t b) {
   int64_t left = l->c.n - b * l->c.batch_size;
   return left < l->c.batch_size ? left : l->c.batch_size;
@@ -93,19 +53,35 @@ static int64_t batch_count(const ms_loader *l, int64_t b) {
 
 static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scratch *scratch, ms_error *err) {
   const ms_source *source = l->c.source;
-  int64_t n = batch_count(l, b), first = b * l->c.batch_size, frame = source->h * source->w * source->c;
+  int64_t n = batch_count(l, b), first = b * l->c.batch_size, frame = source->h * source->w * source->c, bad;
+  const ms_device *cpu = ms_device_cpu();
+  ms_augment_program program;
+  ms_augment_args a = {.n = 1,
+                       .samples = 1,
+                       .steps = source->t,
+                       .h = source->h,
+                       .w = source->w,
+                       .c = source->c,
+                       .x = {.dtype = source->dtype, .scale = 1},
+                       .programs = l->c.recipe ? &program : NULL,
+                       .bytes = l->table,
+                       .mean = l->c.mean,
+                       .std = l->c.std,
+                       .y_step = n * frame,
+                       .bad = &bad};
   for (int64_t k = 0; k < n; k++) {
     int64_t position = l->order ? l->order[first + k] : first + k, i = l->c.members ? l->c.members[position] : position;
     const void *sample;
     ms_status status = source->read(source, i, &l->augment_key, scratch, &sample, err);
     if (status)
       return status;
-    place p = draw(l, i);
     s->index[k] = i;
     s->y[k] = source->labels[i];
-    for (int64_t t = 0; t < source->t; t++)
-      put_frame(l, (const char *)sample + (size_t)(t * frame) * ms_dtype_size(source->dtype), p,
-                s->x + (t * n + k) * frame);
+    if (l->c.recipe)
+      ms_augment_draw(&program, l->c.recipe, source->h, source->w, l->augment_key, (uint64_t)i);
+    a.x.p = (void *)(uintptr_t)sample;
+    a.y = s->x + k * frame;
+    cpu->k->augment(cpu->stream, &a);
   }
   return MS_OK;
 }
@@ -175,6 +151,15 @@ static ms_status settle(slot *s, ms_error *err) {
   return d ? ms_row(d, d->k->event_synchronize(d->stream, s->copied), "loader", err) : MS_OK;
 }
 
+static ms_status draw_order(ms_loader *l, ms_error *err) {
+  if (l->c.balanced)
+    return ms_balanced_order(l->order, l->c.n, l->classes_of, l->c.classes,
+                             ms_epoch_key(l->c.seed, "balance", l->epoch), err);
+  if (l->order)
+    ms_order_shuffle(l->order, l->c.n, ms_epoch_key(l->c.seed, "shuffle", l->epoch));
+  return MS_OK;
+}
+
 /* Draws the epoch's order and lets the workers go. */
 static ms_status arm(ms_loader *l, ms_error *err) {
   for (int i = 0; i < l->nslots; i++) {
@@ -184,8 +169,9 @@ static ms_status arm(ms_loader *l, ms_error *err) {
     l->slots[i].made = l->slots[i].retry = 0;
   }
   l->augment_key = ms_epoch_key(l->c.seed, "augment", l->epoch);
-  if (l->order)
-    ms_order_shuffle(l->order, l->c.n, ms_epoch_key(l->c.seed, "shuffle", l->epoch));
+  ms_status status = draw_order(l, err);
+  if (status)
+    return status;
   pthread_mutex_lock(&l->lock);
   l->ticket = l->at;
   l->armed = 1;
@@ -206,8 +192,11 @@ static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
     return ms_fail(err, MS_ERANGE, "loader: workers: expected 0 to %d, got %d", MS_LOADER_MAX_WORKERS, c->workers);
   if (c->prefetch < (c->workers > 0) || c->prefetch > 65536)
     return ms_fail(err, MS_ERANGE, "loader: prefetch: expected %d to 65536, got %d", c->workers > 0, c->prefetch);
-  if (c->crop_padding < 0 || c->crop_padding >= 1 << 24)
-    return ms_fail(err, MS_ERANGE, "loader: crop_padding: expected 0 to 2^24 - 1, got %d", c->crop_padding);
+  if (s->h >= MS_AUGMENT_SIDE || s->w >= MS_AUGMENT_SIDE)
+    return ms_fail(err, MS_ERANGE, "loader: source: expected images of less than %d x %d, got %lld x %lld",
+                   MS_AUGMENT_SIDE, MS_AUGMENT_SIDE, (long long)s->h, (long long)s->w);
+  if (c->balanced && c->classes < 1)
+    return ms_fail(err, MS_ERANGE, "loader: classes: expected at least 1, got %lld", (long long)c->classes);
   if (!(c->scale > 0 && (double)c->scale <= MS_REAL_MAX))
     return ms_fail(err, MS_ERANGE, "loader: scale: expected a positive number, got %g", (double)c->scale);
   for (int64_t i = 0; c->members && i < c->n; i++)
@@ -249,14 +238,16 @@ static ms_status allocate_slot(ms_loader *l, slot *s, ms_error *err) {
 static ms_status allocate(ms_loader *l, ms_error *err) {
   size_t channels = (size_t)l->c.source->c, threads = (size_t)l->c.workers + 1;
   l->stats = ms_alloc(2 * channels * sizeof *l->stats);
-  l->pad = ms_alloc(channels * sizeof *l->pad);
   l->table = ms_alloc(256 * channels * sizeof *l->table);
   l->slots = ms_alloc((size_t)l->nslots * sizeof *l->slots);
   l->threads = ms_alloc(threads * sizeof *l->threads);
   l->scratch = ms_alloc(threads * sizeof *l->scratch);
-  if (l->c.shuffle)
+  if (l->c.shuffle || l->c.balanced)
     l->order = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->order);
-  if (!l->stats || !l->pad || !l->table || !l->slots || !l->threads || !l->scratch || (l->c.shuffle && !l->order))
+  if (l->c.balanced)
+    l->classes_of = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->classes_of);
+  if (!l->stats || !l->table || !l->slots || !l->threads || !l->scratch ||
+      ((l->c.shuffle || l->c.balanced) && !l->order) || (l->c.balanced && !l->classes_of))
     return ms_fail(err, MS_EMEM, "loader: out of memory");
   ms_status status = MS_OK;
   for (int i = 0; i < l->nslots && !status; i++)
@@ -270,10 +261,8 @@ static void fill_tables(ms_loader *l, const ms_loader_config *config) {
   for (int64_t k = 0; k < channels; k++) {
     mean[k] = config->mean ? config->mean[k] : 0;
     std[k] = config->std ? config->std[k] : 1;
-    l->pad[k] = (0 - mean[k]) / std[k];
-    for (int b = 0; b < 256; b++)
-      l->table[k * 256 + b] = ((ms_real)b / config->scale - mean[k]) / std[k];
   }
+  ms_augment_bytes(l->table, channels, (double)config->scale, mean, std);
   l->c.mean = mean;
   l->c.std = std;
 }
@@ -299,6 +288,8 @@ ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_erro
   l->epoch = 1;
   if (!(status = allocate(l, err))) {
     fill_tables(l, &c);
+    for (int64_t i = 0; l->classes_of && i < c.n; i++)
+      l->classes_of[i] = c.source->labels[c.members ? c.members[i] : i];
     status = start_workers(l, err);
   }
   if (status)
@@ -341,8 +332,8 @@ void ms_loader_close(ms_loader *l) {
   ms_free(l->slots);
   ms_free(l->threads);
   ms_free(l->order);
+  ms_free(l->classes_of);
   ms_free(l->table);
-  ms_free(l->pad);
   ms_free(l->stats);
   ms_free(l);
 }

@@ -4,6 +4,7 @@
 #define MS_LOADER_H
 
 #include "../tensor.h"
+#include "augment.h"
 #include "source.h"
 
 typedef struct ms_loader_config {
@@ -12,14 +13,15 @@ typedef struct ms_loader_config {
   int64_t n;
   int64_t batch_size;
   int shuffle, drop_last;
+  int balanced;    /* every class is as likely, samples are drawn with replacement; shuffle is not looked at */
+  int64_t classes; /* where balanced: labels are below */
   uint64_t seed;
-  int workers;               /* 0: batches are made by the caller's thread */
-  int prefetch;              /* batches made ahead */
-  const ms_real *mean, *std; /* [c] or NULL: 0 and 1; copied. Bytes are divided by `scale` first */
-  ms_real scale;             /* 255 for images, 1 for counts */
-  int crop_padding;  /* p: zero-pad by p on each side (before the normalisation), cut h x w at random; 0: none */
-  int flip;          /* mirror left to right with probability 1/2 */
-  ms_device *device; /* batches lie in memory that it copies from without waiting; NULL: anywhere */
+  int workers;                     /* 0: batches are made by the caller's thread */
+  int prefetch;                    /* batches made ahead */
+  const ms_real *mean, *std;       /* [c] or NULL: 0 and 1; copied. Bytes are divided by `scale` first */
+  ms_real scale;                   /* 255 for images, 1 for counts */
+  const ms_augment_recipe *recipe; /* of augmentation, before the normalisation; borrowed. NULL: none */
+  ms_device *device;               /* batches lie in memory that it copies from without waiting; NULL: anywhere */
 } ms_loader_config;
 
 typedef struct ms_batch {

@@ -4,6 +4,7 @@
 #include "aedat3.h"
 #include "atis.h"
 #include "mat5.h"
+#include "npz.h"
 #include <string.h>
 
 #define MOST ((size_t)1 << 32) /* bytes of a file; those of DVS128 Gesture, the longest, have some 10^7 */
@@ -33,6 +34,25 @@ static ms_events_format detect(const ms_input *in) {
   return MS_EVENTS_AUTO;
 }
 
+/* The archive has no window of its own: what lies outside goes afterwards. */
+static ms_status decode_npz(ms_events *out, const ms_input *in, const ms_events_options *opt, ms_error *err) {
+  ms_buffer room = {0};
+  ms_status status = ms_npz_events(out, &room, in, opt->width, opt->height, err);
+  int64_t n = 0;
+  ms_buffer_free(&room);
+  if (status || (opt->start_us == 0 && opt->end_us == 0))
+    return status;
+  for (int64_t i = 0; i < out->n; i++)
+    if (out->t[i] >= opt->start_us && (opt->end_us == 0 || out->t[i] < opt->end_us)) {
+      out->t[n] = out->t[i];
+      out->x[n] = out->x[i];
+      out->y[n] = out->y[i];
+      out->p[n++] = out->p[i];
+    }
+  out->n = n;
+  return MS_OK;
+}
+
 static void flip(uint16_t *x, int64_t n, int size) {
   for (int64_t i = 0; i < n; i++)
     x[i] = (uint16_t)(size - 1 - x[i]);
@@ -55,8 +75,8 @@ ms_status ms_events_decode(ms_events *out, const ms_input *in, const ms_events_o
   case MS_EVENTS_MAT5:
     status = ms_mat5_decode(out, in, opt, err);
     break;
-  case MS_EVENTS_NPZ: /* the reader of npz goes here */
-    status = ms_damaged(in, 0, -1, err, "recordings as npz are not read");
+  case MS_EVENTS_NPZ:
+    status = decode_npz(out, in, opt, err);
     break;
   default:
     return ms_damaged(in, 0, -1, err, "not a recording of a known format%s%s", other ? "; it looks like " : "",

@@ -7,6 +7,7 @@ void ms_scratch_free(ms_scratch *s) {
   ms_events_free(&s->events);
   ms_picture_free(&s->picture[0]);
   ms_picture_free(&s->picture[1]);
+  ms_image_scratch_free(&s->image);
 }
 
 void ms_source_close(ms_source *s) {

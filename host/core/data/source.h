@@ -4,13 +4,14 @@
 #define MS_SOURCE_H
 
 #include "events.h"
-#include "picture.h"
+#include "image_transform.h"
 
 /* What a thread keeps from one sample to the next. */
 typedef struct ms_scratch {
   ms_buffer file, work;
   ms_events events;
   ms_picture picture[2];
+  ms_image_scratch image;
   ms_repairs repairs; /* so far */
 } ms_scratch;
 

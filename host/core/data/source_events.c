@@ -21,7 +21,7 @@ static void close_recordings(ms_source *s) {
 static ms_status read_events(const recordings *r, int64_t i, ms_scratch *scratch, ms_error *err) {
   ms_events_options opt = r->c.read;
   if (r->c.shd)
-    return ms_shd_read(r->c.shd, i, &scratch->events, err);
+    return ms_shd_read(&scratch->events, r->c.shd, i, r->c.read.policy, &scratch->repairs, err);
   if (r->c.start) {
     opt.start_us = r->c.start[i];
     opt.end_us = r->c.end[i];
@@ -148,7 +148,7 @@ ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_
   r->c = *config;
   config->paths = (ms_paths){0};
   config->shd = NULL;
-  r->source = (ms_source){.n = r->c.shd ? ms_shd_samples(r->c.shd) : r->c.paths.n,
+  r->source = (ms_source){.n = r->c.shd ? ms_shd_count(r->c.shd) : r->c.paths.n,
                           .labels = r->c.labels,
                           .read = read_sample,
                           .close = close_recordings};
