@@ -1,6 +1,8 @@
 /* SHD and SSC, the Heidelberg spiking data sets: HDF5 files with /spikes/times, /spikes/units (a list of numbers for each
 ** sample) and /labels. Read by libhdf5 where the build found it (MS_HDF5). Its calls are serialised here, so ms_shd_read
-** may be called from any thread. The library is not proof against files made to harm it. */
+** may be called from any thread. The library is not proof against damage: 1.10.8 reads
+** out of bounds (H5HG_read) or hangs on some flipped bits, and nothing here can see it coming. Check the published md5.
+*/
 #ifndef MS_SHD_H
 #define MS_SHD_H
 
