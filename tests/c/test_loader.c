@@ -31,6 +31,9 @@ static int close_source(void **state) {
   return 0;
 }
 
+static const ms_augment_recipe recipe = {
+    .n = 2, .rule = {{.kind = MS_AUGMENT_crop, .p = 1, .hi = 2}, {.kind = MS_AUGMENT_flip, .p = 0.5}}};
+
 static ms_loader_config config(int workers) {
   return (ms_loader_config){.source = source,
                             .batch_size = 8,
@@ -41,8 +44,7 @@ static ms_loader_config config(int workers) {
                             .mean = mean,
                             .std = deviation,
                             .scale = 255,
-                            .crop_padding = 2,
-                            .flip = 1};
+                            .recipe = &recipe};
 }
 
 static ms_loader *loader(const ms_loader_config *c) {
@@ -276,7 +278,8 @@ static void test_plain(void **state) {
   (void)state;
   static ms_real reals[N * IMAGE];
   ms_loader_config c = config(2);
-  c.shuffle = c.flip = c.crop_padding = 0;
+  c.shuffle = 0;
+  c.recipe = NULL;
   c.mean = c.std = NULL;
   ms_loader *l = loader(&c);
   run(l, &first, 1000);
@@ -338,7 +341,6 @@ static void test_refused(void **state) {
   REFUSED(workers, -1, MS_ERANGE, "loader: workers");
   REFUSED(workers, 257, MS_ERANGE, "loader: workers");
   REFUSED(prefetch, 0, MS_ERANGE, "loader: prefetch: expected 1 to 65536, got 0");
-  REFUSED(crop_padding, -1, MS_ERANGE, "loader: crop_padding");
   REFUSED(std, zero, MS_ERANGE, "loader: std");
   REFUSED(mean, infinite, MS_ERANGE, "loader: mean");
   REFUSED(scale, 0, MS_ERANGE, "loader: scale: expected a positive number, got 0");
@@ -420,7 +422,8 @@ static void test_frames(void **state) {
   c.members = members;
   c.n = 5;
   c.batch_size = 3;
-  c.shuffle = c.flip = c.crop_padding = 0;
+  c.shuffle = 0;
+  c.recipe = NULL;
   ms_loader *l = loader(&c);
   for (int64_t batch = 0; batch < 2; batch++) {
     assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
@@ -437,7 +440,7 @@ static void test_frames(void **state) {
     assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
   }
   ms_loader_close(l);
-  c.flip = c.crop_padding = 1; /* the frames of a sample that repeats one image are equal wherever it was put */
+  c.recipe = &recipe; /* the frames of a sample that repeats one image are equal wherever it was put */
   for (int64_t e = 0; e < IMAGE; e++)
     pixels[IMAGE + e] = pixels[2 * IMAGE + e] = pixels[e];
   static const int64_t zero[] = {0};

@@ -149,7 +149,7 @@ function TestParts:test_cut_is_stratified_seeded_and_disjoint()
   lu.assertEquals(members(select(2, numbered(90):cut { validation = 0.2, seed = 3 })), members(validation))
   lu.assertNotEquals(members(select(2, set:cut { validation = 0.2, seed = 4 })), members(validation))
   -- the rest is trained on as before; validation is in order and not augmented
-  lu.assertEquals({ rest.loading.shuffle, rest.augment.crop, validation.loading.shuffle, validation.augment.crop }, { true, 1, false, 0 })
+  lu.assertEquals({ rest.loading.shuffle, rest.augmented, validation.loading.shuffle, validation.recipe }, { true, "crop 1", false, nil })
   lu.assertEquals(validation.loading.batch_size, 7)
   lu.assertEquals(validation.split, "all / validation 0.2, seed 3")
   lu.assertNotEquals(rest:hash(), validation:hash())
@@ -227,13 +227,69 @@ function TestParts:test_describe_and_show()
   s.raises("images: index: expected 1 to 2, got 3", set.show, set, 3)
 end
 
+TestResident = {}
+
+-- Batches made where the samples lie have the bits of those that the threads make, in every order.
+function TestResident:test_same_bits()
+  for _, how in ipairs {
+    { shuffle = true, augment = { crop = 2, flip = true, cutout = 6 }, drop_last = true }, { balanced = true, augment = "nda" }, {},
+  } do
+    how.batch_size, how.seed, how.limit = 16, 4, 50
+    local threads = fashion(how)
+    how.resident = true
+    local here = fashion(how)
+    for _ = 1, 2 do
+      local list = {}
+      for x, y in threads do list[#list + 1] = { x, y } end
+      local i = 0
+      for x, y in here do
+        i = i + 1
+        lu.assertTrue(ms.equal(x, list[i][1]))
+        lu.assertTrue(ms.equal(y, list[i][2]))
+      end
+      lu.assertEquals(i, #list)
+    end
+  end
+end
+
+function TestResident:test_position_and_close()
+  local options = { shuffle = true, batch_size = 8, seed = 4, resident = true, augment = "cifar" }
+  local whole, seen, state = fashion(options), {}, nil
+  for _, y in whole do
+    seen[#seen + 1] = y:totable()
+    if #seen == 3 then state = whole:state_dict() end
+  end
+  local rest = fashion { shuffle = true, batch_size = 8, seed = 1 } -- the threads go on where the resident set stood
+  rest:load_state_dict(state)
+  local i = 3
+  for _, y in rest do
+    i = i + 1
+    lu.assertEquals(y:totable(), seen[i])
+  end
+  lu.assertEquals(i, #seen)
+  whole:close()
+  lu.assertEquals(#labels(whole), 60)
+end
+
+-- Classes of 30, 20 and 10 samples come equally often.
+function TestResident:test_balanced()
+  local list = {}
+  for i = 1, 60 do list[i] = i <= 30 and 0 or i <= 50 and 1 or 2 end
+  local set = data.FromTensors { images = ms.zeros(60, 1, 1), labels = ms.tensor(list, { dtype = "int64" }), balanced = true, seed = 1, T = 1 }
+  local count = { 0, 0, 0 }
+  for _ = 1, 50 do
+    for _, y in ipairs(labels(set)) do count[y + 1] = count[y + 1] + 1 end
+  end
+  for _, n in ipairs(count) do lu.assertTrue(n > 850 and n < 1150) end -- 1000 +- 26
+end
+
 TestMessages = {}
 
 function TestMessages:test_options()
-  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, batch_size, drop_last, limit, mean, root, seed, shuffle, std, train, transform, workers)",
+  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, balanced, batch_size, drop_last, limit, mean, resident, root, seed, shuffle, std, train, transform, workers)",
     data.FashionMNIST, { batch = 1 })
   s.raises("FashionMNIST: T: expected an integer >= 1, got 0", data.FashionMNIST, { T = 0 })
-  s.raises("FashionMNIST: augment: unknown option 'rotate' (known: crop, flip)", fashion, { augment = { rotate = 1 } })
+  s.raises("FashionMNIST: augment: unknown option 'turn' (known: crop, cutout, flip, holes, roll, rotate, shear, translate, vflip)", fashion, { augment = { turn = 1 } })
   s.raises("FashionMNIST: std: expected numbers > 0, got 0", fashion, { std = 0 })
   s.raises("FashionMNIST train: index: expected 1 to 60, got 61", function() return fashion {}[61] end)
   s.raises("FromTensors: labels: expected a tensor [n], got nothing", data.FromTensors, { images = ms.zeros(1, 2, 2) })

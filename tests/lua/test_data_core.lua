@@ -88,7 +88,7 @@ function TestLoader:test_resume_and_workers()
   local images, labels = set(50)
   local function rest(workers, epoch, batch)
     local l <close> = data.loader { source = source(images, labels), batch_size = 7, workers = workers, shuffle = true, seed = 5,
-      crop_padding = 1, flip = true, drop_last = true }
+      augment = data.recipe { { kind = "crop", hi = 1 }, { kind = "flip", p = 0.5 } }, drop_last = true }
     l:start(epoch, batch)
     local out = {}
     for x, y in l.next, l do out[#out + 1] = { x:totable(), y:totable() } end

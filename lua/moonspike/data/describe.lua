@@ -14,8 +14,8 @@ function Set:summary()
   local opt, text = self.loading, {}
   text[1] = ("%s: %d samples of %s, %d classes"):format(self.name, #self, shape(self), #self.classes)
   text[2] = ("%d batches of %d%s, T = %d"):format(self.batches, opt.batch_size, opt.shuffle and ", shuffled" or "", self.T)
-  if self.augment.crop > 0 then text[#text + 1] = ("random crop after padding by %d"):format(self.augment.crop) end
-  if self.augment.flip then text[#text + 1] = "random flip" end
+  if opt.balanced then text[#text] = text[#text] .. ", classes balanced" end
+  if self.recipe then text[#text + 1] = self.augmented end
   if opt.mean or opt.std then
     text[#text + 1] = ("mean { %s }, std { %s }"):format(table.concat(opt.mean or {}, ", "), table.concat(opt.std or {}, ", "))
   end

@@ -3,6 +3,8 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local augment = require "moonspike.data.augment"
+local Resident = require "moonspike.data.resident"
 
 local Set = {}
 local meta = { __name = "data set" }
@@ -19,12 +21,13 @@ end)
 -- Options of every set.
 local loading = {
   batch_size = o.integer(64, { from = 1 }), shuffle = o.boolean(false), drop_last = o.boolean(false),
-  workers = o.integer(2, { from = 0, to = 256 }), augment = o.table(nil), mean = numbers, std = numbers, seed = o.integer(nil),
-  limit = o.integer(nil, { from = 1 }), transform = o.where(nil, "a function", function(f) return type(f) == "function" end),
+  workers = o.integer(2, { from = 0, to = 256 }), mean = numbers, std = numbers, seed = o.integer(nil),
+  augment = o.where(nil, "a table or the name of a recipe", function(v) return type(v) == "table" or type(v) == "string" end),
+  balanced = o.boolean(false), limit = o.integer(nil, { from = 1 }), resident = o.boolean(nil),
+  transform = o.where(nil, "a function", function(f) return type(f) == "function" end),
 }
 local given_loading = {} -- as options, where nothing has a default
 for key, rule in pairs(loading) do given_loading[key] = { text = rule.text, test = rule.test, convert = rule.convert } end
-local augment_spec = { crop = o.integer(0, { from = 0 }), flip = o.boolean(false) }
 
 -- The options of a set: those of all sets, and its own.
 function Set.options(extra)
@@ -75,20 +78,41 @@ function Set:configure(where, opt)
   for _, s in ipairs(opt.std or {}) do
     if s <= 0 then o.fail("%s: std: expected numbers > 0, got %g", where, s) end
   end
-  self.augment = o.read(where .. ": augment", opt.augment, augment_spec)
+  self.recipe, self.augmented = augment.parse(where .. ": augment", opt.augment)
   self.seed = opt.seed or core.random.key("shuffle", self.name)
   local n, size = #self, opt.batch_size
   self.batches = opt.drop_last and n // size or (n + size - 1) // size
 end
 
+-- Do samples in memory go to the device as a whole? Where nothing is said: to a GPU, if they take no more than a quarter of what is free.
+local function resides(self, device)
+  local wanted = self.loading.resident
+  if not self.samples_in_memory then
+    if wanted then o.fail("%s: resident: expected samples in memory or in a cache, got files", self.where) end
+    return false
+  end
+  if wanted ~= nil or device == "cpu" then return wanted or false end
+  local c, h, w = table.unpack(self.shape)
+  local bytes = self.samples * self.frames * c * h * w * (self.dtype == "uint8" and 1 or 4)
+  local free = core.device.memory(device).free
+  return free ~= nil and bytes <= free / 4
+end
+
+-- What makes the batches: threads, or the device that holds the samples.
 function Set:loader()
   if not self._loader then
-    local opt = self.loading
-    self._loader = core.data.loader {
-      source = self.source, members = self.members, batch_size = opt.batch_size, shuffle = opt.shuffle, drop_last = opt.drop_last,
-      seed = self.seed, workers = opt.workers, mean = opt.mean, std = opt.std, scale = self.scale, crop_padding = self.augment.crop,
-      flip = self.augment.flip,
+    local opt, device = self.loading, core.device.current()
+    local how = {
+      members = self.members, batch_size = opt.batch_size, shuffle = opt.shuffle, drop_last = opt.drop_last, seed = self.seed,
+      mean = opt.mean, std = opt.std, scale = self.scale, augment = self.recipe, balanced = opt.balanced, classes = #self.classes,
     }
+    if resides(self, device) then
+      how.samples, how.labels, how.device = self.samples_in_memory(), self.labels, device
+      self._loader = Resident.new(how)
+    else
+      how.source, how.workers = self.source, opt.workers
+      self._loader = core.data.loader(how)
+    end
   end
   return self._loader
 end
@@ -171,6 +195,8 @@ function meta.__call(self, _, control)
   if control == nil then begin(self) end
   local x, y = self:loader():next()
   if not x then return nil end
+  local device = core.device.current()
+  if x.device ~= device then x, y = x:to(device), y:to(device) end
   local size = x.shape
   if size[1] ~= self.T then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
   local transform = self.loading.transform
@@ -222,9 +248,10 @@ Set.help = [==[
     set:describe() counts per class, shapes, event rates; set:show(i) in the terminal and, with { file = "x.png" }, as a picture
     set:cut{ validation = 0.1, seed = 0 } -> rest, validation;  set:folds{ k = 5 } -> { { train, validation }, ... };  set:subset(positions)
     set:with{ batch_size = 128 } the same samples with other options;  set:state_dict(), set:close(), set:repairs()
-    Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, augment = { crop = 0 (zero padding), flip = false },
-      mean, std (a number or one for each channel), seed (the default follows ms.manual_seed), limit (the first n samples),
-      transform = function(x, y) return x, y end (on each batch, in the calling state).
+    Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, balanced = false (every class as
+      often, with replacement), augment = { crop = 4, flip = true } or a list or a name (help "data.augment"), mean, std (a number or one for
+      each channel), seed (the default follows ms.manual_seed), limit (the first n samples), resident (the samples lie on the device; by default
+      where that is a GPU with room), transform = function(x, y) return x, y end (on each batch, in the calling state).
     A batch depends on seed, epoch and position alone, not on the number of workers.]==]
 doc.set(meta, "A set of labelled samples.\n" .. Set.help)
 

@@ -11,7 +11,8 @@ local still = {}
 local function in_memory(where, name, images, labels, classes, opt, extra)
   images, labels = images:to "cpu", labels:to "cpu" -- where the workers cut batches
   if labels.dtype == "uint8" then labels = labels:long() end
-  local parts = { name = name, source = core.data.source { samples = images, labels = labels }, labels = labels, classes = classes, T = opt.T }
+  local parts = { name = name, source = core.data.source { samples = images, labels = labels }, labels = labels, classes = classes, T = opt.T,
+    samples_in_memory = function() return images:dim() == 3 and images:unsqueeze(2) or images end }
   for key, value in pairs(extra or {}) do parts[key] = value end
   return Set.new(where, parts, opt)
 end
