@@ -13,6 +13,7 @@
 #ifndef MS_KERNELS_H
 #define MS_KERNELS_H
 
+#include "math/augment.h"
 #include "math/neuron.h"
 #include "math/optim.h"
 #include "math/real.h"
@@ -258,28 +259,47 @@ typedef struct ms_neuron_grad_args {
   ms_real *dgamma, *dbeta;  /* [c] out or NULL */
 } ms_neuron_grad_args;
 
-/* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based), one launch for value, gradient,
-** counters.
+/* Classification losses over logits [T, B, C] with labels [B] (int64, 0-based) or targets [B, C] (each >= 0, of samples
+** that are mixtures), one launch for value, gradient, counters.
 **   over EACH:  mean over t of  ce * CE(O(t)) + mse * MSE(O(t))     TET, TRT, TET-S
 **   over MEAN:  ce * CE(mean_t O) + mse * MSE(mean_t O)             SDT, SMSE
 **   over LAST:  the same of O(T)                                    LTS
-** CE is a mean over B against (1 - smooth) * onehot + smooth / C; MSE a mean over B * C against the one-hot or
-** `phi`. */
+** CE is a mean over B against (1 - smooth) * target + smooth / C; MSE a mean over B * C against the target or `phi`. The
+** target of a label is its one-hot. */
 typedef enum ms_loss_over { MS_LOSS_EACH, MS_LOSS_MEAN, MS_LOSS_LAST } ms_loss_over;
 
 typedef struct ms_loss_args {
   int64_t steps, batch, classes;
   ms_loss_over over;
   ms_real ce, mse, smooth, phi;
-  int mse_onehot;      /* 1: one-hot target, 0: constant phi */
+  int mse_onehot;      /* 1: the target, 0: constant phi */
   ms_data logits;      /* contiguous */
   int64_t logits_step; /* batch * classes, or 0 */
   const int64_t *labels;
-  ms_real *value;   /* [3]: loss, CE part, MSE part (unweighted), out */
-  int64_t *correct; /* [1]: argmax of the mean logits equals the label, out; labels outside [0, C) set it to -1 */
+  const ms_real *targets; /* NULL: labels */
+  ms_real *value;         /* [3]: loss, CE part, MSE part (unweighted), out */
+  /* [1]: argmax of the mean logits equals the label (the target's first largest), out; labels outside [0, C) and
+  ** targets that are negative or not finite set it to -1 */
+  int64_t *correct;
   ms_real *dlogits; /* [T, B, C] out or NULL */
   ms_real *scratch; /* batch * (classes + 4) reals */
 } ms_loss_args;
+
+/* A batch of samples out of a set that lies in memory: picked, moved, normalised.
+**   y[t, i, pixel, k] = value_k(x[index[i], t, source_i(pixel), k]), source_i by programs[i]; value_k(0) where it is none
+** value_k of a byte is bytes[k * 256 + byte], of a real v (v - mean[k]) / std[k].
+** The CPU's row may run in several threads at once; it starts none for one sample. */
+typedef struct ms_augment_args {
+  int64_t n, samples, steps, h, w, c; /* of the batch; of the set; h and w below MS_AUGMENT_SIDE */
+  ms_data x;                          /* [samples, steps, h, w, c], uint8 or real */
+  const int64_t *index; /* [n], in [0, samples): others show zero and set *bad = 1 (device); NULL: 0, 1 ... */
+  const ms_augment_program *programs; /* [n] or NULL: samples as they are */
+  const ms_real *bytes;               /* [c, 256], uint8 */
+  const ms_real *mean, *std;          /* [c], real */
+  ms_real *y;                         /* [steps, n, h, w, c] */
+  int64_t y_step;                     /* elements between steps of y: n * h * w * c, or more */
+  int64_t *bad;
+} ms_augment_args;
 
 /* A range of a parameter arena. */
 typedef struct ms_range {
@@ -340,7 +360,8 @@ typedef struct ms_backend {
   ms_status (*event_create)(ms_event **out);
   void (*event_destroy)(ms_event *e);
   ms_status (*event_record)(ms_stream *s, ms_event *e);
-  ms_status (*event_wait)(ms_stream *s, ms_event *e);     /* s waits, not the host */
+  ms_status (*event_wait)(ms_stream *s, ms_event *e);        /* s waits, not the host */
+  ms_status (*event_synchronize)(ms_stream *s, ms_event *e); /* the host waits, for an event recorded in s */
   ms_status (*capture_begin)(ms_stream *s);               /* (optional) NULL: steps run uncaptured */
   ms_status (*capture_end)(ms_stream *s, ms_graph **out); /* (optional) */
   ms_status (*graph_launch)(ms_stream *s, ms_graph *g);   /* (optional) */
@@ -399,6 +420,8 @@ typedef struct ms_backend {
   /* The k largest (or smallest) of each row of x [rows, n], sorted; ties in order of index. index int64. */
   ms_status (*topk)(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n, int64_t k,
                     int largest);
+
+  ms_status (*augment)(ms_stream *s, const ms_augment_args *a);
 
   ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);
   ms_status (*conv_input_grad)(ms_stream *s, const ms_conv_args *a);

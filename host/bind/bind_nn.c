@@ -247,12 +247,12 @@ static const ms_reg functions[] = {
      "either way. Returns what it was."},
     {"classification_loss", nn_classification_loss,
      "classification_loss(logits, labels[, opts]) -> value, parts, correct\n\nlogits [T, B, C], labels [B] int64, "
-     "0-based. "
+     "0-based, or [B, C] float32: the share of each class, >= 0. "
      "value is ce * CE + mse * MSE; parts [3] holds value, CE and MSE; correct [1] counts right predictions of the "
      "mean over "
      "time.\nopts: over \"each\" time step (default), the \"mean\" logits or the \"last\"; ce (1), mse (0), smooth (0) "
      "for "
-     "label smoothing, phi (1): constant target of MSE, onehot (false): the one-hot target instead."},
+     "label smoothing, phi (1): constant target of MSE, onehot (false): the one-hot target (the shares) instead."},
     {"trt", nn_trt,
      "trt(params[, opts]) -> value, each\n\nThe temporal regularisation of TRT (arXiv 2506.19256) for a table of "
      "parameters: "

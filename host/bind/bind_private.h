@@ -54,6 +54,21 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 
 int ms_open_random(lua_State *L);
 
+/* ---- core.data, by file: functions, or what puts them into the table on top ---- */
+void ms_open_data_source(lua_State *L);
+void ms_open_data_loader(lua_State *L);
+void ms_open_data_augment(lua_State *L);
+extern const ms_reg ms_data_events_functions[];
+struct ms_repairs;
+void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
+
+struct ms_rand_augment;
+const struct ms_augment_recipe *ms_check_recipe(lua_State *L, int index, const char *arg);
+void ms_check_rand_augment(lua_State *L, int index, struct ms_rand_augment *out); /* the options of rand_augment */
+
+/* ---- bind_data_frames.c ---- */
+extern const ms_reg ms_data_frames_functions[];
+
 /* ---- callback.c ---- */
 void ms_callback_retain(void *ud);
 

@@ -175,7 +175,8 @@ typedef struct ms_loss_parts {
   ms_tensor *parts;   /* [3]: loss, CE, MSE */
   ms_tensor *correct; /* [1] int64 */
 } ms_loss_parts;
-/* logits [T, B, C], labels [B] int64. Each member +1 on success. */
+/* logits [T, B, C], labels [B] int64 or float32 [B, C]: the share of each class (no gradient). Each member +1 on
+** success. */
 ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tensor *labels, ms_loss_opts o,
                                  ms_error *err);
 /* TRT's regulariser of n parameters: value [] = (1/T) sum_t r(t); backward leaves a pending term on each
@@ -187,6 +188,17 @@ typedef struct ms_trt_opts {
 } ms_trt_opts;
 ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tensor *const *params, ms_trt_opts o,
                              ms_error *err);
+
+/* ---- op_augment.c ---- */
+typedef struct ms_augment_opts {
+  const struct ms_augment_recipe *recipe; /* data/augment.h; NULL: samples as they are */
+  uint64_t key;                           /* of the recipe's draws; a sample draws by its index */
+  double scale;                           /* bytes are divided by it first */
+  const ms_real *mean, *std;              /* [C] or NULL: 0 and 1 */
+} ms_augment_opts;
+/* Samples index [n] of x [s, C, H, W] ([s, H, W]: C is 1) or [s, T, C, H, W], uint8 or float32, on x's device: float32
+** [n, C, H, W] or [T, n, C, H, W]. An index out of range is an error on the CPU, zeros elsewhere. Not differentiable. */
+ms_status ms_augment(ms_tensor **out, ms_tensor *x, ms_tensor *index, const ms_augment_opts *o, ms_error *err);
 
 /* ---- op_dropout.c ---- */
 /* inverted: kept values times 1 / (1 - p) */

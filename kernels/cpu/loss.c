@@ -3,7 +3,7 @@
 #include "cpu.h"
 #include "tile.h"
 
-/* What one sample adds: its CE and squared errors, summed over the rows that count; 1 when right; 1 for a bad label. */
+/* What one sample adds: its CE and squared errors, summed over the rows that count; 1 when right; 1 for a bad target. */
 enum { CE, SE, RIGHT, BAD, PARTS };
 
 typedef struct loss_plan {
@@ -12,8 +12,37 @@ typedef struct loss_plan {
   ms_real ce, mse; /* factors of a row's gradient, every mean included */
 } loss_plan;
 
+/* Of one sample. */
+typedef struct goal {
+  const ms_real *shares; /* NULL: the label's one-hot */
+  int64_t label;
+  ms_real mass;
+  int bad;
+} goal;
+
+static goal goal_of(const ms_loss_args *a, int64_t b) {
+  goal g = {.mass = 1};
+  if (!a->targets) {
+    g.label = a->labels[b];
+    g.bad = g.label < 0 || g.label >= a->classes;
+    return g;
+  }
+  g.shares = a->targets + b * a->classes;
+  g.mass = 0;
+  for (int64_t j = 0; j < a->classes; j++) {
+    g.bad |= !ms_loss_share(g.shares[j]);
+    g.mass += g.shares[j];
+    g.label = g.shares[j] > g.shares[g.label] ? j : g.label;
+  }
+  return g;
+}
+
+static ms_real share(const goal *g, int64_t j) {
+  return g->shares ? g->shares[j] : MS_R(j == g->label);
+}
+
 /* One row of logits z: adds to part, writes the gradient to dz unless NULL. */
-static void loss_row(const loss_plan *l, int64_t label, const ms_real *z, ms_real *part, ms_real *dz) {
+static void loss_row(const loss_plan *l, const goal *g, const ms_real *z, ms_real *part, ms_real *dz) {
   int64_t classes = l->a->classes;
   ms_real top = z[0], sum = 0;
   for (int64_t j = 1; j < classes; j++)
@@ -22,10 +51,11 @@ static void loss_row(const loss_plan *l, int64_t label, const ms_real *z, ms_rea
     sum += MS_FN(exp)(z[j] - top);
   ms_real lse = MS_FN(log)(sum);
   for (int64_t j = 0; j < classes; j++) {
-    part[CE] += ms_loss_ce_at(&l->target, j == label, z[j], top, lse);
-    part[SE] += ms_loss_se_at(&l->target, j == label, z[j]);
+    ms_real p = share(g, j);
+    part[CE] += ms_loss_ce_at(&l->target, p, z[j], top, lse);
+    part[SE] += ms_loss_se_at(&l->target, p, z[j]);
     if (dz)
-      dz[j] = ms_loss_grad_at(&l->target, j == label, z[j], top, lse, l->ce, l->mse);
+      dz[j] = ms_loss_grad_at(&l->target, p, g->mass, z[j], top, lse, l->ce, l->mse);
   }
 }
 
@@ -45,26 +75,26 @@ static void mean_logits(const ms_loss_args *a, int64_t b, ms_real *mean) {
 /* row [classes] is scratch. */
 static void loss_sample(const loss_plan *l, int64_t b, ms_real *row, ms_real *part) {
   const ms_loss_args *a = l->a;
-  int64_t c = a->classes, label = a->labels[b], best = 0, step = a->batch * c, last = a->steps - 1;
+  int64_t c = a->classes, best = 0, step = a->batch * c, last = a->steps - 1;
   ms_real *dz = a->dlogits ? a->dlogits + b * c : NULL;
-  int bad = label < 0 || label >= c;
+  goal g = goal_of(a, b);
   memset(part, 0, PARTS * sizeof *part);
-  part[BAD] = MS_R(bad);
+  part[BAD] = MS_R(g.bad);
   for (int64_t t = 0; t <= last; t++) {
     ms_real *dt = dz ? dz + t * step : NULL;
-    if (!bad && (a->over == MS_LOSS_EACH || (a->over == MS_LOSS_LAST && t == last)))
-      loss_row(l, label, ms_tile_load(a->logits, t * a->logits_step + b * c, c, row), part, dt);
+    if (!g.bad && (a->over == MS_LOSS_EACH || (a->over == MS_LOSS_LAST && t == last)))
+      loss_row(l, &g, ms_tile_load(a->logits, t * a->logits_step + b * c, c, row), part, dt);
     else if (dt)
       memset(dt, 0, (size_t)c * sizeof *dt);
   }
-  if (bad)
+  if (g.bad)
     return;
   mean_logits(a, b, row);
   for (int64_t j = 1; j < c; j++)
     best = row[j] > row[best] ? j : best;
-  part[RIGHT] = MS_R(best == label);
+  part[RIGHT] = MS_R(best == g.label);
   if (a->over == MS_LOSS_MEAN) {
-    loss_row(l, label, row, part, dz);
+    loss_row(l, &g, row, part, dz);
     for (int64_t t = 1; dz && t <= last; t++)
       memcpy(dz + t * step, dz, (size_t)c * sizeof *dz);
   }

@@ -25,6 +25,7 @@ const ms_backend *ms_backend_cpu(void) {
       .event_destroy = ms_cpu_event_destroy,
       .event_record = ms_cpu_event_record,
       .event_wait = ms_cpu_event_wait,
+      .event_synchronize = ms_cpu_event_wait, /* what was recorded is past */
       .conv_plan = ms_cpu_conv_plan,
       .conv_plan_destroy = ms_cpu_conv_plan_destroy,
       .conv_workspace = ms_cpu_conv_workspace,
@@ -53,6 +54,7 @@ const ms_backend *ms_backend_cpu(void) {
       .gather = ms_cpu_gather,
       .scatter_add = ms_cpu_scatter_add,
       .topk = ms_cpu_topk,
+      .augment = ms_cpu_augment,
       .conv_forward = ms_cpu_conv_forward,
       .conv_input_grad = ms_cpu_conv_input_grad,
       .conv_weight_grad = ms_cpu_conv_weight_grad,

@@ -28,6 +28,7 @@ ms_status ms_cuda_event_create(ms_event **out);
 void ms_cuda_event_destroy(ms_event *e);
 ms_status ms_cuda_event_record(ms_stream *s, ms_event *e);
 ms_status ms_cuda_event_wait(ms_stream *s, ms_event *e);
+ms_status ms_cuda_event_synchronize(ms_stream *s, ms_event *e);
 ms_status ms_cuda_capture_begin(ms_stream *s);
 ms_status ms_cuda_capture_end(ms_stream *s, ms_graph **out);
 ms_status ms_cuda_graph_launch(ms_stream *s, ms_graph *g);
@@ -67,6 +68,7 @@ ms_status ms_cuda_scatter_add(ms_stream *s, ms_real *out, const ms_real *g, cons
                               int64_t n, int64_t m, int64_t inner);
 ms_status ms_cuda_topk(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n,
                        int64_t k, int largest);
+ms_status ms_cuda_augment(ms_stream *s, const ms_augment_args *a);
 ms_status ms_cuda_conv_forward(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cuda_conv_input_grad(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cuda_conv_weight_grad(ms_stream *s, const ms_conv_args *a);

@@ -37,21 +37,53 @@ MS_DEVICE void row_lse(row r, int64_t classes, float *top, float *lse) {
   *lse = logf(ms_warp_sum(sum));
 }
 
+/* Of one sample. */
+typedef struct goal {
+  const ms_real *shares; /* NULL: the label's one-hot */
+  int64_t label;
+  float mass;
+  bool bad;
+} goal;
+
+MS_DEVICE float share(const goal &g, int64_t j) {
+  return g.shares ? g.shares[j] : (j == g.label ? 1.0f : 0.0f);
+}
+
 /* Of one warp: adds the row's errors to part[CE] and part[SE]. */
-MS_DEVICE void row_errors(const loss_plan &l, row r, int64_t label, float top, float lse, float *part) {
+MS_DEVICE void row_errors(const loss_plan &l, row r, const goal &g, float top, float lse, float *part) {
   float ce = 0, se = 0;
   for (int64_t j = threadIdx.x % MS_WARP; j < l.a.classes; j += MS_WARP) {
-    float z = ms_get(r.z, r.at + j);
-    ce += ms_loss_ce_at(&l.target, j == label, z, top, lse);
-    se += ms_loss_se_at(&l.target, j == label, z);
+    float z = ms_get(r.z, r.at + j), p = share(g, j);
+    ce += ms_loss_ce_at(&l.target, p, z, top, lse);
+    se += ms_loss_se_at(&l.target, p, z);
   }
   part[CE] += ms_warp_sum(ce);
   part[SE] += ms_warp_sum(se);
 }
 
-MS_DEVICE void row_grad(const loss_plan &l, row r, int64_t label, float top, float lse, ms_real *dz) {
+MS_DEVICE void row_grad(const loss_plan &l, row r, const goal &g, float top, float lse, ms_real *dz) {
   for (int64_t j = threadIdx.x % MS_WARP; j < l.a.classes; j += MS_WARP)
-    dz[j] = ms_loss_grad_at(&l.target, j == label, ms_get(r.z, r.at + j), top, lse, l.ce, l.mse);
+    dz[j] = ms_loss_grad_at(&l.target, share(g, j), g.mass, ms_get(r.z, r.at + j), top, lse, l.ce, l.mse);
+}
+
+/* Of a block: in every thread the first place of the largest of all threads' `best`, each at its `where`. */
+MS_DEVICE int64_t block_first_max(float best, int64_t where, float *best_of, int64_t *where_of) {
+  __syncthreads();
+  best_of[threadIdx.x] = best;
+  where_of[threadIdx.x] = where;
+  for (int n = MS_BLOCK / 2; n > 0; n /= 2) {
+    __syncthreads();
+    if ((int)threadIdx.x < n) {
+      float other = best_of[threadIdx.x + n];
+      int64_t there = where_of[threadIdx.x + n];
+      if (other > best || (other == best && there < where)) {
+        best_of[threadIdx.x] = best = other;
+        where_of[threadIdx.x] = where = there;
+      }
+    }
+  }
+  __syncthreads();
+  return where_of[0];
 }
 
 /* Of a block: the mean logits of sample b, in scratch, and in every thread the class of the first maximum. */
@@ -70,21 +102,35 @@ MS_DEVICE int64_t block_argmax(const loss_plan &l, int64_t b, float *best_of, in
       where = j;
     }
   }
-  best_of[threadIdx.x] = best;
-  where_of[threadIdx.x] = where;
-  for (int n = MS_BLOCK / 2; n > 0; n /= 2) {
-    __syncthreads();
-    if ((int)threadIdx.x < n) {
-      float other = best_of[threadIdx.x + n];
-      int64_t there = where_of[threadIdx.x + n];
-      if (other > best || (other == best && there < where)) {
-        best_of[threadIdx.x] = best = other;
-        where_of[threadIdx.x] = where = there;
-      }
+  where = block_first_max(best, where, best_of, where_of);
+  return mean[0] == mean[0] ? where : 0;
+}
+
+/* Of a block. */
+MS_DEVICE goal block_goal(const loss_plan &l, int64_t b, float *best_of, int64_t *where_of) {
+  const ms_loss_args &a = l.a;
+  goal g = {NULL, 0, 1, false};
+  if (!a.targets) {
+    g.label = a.labels[b];
+    g.bad = g.label < 0 || g.label >= a.classes;
+    return g;
+  }
+  float best = -1, mass = 0;
+  int64_t where = a.classes;
+  g.shares = a.targets + b * a.classes;
+  for (int64_t j = threadIdx.x; j < a.classes; j += blockDim.x) {
+    float p = g.shares[j];
+    g.bad = g.bad || !ms_loss_share(p);
+    mass += p;
+    if (p > best) {
+      best = p;
+      where = j;
     }
   }
-  __syncthreads();
-  return mean[0] == mean[0] ? where_of[0] : 0;
+  g.bad = __syncthreads_or(g.bad);
+  g.mass = ms_block_sum(mass, best_of);
+  g.label = block_first_max(best, where, best_of, where_of);
+  return g;
 }
 
 /* Of the block that is done last. */
@@ -119,30 +165,35 @@ __global__ void __launch_bounds__(MS_BLOCK) loss_kernel(const __grid_constant__ 
   SHARED(double, room, [MS_WARP]);
   SHARED(unsigned, arrived, [1]);
   SHARED(float, of_mean, [2]);
+  SHARED(goal, aim, [1]);
   const ms_loss_args &a = l.a;
   int lane = threadIdx.x % MS_WARP, warp = threadIdx.x / MS_WARP, warps = MS_BLOCK / MS_WARP;
-  int64_t b = blockIdx.x, c = a.classes, label = a.labels[b], first = b * c;
-  bool bad = label < 0 || label >= c;
+  int64_t b = blockIdx.x, c = a.classes, first = b * c;
+  goal found = block_goal(l, b, best_of, where_of);
+  if (threadIdx.x == 0)
+    aim[0] = found;
+  __syncthreads();
+  const goal &g = aim[0]; /* registers are short */
   float part[2] = {0, 0}, top, lse;
   for (int64_t t = warp; t < a.steps; t += warps) {
     row r = {a.logits, t * a.logits_step + first};
     ms_real *dz = a.dlogits ? a.dlogits + t * a.batch * c + first : NULL;
-    if (!bad && (a.over == MS_LOSS_EACH || (a.over == MS_LOSS_LAST && t == a.steps - 1))) {
+    if (!g.bad && (a.over == MS_LOSS_EACH || (a.over == MS_LOSS_LAST && t == a.steps - 1))) {
       row_lse(r, c, &top, &lse);
-      row_errors(l, r, label, top, lse, part);
+      row_errors(l, r, g, top, lse, part);
       if (dz)
-        row_grad(l, r, label, top, lse, dz);
-    } else if (dz && (bad || a.over == MS_LOSS_LAST)) {
+        row_grad(l, r, g, top, lse, dz);
+    } else if (dz && (g.bad || a.over == MS_LOSS_LAST)) {
       for (int64_t j = lane; j < c; j += MS_WARP)
         dz[j] = 0;
     }
   }
   int64_t best = block_argmax(l, b, best_of, where_of);
-  if (a.over == MS_LOSS_MEAN && !bad) {
+  if (a.over == MS_LOSS_MEAN && !g.bad) {
     row r = {{a.scratch + first, MS_F32, 1}, 0};
     if (warp == 0) {
       row_lse(r, c, &top, &lse);
-      row_errors(l, r, label, top, lse, part);
+      row_errors(l, r, g, top, lse, part);
       if (lane == 0) {
         of_mean[0] = top;
         of_mean[1] = lse;
@@ -150,7 +201,7 @@ __global__ void __launch_bounds__(MS_BLOCK) loss_kernel(const __grid_constant__ 
     }
     __syncthreads();
     for (int64_t t = warp; a.dlogits && t < a.steps; t += warps)
-      row_grad(l, r, label, of_mean[0], of_mean[1], a.dlogits + t * a.batch * c + first);
+      row_grad(l, r, g, of_mean[0], of_mean[1], a.dlogits + t * a.batch * c + first);
   }
   if (lane == 0) {
     sums[warp][CE] = part[CE];
@@ -164,8 +215,8 @@ __global__ void __launch_bounds__(MS_BLOCK) loss_kernel(const __grid_constant__ 
       out[CE] += sums[i][CE];
       out[SE] += sums[i][SE];
     }
-    out[RIGHT] = MS_R(!bad && best == label);
-    out[BAD] = MS_R(bad);
+    out[RIGHT] = MS_R(!g.bad && best == g.label);
+    out[BAD] = MS_R(g.bad);
     __threadfence();
     arrived[0] = atomicAdd(l.counter, 1u);
     __threadfence();

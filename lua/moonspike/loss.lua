@@ -1,4 +1,4 @@
--- Losses over logits [T, N, classes] and labels y [N] (0-based int64). A criterion is called like a function and keeps, from the
+-- Losses over logits [T, N, classes] and labels y [N] (0-based int64) or shares y [N, classes]. A criterion is called like a function and keeps, from the
 -- last call and not read until you do: .parts (tensors loss, ce, mse, reg) and .correct (argmax of the mean logits, [1]).
 
 local core = require "moonspike.core"
@@ -16,8 +16,9 @@ local function logits_of(where, logits, y)
   if not o.is_tensor(y) then o.fail("%s: y: expected labels [N], got %s", where, o.show(y)) end
   if logits:dim() ~= 3 then o.fail("%s: logits: expected [T, N, C], got %s", where, o.shape(logits)) end
   local size, labels = logits.shape, y.shape
-  if #labels ~= 1 or labels[1] ~= size[2] then
-    o.fail("%s: y: expected [%d] labels for logits %s, got %s", where, size[2], o.shape(logits), o.shape(y))
+  local mixed = #labels == 2 and labels[2] == size[3]
+  if not (#labels == 1 or mixed) or labels[1] ~= size[2] then
+    o.fail("%s: y: expected [%d] labels (or [%d, %d] shares) for logits %s, got %s", where, size[2], size[2], size[3], o.shape(logits), o.shape(y))
   end
   return size
 end
@@ -132,7 +133,8 @@ local common = [[
 
 
     criterion(logits [T, N, C], y [N] int64, 0-based) -> value with gradient. After a call criterion.parts holds the tensors loss, ce, mse
-    and reg, criterion.correct the number of right answers of the mean logits [1].]]
+    and reg, criterion.correct the number of right answers of the mean logits [1]. y may also be float32 [N, C], the share of each class
+    (data.mixup, data.cutmix): it stands for the one-hot, label smoothing included, and the answer is right at its largest entry.]]
 
 doc.set(loss.SDT, "loss.SDT{ label_smooth = 0 }\n\n    CE(mean over t of O(t), y)." .. common)
 doc.set(loss.SMSE, "loss.SMSE{}\n\n    MSE(mean over t of O(t), onehot(y)), a mean over N*C." .. common)

@@ -15,6 +15,7 @@ typedef struct run {
   int64_t n, held; /* elements of dlogits, of logits */
   ms_real value[3], *dlogits;
   int64_t correct, *labels;
+  ms_real *shares; /* [batch, classes] or NULL */
 } run;
 
 static run run_of(shape z, ms_loss_over over, ms_dtype dtype, int fixed) {
@@ -41,6 +42,18 @@ static run run_of(shape z, ms_loss_over over, ms_dtype dtype, int fixed) {
   return k;
 }
 
+/* Labels become mixtures of two classes. */
+static void mix(run *k) {
+  int64_t c = k->a.classes;
+  k->shares = calloc((size_t)(k->a.batch * c), sizeof *k->shares);
+  for (int64_t b = 0; b < k->a.batch; b++) {
+    ms_real part = MS_R(row_random());
+    k->shares[b * c + k->labels[b]] += part;
+    k->shares[b * c + (k->labels[b] + 1 + b) % c] += 1 - part;
+  }
+  k->a.targets = k->shares;
+}
+
 static size_t scratch_bytes(const run *k) {
   return (size_t)(k->a.batch * (k->a.classes + 4)) * sizeof(ms_real);
 }
@@ -58,6 +71,7 @@ static void run_gpu(run *k) {
   ms_loss_args a = k->a;
   a.logits = data_to_device(a.logits, k->held);
   a.labels = to_device(k->labels, (size_t)a.batch * sizeof *k->labels);
+  a.targets = to_device(k->shares, (size_t)(a.batch * a.classes) * sizeof *k->shares);
   a.value = on_device(sizeof k->value);
   a.correct = on_device(sizeof k->correct);
   a.dlogits = a.dlogits ? on_device((size_t)k->n * sizeof *k->dlogits) : NULL;
@@ -72,6 +86,7 @@ static void run_gpu(run *k) {
 
 static void done(run *k) {
   free(k->labels);
+  free(k->shares);
   free(k->dlogits);
   free(k->a.logits.p);
   twin_release(NULL);
@@ -99,8 +114,8 @@ static void plain(const run *k, double value[3], double *grad) {
         sum += exp(z[j]);
       }
       for (int64_t j = 0; j < c; j++) {
-        double q = off + (j == k->labels[b] ? 1 - (double)a->smooth : 0);
-        double goal = a->mse_onehot ? j == k->labels[b] : (double)a->phi;
+        double share = k->shares ? (double)k->shares[b * c + j] : j == k->labels[b];
+        double q = off + (1 - (double)a->smooth) * share, goal = a->mse_onehot ? share : (double)a->phi;
         double dz =
             (double)a->ce * (exp(z[j]) / sum - q) / rows + (double)a->mse * 2 * (z[j] - goal) / (rows * (double)c);
         value[1] -= q * (z[j] - log(sum)) / rows;
@@ -128,6 +143,8 @@ static void test_all(void **state) {
     if (i >= 6 * 12 && i % 4 > 0) /* the large ones take long */
       continue;
     run k = run_of(shapes[i / 12], (ms_loss_over)(i % 3), i / 3 % 2 ? MS_BF16 : MS_F32, i / 6 % 2);
+    if (i / 12 % 2)
+      mix(&k);
     double want[3], *grad = malloc((size_t)k.n * sizeof *grad), rows = (double)(k.a.batch * k.a.steps);
     plain(&k, want, grad);
     run_cpu(&k);
@@ -190,6 +207,39 @@ static void test_bad_labels(void **state) {
   }
 }
 
+/* One-hot targets: the bits of labels. Entries that are no shares: as on the CPU. */
+static void test_targets(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  for (int over = MS_LOSS_EACH; over <= MS_LOSS_LAST; over++) {
+    const shape z = {3, 9, 70};
+    run k = run_of(z, (ms_loss_over)over, MS_F32, 0), s = k;
+    s.dlogits = malloc((size_t)k.n * sizeof *s.dlogits);
+    s.a.dlogits = s.dlogits;
+    s.shares = calloc((size_t)(z.batch * z.classes), sizeof *s.shares);
+    s.a.targets = s.shares;
+    for (int64_t b = 0; b < z.batch; b++)
+      s.shares[b * z.classes + k.labels[b]] = 1;
+    run_gpu(&k);
+    run_gpu(&s);
+    assert_memory_equal(k.value, s.value, sizeof k.value);
+    assert_int_equal(k.correct, s.correct);
+    assert_memory_equal(k.dlogits, s.dlogits, (size_t)k.n * sizeof *k.dlogits);
+    s.shares[2] = -1;
+    s.shares[5 * z.classes + 69] = MS_R(NAN);
+    run_cpu(&s);
+    double want = (double)s.value[0];
+    run_gpu(&s);
+    assert_int_equal(s.correct, -1);
+    close_to("value", (double)s.value[0], want, 1e-5);
+    for (int64_t j = 0; j < z.classes; j++)
+      assert_true(s.dlogits[j] == 0 && s.dlogits[5 * z.classes + j] == 0);
+    free(s.shares);
+    free(s.dlogits);
+    done(&k);
+  }
+}
+
 static void test_extremes(void **state) {
   (void)state;
   TWIN_NEEDED();
@@ -217,9 +267,8 @@ static void test_extremes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_all, twin_release),
-      cmocka_unit_test_teardown(test_ties, twin_release),
-      cmocka_unit_test_teardown(test_bad_labels, twin_release),
+      cmocka_unit_test_teardown(test_all, twin_release),        cmocka_unit_test_teardown(test_ties, twin_release),
+      cmocka_unit_test_teardown(test_bad_labels, twin_release), cmocka_unit_test_teardown(test_targets, twin_release),
       cmocka_unit_test_teardown(test_extremes, twin_release),
   };
   return cmocka_run_group_tests_name("cuda loss", tests, twin_setup, twin_teardown);

@@ -17,14 +17,22 @@ static int fill_data(void **state) {
   return 0;
 }
 
+static ms_source *source; /* of pixels */
+
+static int open_source(void **state) {
+  ms_error err;
+  fill_data(state);
+  return ms_source_memory(&source, pixels, MS_U8, (int64_t[]){N, 1, H, W, C}, labels, &err);
+}
+
+static int close_source(void **state) {
+  (void)state;
+  ms_source_close(source);
+  return 0;
+}
+
 static ms_loader_config config(int workers) {
-  return (ms_loader_config){.images = pixels,
-                            .dtype = MS_U8,
-                            .n = N,
-                            .h = H,
-                            .w = W,
-                            .c = C,
-                            .labels = labels,
+  return (ms_loader_config){.source = source,
                             .batch_size = 8,
                             .shuffle = 1,
                             .seed = 42,
@@ -32,6 +40,7 @@ static ms_loader_config config(int workers) {
                             .prefetch = 3,
                             .mean = mean,
                             .std = deviation,
+                            .scale = 255,
                             .crop_padding = 2,
                             .flip = 1};
 }
@@ -61,7 +70,7 @@ static void run(ms_loader *l, epoch *e, int64_t most) {
       memcpy(e->y + e->n, b.y, (size_t)b.n * sizeof *b.y);
       memcpy(e->index + e->n, b.index, (size_t)b.n * sizeof *b.index);
     }
-    ms_loader_pop(l);
+    assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
     if (!b.n)
       return;
     e->n += b.n;
@@ -172,12 +181,12 @@ static void test_peek(void **state) {
   ms_batch a, b;
   ms_error err;
   int64_t at_epoch, at_batch;
-  ms_loader_pop(l);
+  assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
   assert_int_equal(ms_loader_peek(l, &a, &err), MS_OK);
   assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
   assert_ptr_equal(a.x, b.x);
-  ms_loader_pop(l);
-  ms_loader_pop(l);
+  assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
+  assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
   ms_loader_position(l, &at_epoch, &at_batch);
   assert_int_equal(at_batch, 1);
   ms_loader_close(l);
@@ -276,11 +285,14 @@ static void test_plain(void **state) {
     reals[i] = (ms_real)pixels[i] / 255;
     assert_true(first.x[i] == reals[i]);
   }
-  c.images = reals;
-  c.dtype = MS_F32;
+  ms_source *same;
+  ms_error err;
+  assert_int_equal(ms_source_memory(&same, reals, MS_F32, (int64_t[]){N, 1, H, W, C}, labels, &err), MS_OK);
+  c.source = same;
   l = loader(&c);
   run(l, &second, 1000);
   ms_loader_close(l);
+  ms_source_close(same);
   assert_memory_equal(&first, &second, sizeof first);
 }
 
@@ -294,11 +306,14 @@ static void test_reals(void **state) {
   ms_loader *l = loader(&c);
   run(l, &first, 1000);
   ms_loader_close(l);
-  c.images = reals;
-  c.dtype = MS_F32;
+  ms_source *same;
+  ms_error err;
+  assert_int_equal(ms_source_memory(&same, reals, MS_F32, (int64_t[]){N, 1, H, W, C}, labels, &err), MS_OK);
+  c.source = same;
   l = loader(&c);
   run(l, &second, 1000);
   ms_loader_close(l);
+  ms_source_close(same);
   assert_memory_equal(&first, &second, sizeof first);
 }
 
@@ -326,14 +341,38 @@ static void test_refused(void **state) {
   REFUSED(crop_padding, -1, MS_ERANGE, "loader: crop_padding");
   REFUSED(std, zero, MS_ERANGE, "loader: std");
   REFUSED(mean, infinite, MS_ERANGE, "loader: mean");
-  REFUSED(dtype, MS_BF16, MS_ETYPE, "loader: images");
-  REFUSED(w, 0, MS_ESHAPE, "loader: images: expected [n, h, w, c]");
-  REFUSED(w, INT64_MAX / 4, MS_ERANGE, "too large");
+  REFUSED(scale, 0, MS_ERANGE, "loader: scale: expected a positive number, got 0");
+  static const int64_t outside[] = {3, N};
+  c = config(1);
+  c.members = outside;
+  c.n = 2;
+  refused(c, MS_ERANGE, "loader: members: expected samples 0 to 102, got 103");
+  static const struct {
+    ms_dtype dtype;
+    int64_t size[5];
+    ms_status status;
+    const char *why;
+  } bad[] = {{MS_U8, {N, 1, H, INT64_MAX / 4, 1}, MS_ERANGE, "source: samples: [103, 1, 6, "},
+             {MS_BF16, {N, 1, H, W, C}, MS_ETYPE, "source: samples: expected uint8 or float32, got bfloat16"},
+             {MS_U8, {N, 1, H, 0, C}, MS_ESHAPE, "source: samples: expected [n, t, h, w, c]"}};
+  for (int i = 0; i < 3; i++) {
+    ms_source *none;
+    ms_error err;
+    assert_int_equal(ms_source_memory(&none, pixels, bad[i].dtype, bad[i].size, labels, &err), bad[i].status);
+    assert_null(none);
+    assert_non_null(strstr(err.text, bad[i].why));
+  }
+  ms_source *wide;
+  ms_error err;
+  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, 1, H, INT64_MAX / H, 1}, labels, &err), MS_OK);
+  REFUSED(source, wide, MS_ERANGE, "too large");
+  ms_source_close(wide);
 }
 
 static void test_empty(void **state) {
   (void)state;
   ms_loader_config c = config(2);
+  c.members = labels;
   c.n = 0;
   ms_loader *l = loader(&c);
   assert_int_equal(ms_loader_batches(l), 0);
@@ -366,11 +405,111 @@ static void test_memory(void **state) {
   }
 }
 
+/* Frames of one sample take the same place, and lie [t][n] in the batch; members choose and order samples. */
+static void test_frames(void **state) {
+  (void)state;
+  enum { FRAMES = 3, SAMPLES = N / FRAMES };
+  static const int64_t members[] = {7, 2, 30, 11, 2};
+  ms_source *movies;
+  ms_error err;
+  ms_batch b;
+  assert_int_equal(ms_source_memory(&movies, pixels, MS_U8, (int64_t[]){SAMPLES, FRAMES, H, W, C}, labels, &err),
+                   MS_OK);
+  ms_loader_config c = config(2);
+  c.source = movies;
+  c.members = members;
+  c.n = 5;
+  c.batch_size = 3;
+  c.shuffle = c.flip = c.crop_padding = 0;
+  ms_loader *l = loader(&c);
+  for (int64_t batch = 0; batch < 2; batch++) {
+    assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
+    assert_int_equal(b.n, 3 - batch);
+    for (int64_t k = 0; k < b.n; k++) {
+      int64_t i = members[batch * 3 + k];
+      assert_int_equal(b.index[k], i);
+      assert_int_equal(b.y[k], labels[i]);
+      for (int64_t t = 0; t < FRAMES; t++)
+        for (int64_t e = 0; e < IMAGE; e++)
+          assert_true(b.x[(t * b.n + k) * IMAGE + e] ==
+                      ((ms_real)pixels[(i * FRAMES + t) * IMAGE + e] / 255 - mean[e % C]) / deviation[e % C]);
+    }
+    assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
+  }
+  ms_loader_close(l);
+  c.flip = c.crop_padding = 1; /* the frames of a sample that repeats one image are equal wherever it was put */
+  for (int64_t e = 0; e < IMAGE; e++)
+    pixels[IMAGE + e] = pixels[2 * IMAGE + e] = pixels[e];
+  static const int64_t zero[] = {0};
+  c.members = zero;
+  c.n = 1;
+  l = loader(&c);
+  for (int round = 0; round < 10; round++) {
+    assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
+    assert_memory_equal(b.x, b.x + IMAGE, IMAGE * sizeof *b.x);
+    assert_memory_equal(b.x, b.x + 2 * IMAGE, IMAGE * sizeof *b.x);
+    assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
+    assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
+    assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
+  }
+  ms_loader_close(l);
+  ms_source_close(movies);
+  fill_data(NULL);
+}
+
+/* A source with a sample that cannot be read the first times it is asked for. */
+static int failures;
+
+static ms_status read_badly(const ms_source *s, int64_t i, const uint64_t *key, ms_scratch *scratch, const void **out,
+                            ms_error *err) {
+  (void)key;
+  scratch->repairs.count[MS_REPAIR_TIME]++;
+  if (i == 20 && __atomic_sub_fetch(&failures, 1, __ATOMIC_RELAXED) >= 0)
+    return ms_fail(err, MS_EFORMAT, "sample 20 is damaged");
+  return source->read(s, i, key, scratch, out, err);
+}
+
+/* The error comes with its batch, not before; the same batch is tried again, and nothing is lost. */
+static void test_failing(void **state) {
+  (void)state;
+  for (int workers = 0; workers < 3; workers++) {
+    ms_source *bad;
+    ms_error err;
+    ms_batch b;
+    int64_t at_epoch, batch;
+    assert_int_equal(ms_source_memory(&bad, pixels, MS_U8, (int64_t[]){N, 1, H, W, C}, labels, &err), MS_OK);
+    bad->read = read_badly;
+    failures = 2;
+    ms_loader_config c = config(workers);
+    c.source = bad;
+    c.shuffle = 0;
+    ms_loader *l = loader(&c);
+    run(l, &first, 2);
+    for (int i = 0; i < 2; i++) {
+      assert_int_equal(ms_loader_peek(l, &b, &err), MS_EFORMAT);
+      assert_string_equal(err.text, "sample 20 is damaged");
+      assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK); /* nothing to move behind */
+      ms_loader_position(l, &at_epoch, &batch);
+      assert_int_equal(batch, 2);
+    }
+    run(l, &second, 1000);
+    assert_int_equal(first.n + second.n, N);
+    assert_int_equal(second.index[4], 20);
+    ms_repairs r;
+    ms_loader_repairs(l, &r);
+    assert_in_range(r.count[MS_REPAIR_TIME], N, N + 10);
+    assert_int_equal(r.count[MS_REPAIR_RANGE], 0);
+    ms_loader_close(l);
+    ms_source_close(bad);
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_workers), cmocka_unit_test(test_order),     cmocka_unit_test(test_resume),
       cmocka_unit_test(test_peek),    cmocka_unit_test(test_interrupt), cmocka_unit_test(test_close),
       cmocka_unit_test(test_augment), cmocka_unit_test(test_plain),     cmocka_unit_test(test_reals),
-      cmocka_unit_test(test_refused), cmocka_unit_test(test_empty),     cmocka_unit_test(test_memory)};
-  return cmocka_run_group_tests(tests, fill_data, NULL);
+      cmocka_unit_test(test_refused), cmocka_unit_test(test_empty),     cmocka_unit_test(test_memory),
+      cmocka_unit_test(test_frames),  cmocka_unit_test(test_failing)};
+  return cmocka_run_group_tests(tests, open_source, close_source);
 }

@@ -115,6 +115,59 @@ static void test_bad_labels(void **state) {
   }
 }
 
+/* One-hot targets give the bits that labels give, label smoothing and both squared errors included. */
+static void test_onehot_targets(void **state) {
+  (void)state;
+  const int64_t steps = 3, batch = 7, classes = 11, n = steps * batch * classes;
+  ms_real *x = random_reals(n, -2, 2), *shares = reals(batch * classes);
+  int64_t *y = bytes(batch * 8);
+  for (int64_t b = 0; b < batch; b++) {
+    y[b] = b * 5 % classes;
+    shares[b * classes + y[b]] = 1;
+  }
+  for (int i = 0; i < 12; i++) {
+    run *k = run_of(steps, batch, classes, x, y, (ms_loss_over)(i % 3), .9, .2);
+    k->a.smooth = MS_R(i / 3 % 2 ? .1 : 0);
+    k->a.mse_onehot = i / 6;
+    k->a.phi = MS_R(.7);
+    assert_int_equal(ms_cpu_loss(NULL, &k->a), MS_OK);
+    run *s = run_of(steps, batch, classes, x, NULL, (ms_loss_over)(i % 3), .9, .2);
+    s->a.smooth = k->a.smooth;
+    s->a.mse_onehot = k->a.mse_onehot;
+    s->a.phi = k->a.phi;
+    s->a.targets = shares;
+    assert_int_equal(ms_cpu_loss(NULL, &s->a), MS_OK);
+    assert_memory_equal(k->value, s->value, sizeof k->value);
+    assert_int_equal(k->correct, s->correct);
+    assert_memory_equal(k->a.dlogits, s->a.dlogits, (size_t)n * sizeof(ms_real));
+  }
+}
+
+/* A mixture's cross entropy is the mixture of the cross entropies, and so is its gradient. */
+static void test_mixed_targets(void **state) {
+  (void)state;
+  const ms_real x[] = {MS_R(.2), MS_R(-.1), MS_R(1.5)}, shares[] = {MS_R(.25), 0, MS_R(.75)};
+  double lse = log(exp(.2) + exp(-.1) + exp(1.5)), z[] = {.2, -.1, 1.5}, q[] = {.25, 0, .75};
+  run *k = run_of(1, 1, 3, x, NULL, MS_LOSS_EACH, 1, 0);
+  k->a.targets = shares;
+  k->a.mse_onehot = 1;
+  check(k, lse - .25 * .2 - .75 * 1.5, NULL);
+  CLOSE(k->value[2], ((.2 - .25) * (.2 - .25) + .01 + .75 * .75) / 3);
+  for (int j = 0; j < 3; j++)
+    CLOSE(k->a.dlogits[j], exp(z[j] - lse) - q[j]);
+  assert_int_equal(k->correct, 1);
+  const ms_real wrong[] = {MS_R(-.1), MS_R(.6), MS_R(.5)}, endless[] = {0, MS_R(INFINITY), 0},
+                none[] = {0, MS_R(NAN), 1};
+  const ms_real *bad[] = {wrong, endless, none};
+  for (int i = 0; i < 3; i++) {
+    k->a.targets = bad[i];
+    assert_int_equal(ms_cpu_loss(NULL, &k->a), MS_OK);
+    assert_int_equal(k->correct, -1);
+    CLOSE(k->value[0], 0);
+    CLOSE(k->a.dlogits[1], 0);
+  }
+}
+
 static void test_extremes(void **state) {
   (void)state;
   const ms_real x[] = {MS_R(3e4), MS_R(-3e4), 0, MS_R(-3e4), MS_R(3e4), 0};
@@ -191,9 +244,10 @@ static double value(void *context) {
 static void test_differences(void **state) {
   (void)state;
   const int64_t y[] = {2, 0, 4};
-  for (int i = 0; i < 12; i++) {
+  for (int mixed = 0, i = 0; mixed < 2; i++, mixed += i == 12, i %= 12) {
     ms_real *x = random_reals(4 * 3 * 5, -2, 2);
     run *k = run_of(4, 3, 5, x, y, (ms_loss_over)(i % 3), .8, .3);
+    k->a.targets = mixed ? random_reals(3 * 5, 0, 1) : NULL; /* of any mass */
     k->a.smooth = i / 3 % 2 ? .1 : 0;
     k->a.mse_onehot = i / 6;
     k->a.phi = .7;
@@ -207,10 +261,11 @@ static void test_differences(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_trt, release),         cmocka_unit_test_teardown(test_tet, release),
-      cmocka_unit_test_teardown(test_others, release),      cmocka_unit_test_teardown(test_bad_labels, release),
-      cmocka_unit_test_teardown(test_extremes, release),    cmocka_unit_test_teardown(test_operands, release),
-      cmocka_unit_test_teardown(test_threads, release),
+      cmocka_unit_test_teardown(test_trt, release),           cmocka_unit_test_teardown(test_tet, release),
+      cmocka_unit_test_teardown(test_others, release),        cmocka_unit_test_teardown(test_bad_labels, release),
+      cmocka_unit_test_teardown(test_extremes, release),      cmocka_unit_test_teardown(test_operands, release),
+      cmocka_unit_test_teardown(test_threads, release),       cmocka_unit_test_teardown(test_onehot_targets, release),
+      cmocka_unit_test_teardown(test_mixed_targets, release),
 #ifdef MS_REAL64
       cmocka_unit_test_teardown(test_differences, release),
 #endif

@@ -174,7 +174,7 @@ function TestMoves:test_what_may_not_part()
 end
 
 function TestMoves:test_batches_come_to_the_current_device()
-  local set = ms.data.Images { images = ms.rand(6, 5, 5), labels = ms.tensor({ 0, 1, 2, 0, 1, 2 }, { dtype = "int64" }), batch_size = 2, T = 2 }
+  local set = ms.data.FromTensors { images = ms.rand(6, 5, 5), labels = ms.tensor({ 0, 1, 2, 0, 1, 2 }, { dtype = "int64" }), batch_size = 2, T = 2 }
   for x, y in set do lu.assertEquals({ x.device, y.device }, { ms.device(), ms.device() }) end
   lu.assertEquals(set[1].x.device, ms.device())
 end

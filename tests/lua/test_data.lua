@@ -86,7 +86,7 @@ function TestFashion:test_position_goes_round()
     seen[#seen + 1] = { x[1]:totable(), y:totable() }
     if #seen == 3 then state = whole:state_dict() end
   end
-  lu.assertEquals(state, { epoch = 1, batch = 3, seed = 4, samples = 60, batch_size = 8 })
+  lu.assertEquals(state, { epoch = 1, batch = 3, seed = 4, samples = 60, batch_size = 8, members = whole:hash() })
   local rest = fashion { shuffle = true, batch_size = 8, seed = 99, augment = { crop = 2, flip = true } }
   rest:load_state_dict(state)
   local i = 3
@@ -106,11 +106,11 @@ function TestFashion:test_where_files_are_found()
   s.remove(home)
 end
 
-TestImages = {}
+TestFromTensors = {}
 
-function TestImages:test_own_images()
+function TestFromTensors:test_own_images()
   local images, y = ms.randn(5, 2, 3, 4), ms.tensor({ 0, 1, 2, 0, 1 }, { dtype = "int64" })
-  local set = data.Images { images = images, labels = y, batch_size = 2, T = 1, mean = { 1, 2 }, std = 0.5 }
+  local set = data.FromTensors { images = images, labels = y, batch_size = 2, T = 1, mean = { 1, 2 }, std = 0.5 }
   local got = {}
   for x in set do got[#got + 1] = x[1] end
   s.near(ms.cat(got, 1), (images - ms.tensor { 1, 2 }:view(2, 1, 1)) * 2, 1e-5)
@@ -118,36 +118,145 @@ function TestImages:test_own_images()
   lu.assertEquals(set.classes, { "0", "1", "2" })
 end
 
+TestParts = {}
+
+local function numbered(n, options)
+  options = options or {}
+  options.images = ms.arange(0, n):view(n, 1, 1)
+  options.labels = ms.tensor((function()
+    local list = {}
+    for i = 1, n do list[i] = i % 3 end
+    return list
+  end)(), { dtype = "int64" })
+  options.T = 1
+  return data.FromTensors(options)
+end
+
+local function members(set) return set.members:totable() end
+
+function TestParts:test_cut_is_stratified_seeded_and_disjoint()
+  local set = numbered(90, { shuffle = true, augment = { crop = 1 }, batch_size = 7 })
+  local rest, validation = set:cut { validation = 0.2, seed = 3 }
+  lu.assertEquals({ #rest, #validation }, { 72, 18 })
+  lu.assertEquals(validation:counts(), { 6, 6, 6 })
+  local seen = {}
+  for _, part in ipairs { rest, validation } do
+    for _, m in ipairs(members(part)) do
+      lu.assertNil(seen[m])
+      seen[m] = true
+    end
+  end
+  lu.assertEquals(members(select(2, numbered(90):cut { validation = 0.2, seed = 3 })), members(validation))
+  lu.assertNotEquals(members(select(2, set:cut { validation = 0.2, seed = 4 })), members(validation))
+  -- the rest is trained on as before; validation is in order and not augmented
+  lu.assertEquals({ rest.loading.shuffle, rest.augment.crop, validation.loading.shuffle, validation.augment.crop }, { true, 1, false, 0 })
+  lu.assertEquals(validation.loading.batch_size, 7)
+  lu.assertEquals(validation.split, "all / validation 0.2, seed 3")
+  lu.assertNotEquals(rest:hash(), validation:hash())
+  lu.assertEquals(labels(validation), (function()
+    local list = {}
+    for i = 1, #validation do list[i] = validation[i].y end
+    return list
+  end)())
+end
+
+function TestParts:test_folds()
+  local count, folds = {}, numbered(50):folds { k = 4, seed = 1 }
+  lu.assertEquals(#folds, 4)
+  for _, fold in ipairs(folds) do
+    local train, validation = table.unpack(fold)
+    lu.assertEquals(#train + #validation, 50)
+    for _, m in ipairs(members(validation)) do count[m] = (count[m] or 0) + 1 end
+    for _, n in ipairs(validation:counts()) do lu.assertTrue(n == 4 or n == 5) end
+  end
+  for m = 0, 49 do lu.assertEquals(count[m], 1) end
+end
+
+function TestParts:test_subset_with_and_hash()
+  local set = numbered(20, { batch_size = 4 })
+  local some = set:subset({ 5, 1, 5 }, "mine")
+  lu.assertEquals({ members(some), some.split, #some, some[1].y }, { { 4, 0, 4 }, "all / mine", 3, set[5].y })
+  lu.assertEquals(some:hash(), ms.data.crc32 "4\n0\n4\n")
+  lu.assertEquals(members(some:subset { 2 }), { 0 })
+  local wide = set:with { batch_size = 20, shuffle = true, seed = 1 }
+  lu.assertEquals({ wide.batches, set.batches, wide:hash() == set:hash() }, { 1, 5, true })
+  lu.assertNotEquals(labels(wide), labels(set))
+  s.raises("subset: positions[2]: expected 1 to 20, got 21", set.subset, set, { 1, 21 })
+  s.raises("subset: positions: expected at least one, got none", set.subset, set, {})
+  s.raises("with: unknown option 'T'", set.with, set, { T = 2 })
+  s.raises("cut: validation: expected a number > 0 and < 1, got 1", set.cut, set, { validation = 1 })
+  s.raises("cut: validation: expected a share that leaves samples on both sides, got 0.001 of 20", set.cut, set, { validation = 0.001 })
+  s.raises("folds: k: expected at most 20", set.folds, set, { k = 21 })
+  for _ in some do break end
+  s.raises("load_state_dict: samples: expected", set.load_state_dict, set, some:state_dict())
+end
+
+-- The official order of a shuffling set can be had without it.
+function TestParts:test_order()
+  local set = numbered(30, { shuffle = true, seed = 9, batch_size = 30 })
+  for epoch = 1, 2 do
+    for x in set do lu.assertEquals(x:flatten():long():totable(), data.order { n = 30, seed = 9, epoch = epoch }:totable()) end
+  end
+end
+
+function TestParts:test_transform_runs_on_batches()
+  local set = numbered(6, { batch_size = 4, transform = function(x, y) return x * 2, y + 1 end })
+  local sums = {}
+  for x, y in set do sums[#sums + 1] = { x:sum():item(), y:max():item() } end
+  lu.assertEquals(sums, { { 12, 3 }, { 18, 3 } })
+  s.raises("transform: expected x, y as results, got nothing", function()
+    for _ in numbered(2, { transform = function() end }) do break end
+  end)
+end
+
+function TestParts:test_describe_and_show()
+  local set = data.FromTensors { images = ms.arange(0, 2 * 3 * 4 * 4):view(2, 3, 4, 4):to "uint8", labels = ms.tensor({ 1, 0 }, { dtype = "int64" }),
+    classes = { "cat", "dog" } }
+  local text = set:describe()
+  for _, part in ipairs { "images: 2 samples of [3, 4, 4], 2 classes", "cat 1  dog 1", "values from 0 to 95, mean 47.5", "split all (" } do
+    lu.assertStrContains(text, part)
+  end
+  local printed, before = {}, print
+  print = function(...) printed[#printed + 1] = table.concat({ ... }, " ") end
+  set:show(1)
+  print = before
+  lu.assertEquals(printed[1], "images[1]: dog")
+  local _, lines = printed[2]:gsub("[^\n]+", "")
+  lu.assertEquals(lines, 2)
+  s.raises("show: frame: expected 1 to 1, got 2", set.show, set, 1, { frame = 2 })
+  s.raises("images: index: expected 1 to 2, got 3", set.show, set, 3)
+end
+
 TestMessages = {}
 
 function TestMessages:test_options()
-  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, batch_size, drop_last, limit, mean, root, seed, shuffle, std, train, workers)",
+  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, batch_size, drop_last, limit, mean, root, seed, shuffle, std, train, transform, workers)",
     data.FashionMNIST, { batch = 1 })
   s.raises("FashionMNIST: T: expected an integer >= 1, got 0", data.FashionMNIST, { T = 0 })
   s.raises("FashionMNIST: augment: unknown option 'rotate' (known: crop, flip)", fashion, { augment = { rotate = 1 } })
   s.raises("FashionMNIST: std: expected numbers > 0, got 0", fashion, { std = 0 })
   s.raises("FashionMNIST train: index: expected 1 to 60, got 61", function() return fashion {}[61] end)
-  s.raises("Images: labels: expected a tensor [n], got nothing", data.Images, { images = ms.zeros(1, 2, 2) })
+  s.raises("FromTensors: labels: expected a tensor [n], got nothing", data.FromTensors, { images = ms.zeros(1, 2, 2) })
   local three, int = ms.zeros(3, 2, 2), function(...) return ms.tensor({ ... }, { dtype = "int64" }) end
-  s.raises("Images: labels: expected classes from 0, got -1", data.Images, { images = three, labels = int(0, -1, 1) })
-  s.raises("Images: labels: expected 0 to 1 for 2 classes, got 2", data.Images, { images = three, labels = int(0, 1, 2), classes = { "a", "b" } })
-  s.raises("Images: images: expected at least one image, got [0, 2, 2]", data.Images, { images = ms.zeros(0, 2, 2), labels = int() })
-  s.raises("loader: labels: expected [3], one for each image, got [2]", data.Images, { images = three, labels = int(0, 1) })
-  local one = data.Images { images = three, labels = int(0, 1, 1), batch_size = 1 }
+  s.raises("FromTensors: labels: expected classes from 0, got -1", data.FromTensors, { images = three, labels = int(0, -1, 1) })
+  s.raises("FromTensors: labels: expected 0 to 1 for 2 classes, got 2", data.FromTensors, { images = three, labels = int(0, 1, 2), classes = { "a", "b" } })
+  s.raises("FromTensors: images: expected at least one image, got [0, 2, 2]", data.FromTensors, { images = ms.zeros(0, 2, 2), labels = int() })
+  s.raises("source: labels: expected [3], one for each sample, got [2]", data.FromTensors, { images = three, labels = int(0, 1) })
+  local one = data.FromTensors { images = three, labels = int(0, 1, 1), batch_size = 1 }
   for _ in one do break end
-  local other = data.Images { images = three, labels = int(0, 1, 1), batch_size = 2 }
+  local other = data.FromTensors { images = three, labels = int(0, 1, 1), batch_size = 2 }
   s.raises("load_state_dict: batch_size: expected 1, since the state lies in the middle of an epoch, got 2", other.load_state_dict, other, one:state_dict())
 end
 
 function TestMessages:test_missing_files()
   local ok, message = pcall(data.FashionMNIST, { root = "/nowhere" })
   lu.assertFalse(ok)
-  for _, part in ipairs { "train-images-idx3-ubyte not found", "/nowhere", "apt-get install dataset-fashion-mnist", "MOONSPIKE_DATA" } do
+  for _, part in ipairs { "train-images-idx3-ubyte is not found in", "/nowhere", "apt-get install dataset-fashion-mnist", "MOONSPIKE_DATA" } do
     lu.assertStrContains(message, part)
   end
-  -- io.open is blinded, since the machine may have the package
+  -- blinded, since the machine may have the package
   local code, text = s.run("-e", "MOONSPIKE_DATA=/nowhere",
-    [["io.open = function() end require('moonspike').data.FashionMNIST { train = false }"]])
+    [["require('moonspike.core').system.exists = function() end require('moonspike').data.FashionMNIST { train = false }"]])
   lu.assertEquals(code, 1)
   for _, part in ipairs { "/nowhere/fashion-mnist", "/nowhere/FashionMNIST", "/usr/share/datasets/fashion-mnist" } do lu.assertStrContains(text, part) end
 end

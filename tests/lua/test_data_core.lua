@@ -42,6 +42,8 @@ end
 
 TestLoader = {}
 
+local function source(images, labels) return data.source { samples = images, labels = labels } end
+
 local function set(n)
   local bytes = {}
   for i = 1, n * 12 do bytes[i] = string.char(i * 7 % 256) end
@@ -50,10 +52,11 @@ end
 
 function TestLoader:test_batches()
   local images, labels = set(10)
-  local l = data.loader { images = images, labels = labels, batch_size = 4, workers = 2, mean = { 0, 0.5, 0 }, std = { 1, 1, 2 } }
-  lu.assertEquals({ l:batches(), l:samples() }, { 3, 10 })
+  local l = data.loader { source = source(images, labels), batch_size = 4, workers = 2, mean = { 0, 0.5, 0 }, std = { 1, 1, 2 } }
+  lu.assertEquals(l:batches(), 3)
   local sizes = {}
   for x, y, index in l.next, l do
+    x = x[1]
     sizes[#sizes + 1] = x.shape[1]
     lu.assertEquals(y:totable(), index:totable())
     local want = images:narrow(1, index[1]:item() + 1, x.shape[1]):float() / 255
@@ -64,7 +67,7 @@ function TestLoader:test_batches()
   lu.assertEquals({ l:position() }, { 2, 0 })
   l:start(1, 2)
   local x = l:next()
-  lu.assertEquals(x.shape, { 2, 3, 2, 2 })
+  lu.assertEquals(x.shape, { 1, 2, 3, 2, 2 })
   lu.assertNil((l:next()))
   l:close()
   l:close()
@@ -74,9 +77,9 @@ end
 -- Views whose memory is not in the default order are read in their logical one; [n, h, w] has one channel.
 function TestLoader:test_layouts()
   local images = ms.arange(0, 24):view(2, 3, 4):transpose(1, 2)
-  local l <close> = data.loader { images = images, labels = tensor({ 1, 0, 1 }, { dtype = "int64" }), batch_size = 3, workers = 0 }
+  local l <close> = data.loader { source = source(images, tensor({ 1, 0, 1 }, { dtype = "int64" })), batch_size = 3, workers = 0 }
   local x, y = l:next()
-  lu.assertEquals(x.shape, { 3, 1, 2, 4 })
+  lu.assertEquals(x.shape, { 1, 3, 1, 2, 4 })
   lu.assertEquals(x:view(3, 2, 4):totable(), images:totable())
   lu.assertEquals(y:totable(), { 1, 0, 1 })
 end
@@ -84,7 +87,7 @@ end
 function TestLoader:test_resume_and_workers()
   local images, labels = set(50)
   local function rest(workers, epoch, batch)
-    local l <close> = data.loader { images = images, labels = labels, batch_size = 7, workers = workers, shuffle = true, seed = 5,
+    local l <close> = data.loader { source = source(images, labels), batch_size = 7, workers = workers, shuffle = true, seed = 5,
       crop_padding = 1, flip = true, drop_last = true }
     l:start(epoch, batch)
     local out = {}
@@ -98,21 +101,48 @@ end
 
 function TestLoader:test_misuse()
   local images, labels = set(4)
+  local function bad_source(text, options)
+    options.samples, options.labels = options.samples or images, options.labels or labels
+    s.raises(text, data.source, options)
+  end
+  bad_source("source: unknown option 'size'", { size = 3 })
+  bad_source("source: labels: expected [4], one for each sample, got [3]", { labels = labels:narrow(1, 1, 3) })
+  bad_source("source: labels: expected int64 or uint8, got float32", { labels = labels:float() })
+  bad_source("source: samples: expected [n, h, w], [n, c, h, w] or [n, t, c, h, w], got", { samples = labels })
+  bad_source("source: samples: expected uint8 or float32, got int64", { samples = images:long() })
+  bad_source("source: samples: expected a tensor, got string", { samples = "x" })
+  local from = source(images, labels)
   local function refused(text, options)
-    options.images, options.labels = options.images or images, options.labels or labels
+    options.source = options.source or from
     s.raises(text, data.loader, options)
   end
   refused("loader: unknown option 'size'", { size = 3 })
-  refused("loader: labels: expected [4], one for each image, got [3]", { labels = labels:narrow(1, 1, 3) })
-  refused("loader: labels: expected int64 or uint8, got float32", { labels = labels:float() })
-  refused("loader: images: expected [n, h, w] or [n, c, h, w], got", { images = labels })
-  refused("loader: images: expected uint8 or float32, got int64", { images = images:long() })
-  refused("loader: images: expected a tensor, got string", { images = "x" })
+  refused("loader: source: expected a source, got string", { source = "x" })
+  refused("loader: members: expected an int64 tensor [n], got float32 [4]", { members = labels:float() })
+  refused("loader: members: expected samples 0 to 3, got 4", { members = tensor({ 0, 4 }, { dtype = "int64" }) })
   refused("loader: mean: expected a table of 3 numbers", { mean = { 1 } })
   refused("loader: std: expected positive numbers", { std = { 1, 1, 0 } })
   refused("loader: batch_size: expected at least 1, got 0", { batch_size = 0 })
   refused("loader: workers", { workers = -1 })
   refused("loader: prefetch: expected 1", { prefetch = 0 })
+  from:close()
+  refused("loader: source: the source is closed", {})
+  s.raises("the source is closed", from.size, from)
+end
+
+-- A source with time keeps its order of dimensions; reading gives what was put in.
+function TestLoader:test_frames_and_members()
+  local movie = ms.arange(0, 2 * 3 * 2 * 2 * 2):view(2, 3, 2, 2, 2)
+  local from = source(movie, tensor({ 1, 0 }, { dtype = "int64" }))
+  lu.assertEquals({ from:size() }, { 2, 3, 2, 2, 2, "float32" })
+  lu.assertEquals(from:read(2):totable(), movie[2]:totable())
+  local l <close> = data.loader { source = from, members = tensor({ 1, 0, 1 }, { dtype = "int64" }), batch_size = 3, scale = 1, workers = 0 }
+  local x, y, index = l:next()
+  lu.assertEquals(x.shape, { 3, 3, 2, 2, 2 })
+  for t = 1, 3 do
+    for n, i in ipairs { 2, 1, 2 } do lu.assertEquals(x[t][n]:totable(), movie[i][t]:totable()) end
+  end
+  lu.assertEquals({ y:totable(), index:totable() }, { { 0, 1, 0 }, { 1, 0, 1 } })
 end
 
 -- A loader that is forgotten in the middle of an epoch takes its workers and memory with it.
@@ -120,7 +150,7 @@ function TestLoader:test_collected()
   local images, labels = set(50)
   collectgarbage()
   local before = core.device.live().bytes
-  for _ = 1, 20 do data.loader { images = images, labels = labels, workers = 3, shuffle = true }:next() end
+  for _ = 1, 20 do data.loader { source = source(images, labels), workers = 3, shuffle = true }:next() end
   collectgarbage()
   collectgarbage()
   lu.assertEquals(core.device.live().bytes, before)

@@ -220,7 +220,7 @@ function TestMessages:test_all()
   s.raises("TRT: eta: expected a number >= 0 and <= 1, got 2", loss.TRT, { weight() }, { eta = 2 })
   s.raises("SDT: label_smooth: expected a number >= 0 and < 1, got 1", loss.SDT, { label_smooth = 1 })
   s.raises("SDT: logits: expected [T, N, C], got [2, 3]", loss.SDT(), ms.zeros(2, 3), labels())
-  s.raises("SDT: y: expected [2] labels for logits [3, 2, 2], got [3]", loss.SDT(), logits(), ms.zeros(3, { dtype = "int64" }))
+  s.raises("SDT: y: expected [2] labels (or [2, 2] shares) for logits [3, 2, 2], got [3]", loss.SDT(), logits(), ms.zeros(3, { dtype = "int64" }))
   s.raises("SDT: logits: expected a tensor [T, N, C], got 1", loss.SDT(), 1, labels())
   s.raises("MSE: b: expected [2], got [3]", loss.MSE, ms.zeros(2), ms.zeros(3))
   if ms.device() ~= "cpu" then return end -- a look at the labels costs nothing on the CPU alone

@@ -414,18 +414,18 @@ end
 
 function TestModules:test_loaders()
   local images, labels = ms.rand(4, 1, 3, 3), long(4)
-  local set = ms.data.Images { images = images, labels = labels, workers = 0, batch_size = 2 }
+  local set = ms.data.FromTensors { images = images, labels = labels, workers = 0, batch_size = 2 }
   all {
     { "load_state_dict: state: expected { epoch, batch, seed }, got", function() set:load_state_dict {} end },
     { "load_state_dict: state: expected { epoch, batch, seed }, got", function() set:load_state_dict(3) end },
-    { "labels: expected [4], one for each image, got [3]", function() ms.data.Images { images = images, labels = long(3) } end },
-    { "labels", function() ms.data.Images { images = images, labels = z(4) } end },
-    { "workers", function() ms.data.Images { images = images, labels = labels, workers = -1 } end },
-    { "workers", function() ms.data.Images { images = images, labels = labels, workers = 10000 } end },
-    { "mean", function() ms.data.Images { images = images, labels = labels, mean = { 1, 2 } } end },
-    { "std", function() ms.data.Images { images = images, labels = labels, std = -1 } end },
-    { "batch_size", function() ms.data.Images { images = images, labels = labels, batch_size = 0 } end },
-    { "crop", function() ms.data.Images { images = images, labels = labels, augment = { crop = -1 } } end },
+    { "labels: expected [4], one for each sample, got [3]", function() ms.data.FromTensors { images = images, labels = long(3) } end },
+    { "labels", function() ms.data.FromTensors { images = images, labels = z(4) } end },
+    { "workers", function() ms.data.FromTensors { images = images, labels = labels, workers = -1 } end },
+    { "workers", function() ms.data.FromTensors { images = images, labels = labels, workers = 10000 } end },
+    { "mean", function() ms.data.FromTensors { images = images, labels = labels, mean = { 1, 2 } } end },
+    { "std", function() ms.data.FromTensors { images = images, labels = labels, std = -1 } end },
+    { "batch_size", function() ms.data.FromTensors { images = images, labels = labels, batch_size = 0 } end },
+    { "crop", function() ms.data.FromTensors { images = images, labels = labels, augment = { crop = -1 } } end },
   }
 end
 
@@ -438,7 +438,7 @@ function TestArguments:test_numbers_and_types()
     { "number expected, got string", function() N.dropout(z(2), "half") end },
     { "string expected, got number", function() z(2):to(5) end },
     { "loader: mean[2]: expected a number, got string", function()
-      core.data.loader { images = z(2, 2, 3, 3), labels = long(2), batch_size = 1, mean = { 1, "a" } }
+      core.data.loader { source = core.data.source { samples = z(2, 2, 3, 3), labels = long(2) }, batch_size = 1, mean = { 1, "a" } }
     end },
     { "of '': expected float32 [2], got float32 [3]", function() adam:set_state(1, z(3), z(2), 1) end },
   }

@@ -7,8 +7,8 @@
 
 typedef struct ms_events {
   int64_t n, room;
-  int64_t *t; /* microseconds, not decreasing unless the policy is MS_ORACLE */
-  uint16_t *x, *y;
+  int64_t *t;      /* microseconds, not decreasing unless the policy is MS_ORACLE */
+  uint16_t *x, *y; /* on the sensor unless the policy is MS_ORACLE */
   uint8_t *p;
   int width, height; /* of the sensor */
 } ms_events;

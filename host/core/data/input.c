@@ -7,15 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char *ms_repair_text(ms_repair kind) {
-  static const char *const text[] = {
-#define MS_REPAIR(name, text) text,
-#include "repairs.def"
-#undef MS_REPAIR
-  };
-  return text[kind];
-}
-
 static ms_status io_fail(const char *op, const char *path, ms_error *err) {
   char why[64];
   return ms_fail(err, MS_EIO, "%s: %.400s: %s", op, path, strerror_r(errno, why, sizeof why));

@@ -14,20 +14,18 @@ typedef enum ms_policy {
 /* Repairs by kind, added up by lenient readers. */
 typedef struct ms_repairs {
   int64_t count[
-#define MS_REPAIR(name, text) 1 +
+#define MS_REPAIR(name) 1 +
 #include "repairs.def"
 #undef MS_REPAIR
       0];
 } ms_repairs;
 
 typedef enum ms_repair {
-#define MS_REPAIR(name, text) MS_REPAIR_##name,
+#define MS_REPAIR(name) MS_REPAIR_##name,
 #include "repairs.def"
 #undef MS_REPAIR
   MS_REPAIR_COUNT
 } ms_repair;
-
-const char *ms_repair_text(ms_repair kind);
 
 typedef struct ms_input {
   const char *op, *path; /* for messages; borrowed */

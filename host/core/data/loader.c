@@ -1,18 +1,27 @@
 #include "loader.h"
 #include "../../../kernels/math/philox.h"
-#include "../rng.h"
+#include "order.h"
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+/* Batches handed out whose copies may still be under way when the next one is asked for. */
+#define IN_FLIGHT 2
 
 typedef struct slot {
   ms_real *x;
   int64_t *y, *index;
   int64_t made; /* 1 + the batch it holds, 0: none */
+  ms_status status;
+  ms_error error;     /* where status is not MS_OK */
+  int retry;          /* that was told: the caller makes it again */
+  ms_event *copied;   /* behind the last copy from it */
+  ms_device *copying; /* whose stream that copy is in; NULL: it is past */
 } slot;
 
-/* Batch b lies in slots[b % nslots]; workers make batches in [at, at + nslots). Fields from `armed` on change under
+/* Batch b lies in slots[b % nslots]; workers make batches in [at, at + ahead). Fields from `armed` on change under
 ** lock; order and augment_key change only while no worker is busy. */
 struct ms_loader {
   ms_loader_config c; /* mean and std point into stats */
@@ -23,42 +32,55 @@ struct ms_loader {
   uint64_t augment_key;
   int64_t batches;
   slot *slots;
-  int nslots, nthreads, peeked;
+  size_t slot_bytes; /* of x */
+  int nslots, ahead, nthreads, peeked;
+  ms_scratch *scratch; /* of each worker, or of the caller */
   pthread_t *threads;
   pthread_mutex_t lock;
   pthread_cond_t work, ready;
   int armed; /* workers may make batches of this epoch */
-  int closing, busy;
+  int closing, busy, named;
   int64_t epoch, at, ticket; /* at: next batch to hand out, ticket: next one to make */
+  ms_repairs repairs;
 };
 
 /* ---- one batch ---- */
 
-static void make_sample(const ms_loader *l, int64_t i, ms_real *out) {
+typedef struct place {
+  int64_t dy, dx;
+  int flip;
+} place;
+
+static place draw(const ms_loader *l, int64_t i) {
   const ms_loader_config *c = &l->c;
-  int64_t dy = 0, dx = 0, image = i * c->h * c->w * c->c;
-  int flip = 0;
+  place p = {0};
   if (c->crop_padding || c->flip) {
     ms_philox4 r = ms_philox_block(l->augment_key, (uint64_t)i, 0);
     uint64_t places = 2 * (uint64_t)c->crop_padding + 1;
-    dy = (int64_t)(r.w[0] * places >> 32) - c->crop_padding;
-    dx = (int64_t)(r.w[1] * places >> 32) - c->crop_padding;
-    flip = c->flip && r.w[2] >> 31;
+    p.dy = (int64_t)(r.w[0] * places >> 32) - c->crop_padding;
+    p.dx = (int64_t)(r.w[1] * places >> 32) - c->crop_padding;
+    p.flip = c->flip && r.w[2] >> 31;
   }
-  for (int64_t y = 0; y < c->h; y++) {
-    int64_t sy = y + dy, row = image + sy * c->w * c->c;
-    for (int64_t x = 0; x < c->w; x++, out += c->c) {
-      int64_t sx = (flip ? c->w - 1 - x : x) + dx;
-      if (sy < 0 || sy >= c->h || sx < 0 || sx >= c->w) {
-        memcpy(out, l->pad, (size_t)c->c * sizeof *out);
-      } else if (c->dtype == MS_U8) {
-        const uint8_t *from = (const uint8_t *)c->images + row + sx * c->c;
-        for (int64_t k = 0; k < c->c; k++)
+  return p;
+}
+
+/* One frame [h][w][c], placed and normalised. */
+static void put_frame(const ms_loader *l, const void *frame, place p, ms_real *out) {
+  const ms_source *s = l->c.source;
+  for (int64_t y = 0; y < s->h; y++) {
+    int64_t sy = y + p.dy, row = sy * s->w * s->c;
+    for (int64_t x = 0; x < s->w; x++, out += s->c) {
+      int64_t sx = (p.flip ? s->w - 1 - x : x) + p.dx;
+      if (sy < 0 || sy >= s->h || sx < 0 || sx >= s->w) {
+        memcpy(out, l->pad, (size_t)s->c * sizeof *out);
+      } else if (s->dtype == MS_U8) {
+        const uint8_t *from = (const uint8_t *)frame + row + sx * s->c;
+        for (int64_t k = 0; k < s->c; k++)
           out[k] = l->table[k * 256 + from[k]];
       } else {
-        const ms_real *from = (const ms_real *)c->images + row + sx * c->c;
-        for (int64_t k = 0; k < c->c; k++)
-          out[k] = (from[k] - c->mean[k]) / c->std[k];
+        const ms_real *from = (const ms_real *)frame + row + sx * s->c;
+        for (int64_t k = 0; k < s->c; k++)
+          out[k] = (from[k] - l->c.mean[k]) / l->c.std[k];
       }
     }
   }
@@ -69,14 +91,38 @@ static int64_t batch_count(const ms_loader *l, int64_t b) {
   return left < l->c.batch_size ? left : l->c.batch_size;
 }
 
-static void make_batch(const ms_loader *l, int64_t b, const slot *s) {
-  int64_t n = batch_count(l, b), first = b * l->c.batch_size, elements = l->c.h * l->c.w * l->c.c;
+static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scratch *scratch, ms_error *err) {
+  const ms_source *source = l->c.source;
+  int64_t n = batch_count(l, b), first = b * l->c.batch_size, frame = source->h * source->w * source->c;
   for (int64_t k = 0; k < n; k++) {
-    int64_t i = l->order ? l->order[first + k] : first + k;
+    int64_t position = l->order ? l->order[first + k] : first + k, i = l->c.members ? l->c.members[position] : position;
+    const void *sample;
+    ms_status status = source->read(source, i, &l->augment_key, scratch, &sample, err);
+    if (status)
+      return status;
+    place p = draw(l, i);
     s->index[k] = i;
-    s->y[k] = l->c.labels[i];
-    make_sample(l, i, s->x + k * elements);
+    s->y[k] = source->labels[i];
+    for (int64_t t = 0; t < source->t; t++)
+      put_frame(l, (const char *)sample + (size_t)(t * frame) * ms_dtype_size(source->dtype), p,
+                s->x + (t * n + k) * frame);
   }
+  return MS_OK;
+}
+
+/* Called and returns with the lock held, unless there are no workers. */
+static void make(ms_loader *l, int64_t b, ms_scratch *scratch) {
+  slot *s = &l->slots[b % l->nslots];
+  ms_repairs before = scratch->repairs;
+  l->busy++;
+  pthread_mutex_unlock(&l->lock);
+  s->status = make_batch(l, b, s, scratch, &s->error);
+  pthread_mutex_lock(&l->lock);
+  l->busy--;
+  for (int i = 0; i < MS_REPAIR_COUNT; i++)
+    l->repairs.count[i] += scratch->repairs.count[i] - before.count[i];
+  s->made = b + 1;
+  pthread_cond_broadcast(&l->ready);
 }
 
 /* ---- workers ---- */
@@ -84,20 +130,13 @@ static void make_batch(const ms_loader *l, int64_t b, const slot *s) {
 static void *worker(void *loader) {
   ms_loader *l = loader;
   pthread_mutex_lock(&l->lock);
+  ms_scratch *scratch = &l->scratch[l->named++];
   for (;;) {
-    while (!l->closing && !(l->armed && l->ticket < l->batches && l->ticket < l->at + l->nslots))
+    while (!l->closing && !(l->armed && l->ticket < l->batches && l->ticket < l->at + l->ahead))
       pthread_cond_wait(&l->work, &l->lock);
     if (l->closing)
       break;
-    int64_t b = l->ticket++;
-    slot *s = &l->slots[b % l->nslots];
-    l->busy++;
-    pthread_mutex_unlock(&l->lock);
-    make_batch(l, b, s);
-    pthread_mutex_lock(&l->lock);
-    l->busy--;
-    s->made = b + 1;
-    pthread_cond_signal(&l->ready);
+    make(l, l->ticket++, scratch);
   }
   pthread_mutex_unlock(&l->lock);
   return NULL;
@@ -129,37 +168,38 @@ static void disarm(ms_loader *l) {
   l->peeked = 0;
 }
 
+/* Memory that a copy still reads is not written. */
+static ms_status settle(slot *s, ms_error *err) {
+  ms_device *d = s->copying;
+  s->copying = NULL;
+  return d ? ms_row(d, d->k->event_synchronize(d->stream, s->copied), "loader", err) : MS_OK;
+}
+
 /* Draws the epoch's order and lets the workers go. */
-static void arm(ms_loader *l) {
-  char epoch[24];
-  snprintf(epoch, sizeof epoch, "%lld", (long long)l->epoch);
-  l->augment_key = ms_rng_key(l->c.seed, "augment", epoch);
-  uint64_t key = ms_rng_key(l->c.seed, "shuffle", epoch);
-  for (int64_t i = 0; l->order && i < l->c.n; i++) /* Fisher-Yates, inside out */
-  {
-    ms_philox4 r = ms_philox_block(key, (uint64_t)i, 0);
-    int64_t j = ms_random_int(r.w[0], r.w[1], 0, (uint64_t)i + 1);
-    l->order[i] = l->order[j];
-    l->order[j] = i;
+static ms_status arm(ms_loader *l, ms_error *err) {
+  for (int i = 0; i < l->nslots; i++) {
+    ms_status status = settle(&l->slots[i], err);
+    if (status)
+      return status;
+    l->slots[i].made = l->slots[i].retry = 0;
   }
+  l->augment_key = ms_epoch_key(l->c.seed, "augment", l->epoch);
+  if (l->order)
+    ms_order_shuffle(l->order, l->c.n, ms_epoch_key(l->c.seed, "shuffle", l->epoch));
   pthread_mutex_lock(&l->lock);
-  for (int i = 0; i < l->nslots; i++)
-    l->slots[i].made = 0;
   l->ticket = l->at;
   l->armed = 1;
   pthread_cond_broadcast(&l->work);
   pthread_mutex_unlock(&l->lock);
+  return MS_OK;
 }
 
 /* ---- life ---- */
 
-static ms_status check(const ms_loader_config *c, ms_error *err) {
-  int64_t bytes = 0, batch = c->batch_size < c->n ? c->batch_size : c->n;
-  if (c->dtype != MS_U8 && c->dtype != MS_F32)
-    return ms_fail(err, MS_ETYPE, "loader: images: expected uint8 or float32, got %s", ms_dtype_name(c->dtype));
-  if (c->n < 0 || c->h < 1 || c->w < 1 || c->c < 1)
-    return ms_fail(err, MS_ESHAPE, "loader: images: expected [n, h, w, c] with h, w, c > 0, got %s",
-                   ms_shape_text(4, (int64_t[]){c->n, c->h, c->w, c->c}).s);
+static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
+  const ms_source *s = c->source;
+  if (!c->members)
+    c->n = s->n;
   if (c->batch_size < 1)
     return ms_fail(err, MS_ERANGE, "loader: batch_size: expected at least 1, got %lld", (long long)c->batch_size);
   if (c->workers < 0 || c->workers > MS_LOADER_MAX_WORKERS)
@@ -168,60 +208,81 @@ static ms_status check(const ms_loader_config *c, ms_error *err) {
     return ms_fail(err, MS_ERANGE, "loader: prefetch: expected %d to 65536, got %d", c->workers > 0, c->prefetch);
   if (c->crop_padding < 0 || c->crop_padding >= 1 << 24)
     return ms_fail(err, MS_ERANGE, "loader: crop_padding: expected 0 to 2^24 - 1, got %d", c->crop_padding);
-  for (int64_t k = 0; k < c->c; k++) {
+  if (!(c->scale > 0 && (double)c->scale <= MS_REAL_MAX))
+    return ms_fail(err, MS_ERANGE, "loader: scale: expected a positive number, got %g", (double)c->scale);
+  for (int64_t i = 0; c->members && i < c->n; i++)
+    if (c->members[i] < 0 || c->members[i] >= s->n)
+      return ms_fail(err, MS_ERANGE, "loader: members: expected samples 0 to %lld, got %lld", (long long)s->n - 1,
+                     (long long)c->members[i]);
+  for (int64_t k = 0; k < s->c; k++) {
     if (c->mean && !(fabs((double)c->mean[k]) <= MS_REAL_MAX))
       return ms_fail(err, MS_ERANGE, "loader: mean: expected finite numbers, got %g", (double)c->mean[k]);
     if (c->std && !((double)c->std[k] > 0 && (double)c->std[k] <= MS_REAL_MAX))
       return ms_fail(err, MS_ERANGE, "loader: std: expected positive numbers, got %g", (double)c->std[k]);
   }
-  /* 256: the table of bytes also fits */
-  if (__builtin_mul_overflow(c->h, c->w, &bytes) || __builtin_mul_overflow(bytes, c->c, &bytes) ||
-      __builtin_mul_overflow(bytes, (int64_t)256, &bytes) || __builtin_mul_overflow(bytes, batch + 1, &bytes) ||
-      __builtin_mul_overflow(bytes, (int64_t)sizeof(ms_real) * (c->prefetch + 1), &bytes))
-    return ms_fail(err, MS_ERANGE, "loader: batch_size: %lld batches of %lld images are too large",
-                   (long long)c->prefetch + 1, (long long)batch);
+  int64_t n = c->batch_size < c->n ? c->batch_size : c->n, size = sizeof(ms_real), all;
+  if (__builtin_mul_overflow(size, s->t, &size) || __builtin_mul_overflow(size, s->h, &size) ||
+      __builtin_mul_overflow(size, s->w, &size) || __builtin_mul_overflow(size, s->c, &size) ||
+      __builtin_mul_overflow(size, n, &size) ||
+      __builtin_mul_overflow(size, (int64_t)c->prefetch + 1 + IN_FLIGHT, &all) || all > PTRDIFF_MAX / 2)
+    return ms_fail(err, MS_ERANGE, "loader: batch_size: %lld batches of %lld samples are too large",
+                   (long long)c->prefetch + 1, (long long)n);
+  *bytes = (size_t)size + sizeof(ms_real);
   return MS_OK;
 }
 
-static int allocate(ms_loader *l) {
-  size_t channels = (size_t)l->c.c, n = (size_t)(l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n);
-  size_t elements = (size_t)(l->c.h * l->c.w * l->c.c);
+static ms_status allocate_slot(ms_loader *l, slot *s, ms_error *err) {
+  size_t n = (size_t)(l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n) + 1;
+  ms_device *d = l->c.device;
+  s->y = ms_alloc(n * sizeof *s->y);
+  s->index = ms_alloc(n * sizeof *s->index);
+  if (!d)
+    s->x = ms_alloc(l->slot_bytes);
+  else if (d->k->alloc_host((void **)&s->x, l->slot_bytes))
+    s->x = NULL;
+  if (!s->x || !s->y || !s->index)
+    return ms_fail(err, MS_EMEM, "loader: out of memory for %d batches of %lld samples, %zu bytes each", l->nslots,
+                   (long long)l->c.batch_size, l->slot_bytes);
+  return d ? ms_row(d, d->k->event_create(&s->copied), "loader", err) : MS_OK;
+}
+
+static ms_status allocate(ms_loader *l, ms_error *err) {
+  size_t channels = (size_t)l->c.source->c, threads = (size_t)l->c.workers + 1;
   l->stats = ms_alloc(2 * channels * sizeof *l->stats);
   l->pad = ms_alloc(channels * sizeof *l->pad);
   l->table = ms_alloc(256 * channels * sizeof *l->table);
   l->slots = ms_alloc((size_t)l->nslots * sizeof *l->slots);
-  l->threads = ms_alloc((size_t)(l->c.workers + 1) * sizeof *l->threads);
+  l->threads = ms_alloc(threads * sizeof *l->threads);
+  l->scratch = ms_alloc(threads * sizeof *l->scratch);
   if (l->c.shuffle)
     l->order = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->order);
-  if (!l->stats || !l->pad || !l->table || !l->slots || !l->threads || (l->c.shuffle && !l->order))
-    return 0;
-  for (int i = 0; i < l->nslots; i++) {
-    slot *s = &l->slots[i];
-    s->x = ms_alloc((n * elements + 1) * sizeof *s->x);
-    s->y = ms_alloc((n + 1) * sizeof *s->y);
-    s->index = ms_alloc((n + 1) * sizeof *s->index);
-    if (!s->x || !s->y || !s->index)
-      return 0;
-  }
-  return 1;
+  if (!l->stats || !l->pad || !l->table || !l->slots || !l->threads || !l->scratch || (l->c.shuffle && !l->order))
+    return ms_fail(err, MS_EMEM, "loader: out of memory");
+  ms_status status = MS_OK;
+  for (int i = 0; i < l->nslots && !status; i++)
+    status = allocate_slot(l, &l->slots[i], err);
+  return status;
 }
 
 static void fill_tables(ms_loader *l, const ms_loader_config *config) {
-  ms_real *mean = l->stats, *std = l->stats + l->c.c;
-  for (int64_t k = 0; k < l->c.c; k++) {
+  int64_t channels = config->source->c;
+  ms_real *mean = l->stats, *std = l->stats + channels;
+  for (int64_t k = 0; k < channels; k++) {
     mean[k] = config->mean ? config->mean[k] : 0;
     std[k] = config->std ? config->std[k] : 1;
     l->pad[k] = (0 - mean[k]) / std[k];
     for (int b = 0; b < 256; b++)
-      l->table[k * 256 + b] = ((ms_real)b / 255 - mean[k]) / std[k];
+      l->table[k * 256 + b] = ((ms_real)b / config->scale - mean[k]) / std[k];
   }
   l->c.mean = mean;
   l->c.std = std;
 }
 
 ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_error *err) {
+  ms_loader_config c = *config;
+  size_t bytes;
   *out = NULL;
-  ms_status status = check(config, err);
+  ms_status status = check(&c, &bytes, err);
   if (status)
     return status;
   ms_loader *l = ms_alloc(sizeof *l);
@@ -230,22 +291,34 @@ ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_erro
   pthread_mutex_init(&l->lock, NULL);
   pthread_cond_init(&l->work, NULL);
   pthread_cond_init(&l->ready, NULL);
-  l->c = *config;
-  l->nslots = config->workers > 0 ? config->prefetch + 1 : 1; /* one is with the caller */
-  l->batches = config->n / config->batch_size + (!config->drop_last && config->n % config->batch_size);
+  l->c = c;
+  l->slot_bytes = bytes;
+  l->ahead = c.workers > 0 ? c.prefetch + 1 : 1; /* one is with the caller */
+  l->nslots = l->ahead + (c.device ? IN_FLIGHT : 0);
+  l->batches = c.n / c.batch_size + (!c.drop_last && c.n % c.batch_size);
   l->epoch = 1;
-  if (allocate(l)) {
-    fill_tables(l, config);
+  if (!(status = allocate(l, err))) {
+    fill_tables(l, &c);
     status = start_workers(l, err);
-  } else {
-    status = ms_fail(err, MS_EMEM, "loader: out of memory for %d batches of %lld images", l->nslots,
-                     (long long)config->batch_size);
   }
   if (status)
     ms_loader_close(l);
   else
     *out = l;
   return status;
+}
+
+static void free_slot(ms_loader *l, slot *s) {
+  ms_device *d = l->c.device;
+  settle(s, NULL);
+  if (s->copied)
+    d->k->event_destroy(s->copied);
+  if (!d)
+    ms_free(s->x);
+  else if (s->x)
+    d->k->free_host(s->x, l->slot_bytes);
+  ms_free(s->y);
+  ms_free(s->index);
 }
 
 void ms_loader_close(ms_loader *l) {
@@ -260,11 +333,11 @@ void ms_loader_close(ms_loader *l) {
   pthread_cond_destroy(&l->ready);
   pthread_cond_destroy(&l->work);
   pthread_mutex_destroy(&l->lock);
-  for (int i = 0; l->slots && i < l->nslots; i++) {
-    ms_free(l->slots[i].x);
-    ms_free(l->slots[i].y);
-    ms_free(l->slots[i].index);
-  }
+  for (int i = 0; l->slots && i < l->nslots; i++)
+    free_slot(l, &l->slots[i]);
+  for (int i = 0; l->scratch && i <= l->c.workers; i++)
+    ms_scratch_free(&l->scratch[i]);
+  ms_free(l->scratch);
   ms_free(l->slots);
   ms_free(l->threads);
   ms_free(l->order);
@@ -276,43 +349,74 @@ void ms_loader_close(ms_loader *l) {
 
 /* ---- the caller's side ---- */
 
+/* Until the batch is there; an interrupt is seen within a tenth of a second. */
+static ms_status wait_for(ms_loader *l, slot *s, ms_error *err) {
+  ms_status status = MS_OK;
+  pthread_mutex_lock(&l->lock);
+  if (s->made != l->at + 1 && (l->nthreads == 0 || s->retry))
+    make(l, l->at, &l->scratch[l->c.workers]);
+  s->retry = 0;
+  while (s->made != l->at + 1 && !status) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += 100000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    if (pthread_cond_timedwait(&l->ready, &l->lock, &until) == ETIMEDOUT)
+      status = ms_interrupt_check(err);
+  }
+  pthread_mutex_unlock(&l->lock);
+  return status;
+}
+
 ms_status ms_loader_peek(ms_loader *l, ms_batch *out, ms_error *err) {
   *out = (ms_batch){0};
   ms_status status = ms_interrupt_check(err);
   if (status)
     return status;
-  l->peeked = 1;
-  if (l->at == l->batches)
-    return MS_OK;
-  if (!l->armed)
-    arm(l);
-  slot *s = &l->slots[l->at % l->nslots];
-  if (l->nthreads == 0 && s->made != l->at + 1) {
-    make_batch(l, l->at, s);
-    s->made = l->at + 1;
+  if (l->at < l->batches) {
+    slot *s = &l->slots[l->at % l->nslots];
+    if ((!l->armed && (status = arm(l, err))) || (status = wait_for(l, s, err)))
+      return status;
+    if (s->status) {
+      s->made = 0;
+      s->retry = 1;
+      if (err)
+        *err = s->error;
+      return s->status;
+    }
+    *out = (ms_batch){.n = batch_count(l, l->at), .x = s->x, .y = s->y, .index = s->index};
   }
-  pthread_mutex_lock(&l->lock);
-  while (s->made != l->at + 1)
-    pthread_cond_wait(&l->ready, &l->lock);
-  pthread_mutex_unlock(&l->lock);
-  *out = (ms_batch){.n = batch_count(l, l->at), .x = s->x, .y = s->y, .index = s->index};
+  l->peeked = 1;
   return MS_OK;
 }
 
-void ms_loader_pop(ms_loader *l) {
+ms_status ms_loader_pop(ms_loader *l, ms_device *copying, ms_error *err) {
   if (!l->peeked)
-    return;
+    return MS_OK;
   if (l->at == l->batches) {
     disarm(l);
     l->epoch++;
     l->at = 0;
-    return;
+    return MS_OK;
   }
+  slot *s = &l->slots[l->at % l->nslots];
+  ms_status status = MS_OK;
+  if (copying && s->copied) {
+    status = ms_row(copying, copying->k->event_record(copying->stream, s->copied), "loader", err);
+    s->copying = status ? NULL : copying;
+  }
+  /* the batch that may be made from now on takes the memory of the one IN_FLIGHT batches ago */
+  if (!status)
+    status = settle(&l->slots[(l->at + l->ahead) % l->nslots], err);
+  if (status)
+    return status;
   l->peeked = 0;
   pthread_mutex_lock(&l->lock);
   l->at++;
   pthread_cond_signal(&l->work);
   pthread_mutex_unlock(&l->lock);
+  return MS_OK;
 }
 
 int64_t ms_loader_batches(const ms_loader *l) {
@@ -334,4 +438,10 @@ ms_status ms_loader_start(ms_loader *l, int64_t epoch, int64_t batch, ms_error *
   l->epoch = epoch;
   l->at = batch;
   return MS_OK;
+}
+
+void ms_loader_repairs(ms_loader *l, ms_repairs *out) {
+  pthread_mutex_lock(&l->lock);
+  *out = l->repairs;
+  pthread_mutex_unlock(&l->lock);
 }

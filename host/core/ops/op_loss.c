@@ -13,7 +13,7 @@ static ms_status loss_backward(ms_node *n, ms_tensor **din, ms_tensor *const *do
 
 static const ms_op op_loss = {"classification_loss", loss_backward};
 
-static ms_status check(const ms_tensor *logits, const ms_tensor *labels, const ms_loss_opts *o, ms_error *err) {
+static ms_status check(const ms_tensor *logits, const ms_tensor *y, const ms_loss_opts *o, ms_error *err) {
   const char *op = "classification_loss";
   if (logits->ndim != 3 || ms_numel(logits) == 0)
     return ms_fail(err, MS_ESHAPE, "%s: logits: expected a non-empty [T, N, classes], got %s", op,
@@ -21,27 +21,35 @@ static ms_status check(const ms_tensor *logits, const ms_tensor *labels, const m
   ms_status st = ms_expect_float(op, "logits", logits, err);
   if (st)
     return st;
-  if (labels->dtype != MS_I64)
-    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1],
-                   ms_tensor_text(labels).s);
-  if (labels->ndim != 1 || labels->size[0] != logits->size[1])
-    return ms_fail(err, MS_ESHAPE, "%s: labels: expected int64 [%lld], got %s", op, (long long)logits->size[1],
-                   ms_tensor_text(labels).s);
+  long long n = (long long)logits->size[1], classes = (long long)logits->size[2];
+  if (y->dtype != MS_I64 && !(y->dtype == MS_F32 && y->ndim == 2))
+    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld] or float32 [%lld, %lld], got %s", op, n, n,
+                   classes, ms_tensor_text(y).s);
+  if (y->ndim != (y->dtype == MS_I64 ? 1 : 2) || y->size[0] != n || (y->dtype == MS_F32 && y->size[1] != classes))
+    return ms_fail(err, MS_ESHAPE, "%s: labels: expected int64 [%lld] or float32 [%lld, %lld], got %s", op, n, n,
+                   classes, ms_tensor_text(y).s);
   if (!(o->smooth >= 0 && o->smooth <= 1))
     return ms_fail(err, MS_ERANGE, "%s: smooth: expected a number in [0, 1], got %g", op, o->smooth);
-  return ms_expect_device(op, "labels", labels, ms_tensor_device(logits), err);
+  return ms_expect_device(op, "labels", y, ms_tensor_device(logits), err);
 }
 
 /* On the CPU only; elsewhere `correct` says -1. */
 static ms_status check_labels(const ms_tensor *labels, const ms_tensor *correct, int64_t classes, ms_error *err) {
-  const int64_t *y = ms_ints(labels);
   if (!ms_on_cpu(ms_tensor_device(labels)) || *ms_ints(correct) != -1)
     return MS_OK;
-  for (int64_t i = 0; i < labels->size[0]; i++)
-    if (y[i] < 0 || y[i] >= classes)
+  for (int64_t i = 0; labels->dtype == MS_I64 && i < labels->size[0]; i++) {
+    int64_t y = ms_ints(labels)[i];
+    if (y < 0 || y >= classes)
       return ms_fail(err, MS_ERANGE,
                      "classification_loss: labels: expected values in [0, %lld], got %lld at index %lld",
-                     (long long)(classes - 1), (long long)y[i], (long long)i);
+                     (long long)(classes - 1), (long long)y, (long long)i);
+  }
+  for (int64_t i = 0; labels->dtype == MS_F32 && i < ms_numel(labels); i++) {
+    double p = (double)ms_reals(labels)[i];
+    if (!(p >= 0 && p <= MS_REAL_MAX))
+      return ms_fail(err, MS_ERANGE, "classification_loss: labels: expected shares >= 0, got %g at index [%lld][%lld]",
+                     p, (long long)(i / classes), (long long)(i % classes));
+  }
   return MS_OK;
 }
 
@@ -73,7 +81,8 @@ ms_status ms_classification_loss(ms_loss_parts *out, ms_tensor *logits, ms_tenso
                     .mse_onehot = o.mse_onehot,
                     .logits = ms_dense_data(x),
                     .logits_step = batch * classes,
-                    .labels = ms_ints(y),
+                    .labels = y->dtype == MS_I64 ? ms_ints(y) : NULL,
+                    .targets = y->dtype == MS_F32 ? ms_reals(y) : NULL,
                     .value = ms_reals(parts.parts),
                     .correct = ms_ints(parts.correct),
                     .dlogits = ms_reals(dlogits),

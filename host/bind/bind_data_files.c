@@ -1,0 +1,364 @@
+/* Data sets that lie in files: lists of folders, sources that decode in the loader's threads, caches. */
+#include "../core/data/cache.h"
+#include "../core/data/folder.h"
+#include "../core/data/source_events.h"
+#include "../core/data/source_images.h"
+#include "bind_data_source.h"
+#include "bind_private.h"
+#include <string.h>
+
+#define WRITER_TYPE "ms.CacheWriter"
+#define FOLDER_TYPE "ms.Folder"
+
+static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
+
+/* Field `key` of the table at 1 as a list of strings, in a userdata left on the stack, ended by NULL. */
+static const char **option_strings(lua_State *L, const char *op, const char *key, int *n) {
+  if (lua_getfield(L, 1, key) != LUA_TTABLE)
+    ms_raise(L, "%s: %s: expected a table of strings, got %s", op, key, ms_type_name(L, -1));
+  *n = (int)luaL_len(L, -1);
+  const char **list = ms_push_scratch(L, ((size_t)*n + 1) * sizeof *list);
+  for (int i = 0; i < *n; i++) {
+    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
+      ms_raise(L, "%s: %s[%d]: expected a string, got %s", op, key, i + 1, ms_type_name(L, -1));
+    list[i] = lua_tostring(L, -1); /* the table keeps it alive */
+    lua_pop(L, 1);
+  }
+  list[*n] = NULL;
+  return list;
+}
+
+/* ---- folders ---- */
+
+static int folder_gc(lua_State *L) {
+  ms_folder_free(luaL_checkudata(L, 1, FOLDER_TYPE));
+  return 0;
+}
+
+static void push_folder(lua_State *L, const ms_folder *f, const char *const *roots) {
+  lua_createtable(L, 0, 6);
+  lua_createtable(L, (int)f->n, 0);
+  lua_createtable(L, (int)f->n, 0);
+  lua_createtable(L, (int)f->n, 0);
+  for (int64_t i = 0; i < f->n; i++) {
+    const ms_folder_file *file = &f->file[i];
+    lua_pushstring(L, ms_folder_name(f, file->path));
+    lua_pushfstring(L, "%s/%s", roots[file->root], lua_tostring(L, -1));
+    lua_rawseti(L, -5, i + 1);
+    lua_rawseti(L, -3, i + 1);
+    lua_pushinteger(L, file->label);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -4, "labels");
+  lua_setfield(L, -3, "names");
+  lua_setfield(L, -2, "paths");
+  lua_createtable(L, (int)f->classes, 0);
+  for (int64_t i = 0; i < f->classes; i++) {
+    lua_pushstring(L, ms_folder_name(f, f->class_of[i].name));
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_setfield(L, -2, "classes");
+}
+
+static int list_folder(lua_State *L) {
+  static const char op[] = "list_folder", *const keys[] = {"roots", "extensions", "policy", "imagenet100", NULL};
+  ms_error err;
+  ms_repairs repairs = {{0}};
+  int nroots, count;
+  const char *which = NULL;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  ms_check_options(L, 1, op, keys);
+  lua_settop(L, 1);
+  const char **roots = option_strings(L, op, "roots", &nroots);
+  ms_folder_options opt = {.extensions = option_strings(L, op, "extensions", &count),
+                           .policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies),
+                           .repairs = &repairs};
+  int imagenet = ms_option_boolean(L, 1, op, "imagenet100", 0);
+  ms_folder *f = lua_newuserdatauv(L, sizeof *f, 0);
+  memset(f, 0, sizeof *f);
+  luaL_setmetatable(L, FOLDER_TYPE);
+  ms_status status = ms_folder_list(f, op, roots, nroots, &opt, &err);
+  if (!status && imagenet)
+    status = ms_imagenet100_which(&which, f, op, &err);
+  if (status)
+    return ms_finish_env(L, status, &err, 1);
+  push_folder(L, f, roots);
+  lua_pushstring(L, which);
+  lua_setfield(L, -2, "which");
+  ms_push_repairs(L, &repairs);
+  lua_setfield(L, -2, "repairs");
+  return 1;
+}
+
+/* ---- sources ---- */
+
+/* What a source will take over, so that nothing is lost when something raises before. */
+static int paths_gc(lua_State *L) {
+  ms_paths_free(lua_touserdata(L, 1));
+  return 0;
+}
+
+/* Field "paths" of the table at 1, in a userdata left on the stack. */
+static ms_paths *option_paths(lua_State *L, const char *op) {
+  ms_error err;
+  if (lua_getfield(L, 1, "paths") != LUA_TTABLE)
+    ms_raise(L, "%s: paths: expected a table of strings, got %s", op, ms_type_name(L, -1));
+  int64_t n = luaL_len(L, -1);
+  ms_paths *p = lua_newuserdatauv(L, sizeof *p, 0);
+  *p = (ms_paths){0};
+  lua_createtable(L, 0, 1);
+  lua_pushcfunction(L, paths_gc);
+  lua_setfield(L, -2, "__gc");
+  lua_setmetatable(L, -2);
+  for (int64_t i = 0; i < n; i++) {
+    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
+      ms_raise(L, "%s: paths[%I]: expected a string, got %s", op, i + 1, ms_type_name(L, -1));
+    ms_finish(L, ms_paths_add(p, lua_tostring(L, -1), op, &err), &err, 0);
+    lua_pop(L, 1);
+  }
+  return p;
+}
+
+/* Field `key` of the table at 1 as { lo, hi }. */
+static void option_range(lua_State *L, const char *op, const char *key, double out[2]) {
+  if (lua_getfield(L, 1, key) != LUA_TNIL) {
+    for (int i = 0; i < 2; i++) {
+      if (!lua_istable(L, -1) || lua_geti(L, -1, i + 1) != LUA_TNUMBER)
+        ms_raise(L, "%s: %s: expected a table of two numbers", op, key);
+      out[i] = lua_tonumber(L, -1);
+      lua_pop(L, 1);
+    }
+  }
+  lua_pop(L, 1);
+}
+
+static int image_source(lua_State *L) {
+  static const char op[] = "image_source";
+  static const char *const keys[] = {"paths", "labels", "random", "size",   "shorter",      "scale",
+                                     "ratio", "filter", "grey",   "policy", "rand_augment", NULL};
+  static const char *const filters[] = {"bilinear", "bicubic", NULL};
+  ms_error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  ms_check_options(L, 1, op, keys);
+  lua_settop(L, 1);
+  int64_t size = ms_option_integer(L, 1, op, "size", 224), shorter = ms_option_integer(L, 1, op, "shorter", 256);
+  ms_images_source_config c = {.recipe = ms_option_boolean(L, 1, op, "random", 0)
+                                             ? ms_image_recipe_train(size)
+                                             : ms_image_recipe_test(shorter, size)};
+  c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies);
+  c.recipe.filter = ms_option_enum(L, 1, op, "filter", 0, filters) ? MS_FILTER_BICUBIC : MS_FILTER_BILINEAR;
+  c.recipe.decode.grey = ms_option_boolean(L, 1, op, "grey", 0);
+  option_range(L, op, "scale", c.recipe.scale);
+  option_range(L, op, "ratio", c.recipe.ratio);
+  if (lua_getfield(L, 1, "rand_augment") != LUA_TNIL)
+    ms_check_rand_augment(L, lua_gettop(L), &c.augment);
+  ms_paths *paths = option_paths(L, op);
+  ms_tensor *labels = ms_check_labels(L, 1, op, paths->n);
+  ms_source_handle *h = ms_push_source(L);
+  ms_status status = ms_source_labels(h, labels, &c.labels, &err);
+  if (!status) {
+    c.paths = *paths;
+    *paths = (ms_paths){0};
+    status = ms_source_images(&h->source, &c, &err);
+  }
+  return ms_finish(L, status, &err, 1);
+}
+
+/* ---- recordings ---- */
+
+/* Field `key` as int64 [n] kept by the source, or NULL. */
+static ms_status window(lua_State *L, ms_tensor **keep, const char *key, int64_t n, const int64_t **out,
+                        ms_error *err) {
+  ms_data d;
+  lua_getfield(L, 1, key);
+  ms_tensor *t = ms_test_tensor(L, -1);
+  lua_pop(L, 1);
+  if (!t)
+    return MS_OK;
+  if (t->ndim != 1 || t->size[0] != n || t->dtype != MS_I64)
+    return ms_fail(err, MS_ESHAPE, "event_source: %s: expected int64 [%lld], got %s", key, (long long)n,
+                   ms_tensor_text(t).s);
+  ms_status status = ms_on_host(keep, t, MS_I64, err);
+  if (status || (status = ms_data_of(&d, *keep, err)))
+    return status;
+  *out = d.p;
+  return MS_OK;
+}
+
+static ms_status fill_events(lua_State *L, ms_source_handle *h, ms_events_source_config *c, ms_paths *paths,
+                             const char *shd, ms_tensor *labels, ms_error *err) {
+  ms_status status = MS_OK;
+  if (shd && !(status = ms_shd_open(&c->shd, "event_source", shd, err)))
+    c->labels = ms_shd_labels(c->shd);
+  if (labels)
+    status = ms_source_labels(h, labels, &c->labels, err);
+  if (status || (status = window(L, &h->start, "start_us", paths ? paths->n : 0, &c->start, err)) ||
+      (status = window(L, &h->end, "end_us", paths ? paths->n : 0, &c->end, err))) {
+    ms_shd_close(c->shd);
+    return status;
+  }
+  if (paths) {
+    c->paths = *paths;
+    *paths = (ms_paths){0};
+  }
+  return ms_source_events(&h->source, c, err);
+}
+
+static void resize_options(lua_State *L, ms_events_source_config *c) {
+  static const char op[] = "event_source";
+  static const char *const kinds[] = {"none", "bilinear", "plain", "nearest", "LA", NULL};
+  static const ms_filter filters[] = {MS_FILTER_BILINEAR, MS_FILTER_BILINEAR, MS_FILTER_BILINEAR, MS_FILTER_NEAREST,
+                                      MS_FILTER_BILINEAR};
+  int kind = ms_option_enum(L, 1, op, "resize", 0, kinds);
+  int64_t size = ms_option_integer(L, 1, op, "size", 0);
+  if (kind && (size < 1 || size > 65536))
+    ms_raise(L, "%s: size: expected 1 to 65536, got %I", op, size);
+  c->resizes = kind > 0;
+  c->resize = (ms_resize_options){
+      .filter = filters[kind], .w = size, .h = size, .alpha = kind == 4, .plain = kind == 2};
+}
+
+static int event_source(lua_State *L) {
+  static const char op[] = "event_source";
+  ms_error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_settop(L, 1);
+  ms_events_source_config c = {.steps = ms_option_integer(L, 1, op, "steps", 0),
+                               .frames_only = ms_option_boolean(L, 1, op, "frames_only", 0)};
+  ms_check_event_options(L, 1, op, &c.read);
+  ms_check_frame_options(L, 1, op, &c.frames);
+  ms_check_event_augment(L, 1, op, &c.augment);
+  resize_options(L, &c);
+  const char *shd = ms_option_string(L, 1, op, "shd", NULL);
+  ms_paths *paths = shd ? NULL : option_paths(L, op);
+  ms_tensor *labels = shd ? NULL : ms_check_labels(L, 1, op, paths->n);
+  ms_source_handle *h = ms_push_source(L);
+  return ms_finish(L, fill_events(L, h, &c, paths, shd, labels, &err), &err, 1);
+}
+
+/* The events of one recording of a source, as tensors. */
+static int source_events(lua_State *L) {
+  ms_error err;
+  const ms_source *s = ms_check_source(L, 1, "source_events");
+  int64_t i = ms_check_index(L, 2, "i", s->n);
+  if (!ms_source_has_events(s))
+    return ms_raise(L, "source_events: the source has no recordings");
+  ms_scratch scratch = {0};
+  ms_status status = ms_source_events_read(s, i, &scratch, &err);
+  if (status) {
+    ms_scratch_free(&scratch);
+    return ms_finish(L, status, &err, 1);
+  }
+  return ms_push_events(L, &scratch);
+}
+
+/* ---- caches ---- */
+
+typedef struct writer {
+  ms_cache_writer *w;
+} writer;
+
+static writer *check_writer(lua_State *L) {
+  writer *h = luaL_checkudata(L, 1, WRITER_TYPE);
+  if (!h->w)
+    ms_arg_error(L, 1, "the cache is finished");
+  return h;
+}
+
+static int writer_gc(lua_State *L) {
+  writer *h = luaL_checkudata(L, 1, WRITER_TYPE);
+  ms_cache_abort(h->w);
+  h->w = NULL;
+  return 0;
+}
+
+static int cache_writer(lua_State *L) {
+  ms_error err;
+  const ms_source *s = ms_check_source(L, 1, "cache_writer: source");
+  const char *path = luaL_checkstring(L, 2);
+  writer *h = lua_newuserdatauv(L, sizeof *h, 1);
+  h->w = NULL;
+  luaL_setmetatable(L, WRITER_TYPE);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1);
+  return ms_finish_env(L, ms_cache_begin(&h->w, s, path, &err), &err, 1);
+}
+
+static int writer_step(lua_State *L) {
+  ms_error err;
+  int64_t done = 0;
+  writer *h = check_writer(L);
+  int threads = (int)luaL_optinteger(L, 2, 1);
+  ms_status status = ms_cache_step(h->w, threads, &done, &err);
+  lua_pushinteger(L, done);
+  return ms_finish(L, status, &err, 1);
+}
+
+static int writer_commit(lua_State *L) {
+  ms_error err;
+  ms_repairs repairs;
+  writer *h = check_writer(L);
+  ms_status status = ms_cache_commit(h->w, &repairs, &err);
+  h->w = NULL;
+  if (!status)
+    ms_push_repairs(L, &repairs);
+  return ms_finish_env(L, status, &err, 1);
+}
+
+static int cached_source(lua_State *L) {
+  ms_error err;
+  const char *path = luaL_checkstring(L, 1);
+  const ms_source *like = ms_check_source(L, 2, "cached_source: like");
+  ms_source_handle *h = ms_push_source(L);
+  lua_pushvalue(L, 2); /* whose labels it takes */
+  lua_setiuservalue(L, -2, 1);
+  return ms_finish_env(L, ms_source_cached(&h->source, path, like, &err), &err, 1);
+}
+
+static const ms_reg functions[] = {
+    {"list_folder", list_folder,
+     "list_folder{roots={...}, extensions={\".png\"}, policy=\"strict\", imagenet100=false} -> { paths=, names=, labels=, "
+     "classes=, which=, repairs= }, or nil, message\n\nFiles root/<class>/.../name with one of the endings, classes and "
+     "files in the order of their bytes; several roots are one set. labels count from 0. A link that leaves its root is "
+     "an error, or left out and counted by \"lenient\". imagenet100: the classes must be one of the two subsets of that "
+     "name; which says which."},
+    {"image_source", image_source,
+     "image_source{paths=, labels=, random=false, size=224, shorter=256, scale={0.08, 1}, ratio={3/4, 4/3}, "
+     "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded in the "
+     "loader's threads: a random resized crop where random, else the short side to `shorter` and the centre."},
+    {"event_source", event_source,
+     "event_source{paths= or shd=, labels=, start_us=, end_us=, steps=, frames_only=false, resize=\"none\", size=, ...} -> "
+     "source\n\nRecordings, made into frames in the loader's threads. Further options: those of read_events, integrate "
+     "and augment_events. start_us, end_us: int64 [n], the window of its file that a sample is. frames_only: npz "
+     "archives of frames. resize: none, bilinear, plain (without antialias), nearest, LA."},
+    {"source_events", source_events,
+     "source_events(source, i) -> { t=, x=, y=, p=, width=, height= }\n\nThe events of sample i, from 1, of an event "
+     "source."},
+    {"cache_writer", cache_writer,
+     "cache_writer(source, path) -> writer, or nil, message\n\nBegins an npy file [n, t, h, w, c] of all samples of a "
+     "source."},
+    {"cached_source", cached_source,
+     "cached_source(path, like) -> source, or nil, message\n\nThe samples in a file that cache_writer wrote of `like`."},
+    {NULL, NULL, NULL}};
+
+static const ms_reg methods[] = {
+    {"step", writer_step, "writer:step(threads) -> done\n\nReads and writes some more samples; done counts them."},
+    {"commit", writer_commit,
+     "writer:commit() -> repairs, or nil, message\n\nPuts the file into its place, after the last step."},
+    {"discard", writer_gc, "writer:discard()\n\nLeaves no file. More than once is fine."},
+    {NULL, NULL, NULL}};
+
+void ms_open_data_files(lua_State *L) {
+  static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
+  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {NULL, NULL}};
+  if (luaL_newmetatable(L, FOLDER_TYPE))
+    luaL_setfuncs(L, folder_meta, 0);
+  if (luaL_newmetatable(L, WRITER_TYPE)) {
+    luaL_setfuncs(L, writer_meta, 0);
+    lua_newtable(L);
+    ms_register(L, methods);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_pop(L, 2);
+  ms_register(L, functions);
+}

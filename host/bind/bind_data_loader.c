@@ -1,0 +1,221 @@
+/* Loaders of mini-batches. */
+#include "../core/data/loader.h"
+#include "bind_private.h"
+#include "bind_data_source.h"
+
+#define LOADER_TYPE "ms.Loader"
+
+/* Empty until it is filled, and after close. Its user value is the source, which it reads from. */
+typedef struct loader_handle {
+  ms_loader *loader;
+  ms_tensor *members; /* dense, on the cpu; retained; or NULL */
+  const ms_source *source;
+  ms_device *device;
+} loader_handle;
+
+static loader_handle *check_loader(lua_State *L) {
+  loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
+  if (!h->loader)
+    ms_arg_error(L, 1, "the loader is closed");
+  return h;
+}
+
+static int loader_close(lua_State *L) {
+  loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
+  ms_loader_close(h->loader);
+  ms_release(h->members);
+  *h = (loader_handle){0};
+  return 0;
+}
+
+/* A list of one number for each channel, in a userdata left on the stack; NULL (and nil) where it is not given. */
+static ms_real *option_channels(lua_State *L, const char *key, int64_t channels) {
+  int type = lua_getfield(L, 1, key);
+  if (type == LUA_TNIL)
+    return NULL;
+  if (type != LUA_TTABLE || luaL_len(L, -1) != channels)
+    ms_raise(L, "loader: %s: expected a table of %I numbers, one for each channel", key, channels);
+  ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
+  for (int64_t i = 0; i < channels; i++) {
+    if (lua_geti(L, -2, i + 1) != LUA_TNUMBER)
+      ms_raise(L, "loader: %s[%I]: expected a number, got %s", key, i + 1, ms_type_name(L, -1));
+    values[i] = (ms_real)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+  }
+  return values;
+}
+
+static int option_int(lua_State *L, const char *key, int fallback) {
+  int64_t value = ms_option_integer(L, 1, "loader", key, fallback);
+  if (value < 0 || value > INT32_MAX)
+    ms_raise(L, "loader: %s: expected 0 to %d, got %I", key, INT32_MAX, value);
+  return (int)value;
+}
+
+/* Samples of the set as int64 on the cpu; NULL (and nil on the stack) where they are not given. */
+static ms_tensor *option_members(lua_State *L) {
+  if (lua_getfield(L, 1, "members") == LUA_TNIL)
+    return NULL;
+  ms_tensor *t = ms_test_tensor(L, -1);
+  if (!t || t->ndim != 1 || t->dtype != MS_I64)
+    ms_raise(L, "loader: members: expected an int64 tensor [n], got %s", t ? ms_tensor_text(t).s : ms_type_name(L, -1));
+  return t;
+}
+
+static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c, ms_error *err) {
+  if (members) {
+    ms_data numbers;
+    ms_status status = ms_on_host(&h->members, members, MS_I64, err);
+    if (status || (status = ms_data_of(&numbers, h->members, err)))
+      return status;
+    c->members = numbers.p;
+    c->n = members->size[0];
+  }
+  return ms_loader_new(&h->loader, c, err);
+}
+
+static int new_loader(lua_State *L) {
+  static const char *const keys[] = {"source",   "members", "batch_size", "shuffle", "drop_last",    "seed", "workers",
+                                     "prefetch", "mean",    "std",        "scale",   "crop_padding", "flip", NULL};
+  ms_loader_config c = {0};
+  ms_error err;
+  luaL_checktype(L, 1, LUA_TTABLE);
+  ms_check_options(L, 1, "loader", keys);
+  lua_settop(L, 1);
+  lua_getfield(L, 1, "source"); /* stays at 2 */
+  c.source = ms_check_source(L, 2, "loader: source");
+  ms_tensor *members = option_members(L);
+  c.batch_size = ms_option_integer(L, 1, "loader", "batch_size", 1);
+  c.shuffle = ms_option_boolean(L, 1, "loader", "shuffle", 0);
+  c.drop_last = ms_option_boolean(L, 1, "loader", "drop_last", 0);
+  c.seed = (uint64_t)ms_option_integer(L, 1, "loader", "seed", 0);
+  c.workers = option_int(L, "workers", 1);
+  c.prefetch = option_int(L, "prefetch", 2 * c.workers);
+  c.scale = (ms_real)ms_option_number(L, 1, "loader", "scale", 255);
+  c.crop_padding = option_int(L, "crop_padding", 0);
+  c.flip = ms_option_boolean(L, 1, "loader", "flip", 0);
+  c.mean = option_channels(L, "mean", c.source->c);
+  c.std = option_channels(L, "std", c.source->c);
+  if (ms_device_current() != ms_device_cpu())
+    c.device = ms_device_current();
+  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 1);
+  *h = (loader_handle){.source = c.source, .device = c.device};
+  luaL_setmetatable(L, LOADER_TYPE);
+  lua_pushvalue(L, 2);
+  lua_setiuservalue(L, -2, 1);
+  return ms_finish(L, fill(h, members, &c, &err), &err, 1);
+}
+
+/* A tensor with the values at `from`, which lie there as in its memory. The copy runs while the caller goes on. */
+static ms_status deliver(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim, const int64_t *size, const void *from,
+                         ms_error *err) {
+  ms_data to;
+  ms_status status = ms_tensor_new(out, d, dtype, ndim, size, err);
+  if (status || (status = ms_data_of(&to, *out, err)))
+    return status;
+  size_t bytes = (size_t)ms_numel(*out) * ms_dtype_size(dtype);
+  return ms_row(d, d->k->copy_bytes(d->stream, to.p, from, bytes, MS_COPY_HOST_TO_DEVICE), "loader", err);
+}
+
+/* Fills x [t, b, c, h, w], y [b], index [b] with the next batch and only then moves on, so that a failure loses none. All
+** stay NULL at the end of the epoch. */
+static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_tensor **index, ms_error *err) {
+  ms_batch b;
+  ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
+  const ms_source *s = h->source;
+  ms_status status = ms_loader_peek(h->loader, &b, err);
+  if (status)
+    return status;
+  if (b.n > 0) {
+    int64_t size[5] = {s->t, b.n, s->c, s->h, s->w};
+    if ((status = deliver(x, d, MS_F32, 5, size, b.x, err)) || (status = deliver(y, d, MS_I64, 1, &b.n, b.y, err)) ||
+        (status = deliver(index, cpu, MS_I64, 1, &b.n, b.index, err)))
+      return status;
+  }
+  return ms_loader_pop(h->loader, b.n > 0 && d != cpu ? d : NULL, err);
+}
+
+static int loader_next(lua_State *L) {
+  ms_error err;
+  loader_handle *h = check_loader(L);
+  ms_handle *x = ms_push_handle(L), *y = ms_push_handle(L), *index = ms_push_handle(L);
+  ms_status status = next_batch(h, &x->tensor, &y->tensor, &index->tensor, &err);
+  if (status == MS_OK && !x->tensor) {
+    lua_pushnil(L);
+    return 1;
+  }
+  return ms_finish(L, status, &err, 3);
+}
+
+static int loader_start(lua_State *L) {
+  ms_error err;
+  loader_handle *h = check_loader(L);
+  int64_t epoch = luaL_checkinteger(L, 2), batch = luaL_optinteger(L, 3, 0);
+  return ms_finish(L, ms_loader_start(h->loader, epoch, batch, &err), &err, 0);
+}
+
+static int loader_position(lua_State *L) {
+  int64_t epoch, batch;
+  ms_loader_position(check_loader(L)->loader, &epoch, &batch);
+  lua_pushinteger(L, epoch);
+  lua_pushinteger(L, batch);
+  return 2;
+}
+
+static int loader_batches(lua_State *L) {
+  lua_pushinteger(L, ms_loader_batches(check_loader(L)->loader));
+  return 1;
+}
+
+static int loader_repairs(lua_State *L) {
+  ms_repairs r;
+  ms_loader_repairs(check_loader(L)->loader, &r);
+  ms_push_repairs(L, &r);
+  return 1;
+}
+
+static int loader_tostring(lua_State *L) {
+  const loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
+  if (h->loader)
+    lua_pushfstring(L, "loader (%I batches)", ms_loader_batches(h->loader));
+  else
+    lua_pushliteral(L, "loader (closed)");
+  return 1;
+}
+
+static const ms_reg functions[] = {
+    {"loader", new_loader,
+     "loader{source=, members=, batch_size=1, shuffle=false, drop_last=false, seed=0, workers=1, prefetch=2*workers, "
+     "mean=, std=, scale=255, crop_padding=0, flip=false} -> loader\n\nMini-batches prepared by worker threads. "
+     "members: "
+     "int64 [n], which samples of the source, from 0; all of them by default. Bytes are divided by scale. Zero padding "
+     "comes before the normalisation. A batch depends on seed, epoch and position alone, not on the number of "
+     "workers."},
+    {NULL, NULL, NULL}};
+
+static const ms_reg methods[] = {
+    {"next", loader_next,
+     "loader:next() -> x [t, b, c, h, w], y [b], indices [b]\n\nx and y on the current device, indices (samples of the "
+     "source, from 0) on the CPU; nil at the end of an epoch; then the next epoch begins."},
+    {"start", loader_start,
+     "loader:start(epoch[, batch])\n\nGoes to where position() was: batch counts those of the epoch already handed "
+     "out."},
+    {"position", loader_position, "loader:position() -> epoch, batch\n\nThe first epoch is 1; batch counts from 0."},
+    {"batches", loader_batches, "loader:batches() -> batches of an epoch"},
+    {"repairs", loader_repairs, "loader:repairs() -> table of counts\n\nWhat lenient readers mended so far: { range = 3, ... }."},
+    {"close", loader_close, "loader:close()\n\nStops the workers. More than once is fine."},
+    {NULL, NULL, NULL}};
+
+static const luaL_Reg loader_meta[] = {
+    {"__gc", loader_close}, {"__close", loader_close}, {"__tostring", loader_tostring}, {NULL, NULL}};
+
+void ms_open_data_loader(lua_State *L) {
+  if (luaL_newmetatable(L, LOADER_TYPE)) {
+    luaL_setfuncs(L, loader_meta, 0);
+    lua_newtable(L);
+    ms_register(L, methods);
+    lua_setfield(L, -2, "__index");
+  }
+  lua_pop(L, 1);
+  ms_register(L, functions);
+}

@@ -1,0 +1,27 @@
+/* Sources of samples as Lua values. */
+#ifndef MS_BIND_DATA_SOURCE_H
+#define MS_BIND_DATA_SOURCE_H
+
+#include "../core/data/source.h"
+#include "bind.h"
+#include <string.h>
+
+#define MS_SOURCE_TYPE "ms.Source"
+
+/* Empty until it is filled, and after close. The tensors are what the source reads from: dense, on the cpu, retained. */
+typedef struct ms_source_handle {
+  ms_source *source;
+  ms_tensor *samples, *labels;
+} ms_source_handle;
+
+ms_source_handle *ms_push_source(lua_State *L);
+const ms_source *ms_check_source(lua_State *L, int index, const char *what); /* "loader: source" in messages */
+
+/* Field "labels" of the table at index, left on the stack: [n], int64 or uint8. */
+ms_tensor *ms_check_labels(lua_State *L, int index, const char *op, int64_t n);
+ms_status ms_source_labels(ms_source_handle *h, ms_tensor *labels, const int64_t **out, ms_error *err);
+
+/* Dense and where threads can read it; dtype -1: as it is. */
+ms_status ms_on_host(ms_tensor **out, ms_tensor *t, int dtype, ms_error *err);
+
+#endif

@@ -1,0 +1,17 @@
+/* Numbers of a given byte order, at any address. */
+#ifndef MS_BYTES_H
+#define MS_BYTES_H
+
+#include <stdint.h>
+
+static inline uint32_t ms_be32(const uint8_t *p) {
+  return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+static inline uint16_t ms_le16(const uint8_t *p) {
+  return (uint16_t)(p[0] | p[1] << 8);
+}
+static inline uint32_t ms_le32(const uint8_t *p) {
+  return (uint32_t)p[3] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[1] << 8 | p[0];
+}
+
+#endif

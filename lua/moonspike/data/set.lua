@@ -1,0 +1,231 @@
+-- A set of labelled samples: members of a source, cut into mini-batches [T, N, C, H, W] by worker threads.
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local doc = require "moonspike.doc"
+
+local Set = {}
+local meta = { __name = "data set" }
+
+local numbers = o.where(nil, "a number, or a table with one for each channel", function(v)
+  if math.type(v) then return true end
+  if type(v) ~= "table" or #v == 0 then return false end
+  for _, n in ipairs(v) do
+    if not math.type(n) then return false end
+  end
+  return true
+end)
+
+-- Options of every set.
+local loading = {
+  batch_size = o.integer(64, { from = 1 }), shuffle = o.boolean(false), drop_last = o.boolean(false),
+  workers = o.integer(2, { from = 0, to = 256 }), augment = o.table(nil), mean = numbers, std = numbers, seed = o.integer(nil),
+  limit = o.integer(nil, { from = 1 }), transform = o.where(nil, "a function", function(f) return type(f) == "function" end),
+}
+local given_loading = {} -- as options, where nothing has a default
+for key, rule in pairs(loading) do given_loading[key] = { text = rule.text, test = rule.test, convert = rule.convert } end
+local augment_spec = { crop = o.integer(0, { from = 0 }), flip = o.boolean(false) }
+
+-- The options of a set: those of all sets, and its own.
+function Set.options(extra)
+  local spec = {}
+  for key, rule in pairs(loading) do spec[key] = rule end
+  for key, rule in pairs(extra) do spec[key] = rule end
+  return spec
+end
+-- T of still images: how often the image is repeated.
+Set.repeats = o.integer(4, { from = 1 })
+Set.numbers = function(default) return { default = default, text = numbers.text, test = numbers.test } end
+
+local function channels(v, count) -- 0.5 -> { 0.5, 0.5, 0.5 }
+  if v == nil or type(v) == "table" then return v end
+  local list = {}
+  for i = 1, count do list[i] = v end
+  return list
+end
+
+-- ---- making one ----
+
+-- parts: name, source, labels (int64 of the source, on the cpu), classes; members (int64, from 0; nil: all), T (repeats; nil: the
+-- source's), scale (255), split (its name), names (of the source's samples: a function of the index from 1, for hashes), folder, notes (lines for describe).
+function Set.new(where, parts, opt)
+  local self = setmetatable({}, meta)
+  for _, key in ipairs(o.keys(parts)) do self[key] = parts[key] end
+  self.where = where
+  local n, t, c, h, w, dtype = self.source:size()
+  self.shape, self.frames, self.dtype, self.samples = { c, h, w }, t, dtype, n
+  if not self.members then self.members = core.tensor.arange(0, n):long() end
+  if opt.limit and opt.limit < #self then self.members = self.members:narrow(1, 1, opt.limit) end
+  self.T = self.T or t
+  self.scale = self.scale or 255
+  self.split = self.split or "all"
+  self:configure(where, opt)
+  return self
+end
+
+-- Takes options of loading; the loader is opened when it is first used.
+function Set:configure(where, opt)
+  self.loading = opt
+  opt.mean, opt.std = channels(opt.mean, self.shape[1]), channels(opt.std, self.shape[1])
+  for _, key in ipairs { "mean", "std" } do
+    if opt[key] and #opt[key] ~= self.shape[1] then
+      o.fail("%s: %s: expected a number or a table of %d, one for each channel, got %d", where, key, self.shape[1], #opt[key])
+    end
+  end
+  for _, s in ipairs(opt.std or {}) do
+    if s <= 0 then o.fail("%s: std: expected numbers > 0, got %g", where, s) end
+  end
+  self.augment = o.read(where .. ": augment", opt.augment, augment_spec)
+  self.seed = opt.seed or core.random.key("shuffle", self.name)
+  local n, size = #self, opt.batch_size
+  self.batches = opt.drop_last and n // size or (n + size - 1) // size
+end
+
+function Set:loader()
+  if not self._loader then
+    local opt = self.loading
+    self._loader = core.data.loader {
+      source = self.source, members = self.members, batch_size = opt.batch_size, shuffle = opt.shuffle, drop_last = opt.drop_last,
+      seed = self.seed, workers = opt.workers, mean = opt.mean, std = opt.std, scale = self.scale, crop_padding = self.augment.crop,
+      flip = self.augment.flip,
+    }
+  end
+  return self._loader
+end
+
+-- The same source with other members (nil: the same) and other options.
+function Set:derive(members, split, changes)
+  local copy = setmetatable({}, meta)
+  for _, key in ipairs(o.keys(self)) do
+    if key:sub(1, 1) ~= "_" then copy[key] = rawget(self, key) end
+  end
+  copy.members, copy.split = members or self.members, split or self.split
+  local opt = {}
+  for _, key in ipairs(o.keys(self.loading)) do opt[key] = self.loading[key] end
+  for _, key in ipairs(o.keys(changes)) do opt[key] = changes[key] end
+  copy:configure(self.where, opt)
+  return copy
+end
+
+-- The same samples with other options of loading: set:with { batch_size = 128, shuffle = false }.
+function Set:with(opts)
+  return self:derive(nil, nil, o.read("with", opts, given_loading))
+end
+
+-- ---- where it stands ----
+
+-- For checkpoints: a `for` that follows load_state_dict goes on from there.
+function Set:state_dict()
+  local epoch, batch = self:position()
+  return { epoch = epoch, batch = batch, seed = self.seed, samples = #self, batch_size = self.loading.batch_size, members = self:hash() }
+end
+
+function Set:load_state_dict(state)
+  for _, key in ipairs { "epoch", "batch", "seed" } do
+    if type(state) ~= "table" or not math.tointeger(state[key]) then
+      o.fail("load_state_dict: state: expected { epoch, batch, seed }, got %s without %s", o.show(state), key)
+    end
+  end
+  if state.batch > 0 then -- a position in an epoch that is cut in another way means nothing
+    local here = self:state_dict()
+    for _, key in ipairs { "samples", "batch_size", "members" } do
+      if (state[key] or here[key]) ~= here[key] then
+        o.fail("load_state_dict: %s: expected %s, since the state lies in the middle of an epoch, got %s", key, o.show(state[key]), o.show(here[key]))
+      end
+    end
+  end
+  if state.seed ~= self.seed then
+    self.seed = state.seed
+    self:close()
+  end
+  self:loader():start(state.epoch, state.batch)
+  self._resumed = state.batch > 0
+end
+
+-- The epoch that the next batch belongs to, from 1, and how many of its batches were given out.
+function Set:position() return self:loader():position() end
+
+-- Stops the threads and frees their batches; the set can be used again.
+function Set:close()
+  if self._loader then self._loader:close() end
+  self._loader = nil
+end
+
+-- What lenient readers mended so far: { range = 3, ... }
+function Set:repairs() return self._loader and self._loader:repairs() or {} end
+
+-- ---- batches ----
+
+-- Leaving a loop early abandons its epoch: the next `for` starts a fresh one.
+local function begin(self)
+  if self._resumed then
+    self._resumed = false
+    return
+  end
+  local epoch, batch = self:position()
+  if batch > 0 then self._loader:start(epoch + 1, 0) end
+end
+
+-- The generic for calls this with the last x as control: nil says that a new loop begins.
+function meta.__call(self, _, control)
+  if control == nil then begin(self) end
+  local x, y = self:loader():next()
+  if not x then return nil end
+  local size = x.shape
+  if size[1] ~= self.T then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
+  local transform = self.loading.transform
+  if transform then
+    x, y = transform(x, y)
+    if x == nil then o.fail("%s: transform: expected x, y as results, got nothing", self.name) end
+  end
+  return x, y
+end
+
+-- ---- samples ----
+
+function Set:check_index(i)
+  if not math.tointeger(i) or i < 1 or i > #self then o.fail("%s: index: expected 1 to %d, got %s", self.name, #self, o.show(i)) end
+  return math.tointeger(i)
+end
+
+-- Sample i as it is stored: [T, C, H, W] uint8 or float32, on the CPU.
+function Set:raw(i) return self.source:read(self.members[self:check_index(i)]:item() + 1) end
+
+local function sample(self, i)
+  local x = self:raw(i)
+  local member = self.members[i]:item() + 1
+  if self.frames == 1 then x = x[1] end
+  x = x:to(core.device.current())
+  if x.dtype == "uint8" then x = x:float() / self.scale end
+  local mean, std = self.loading.mean, self.loading.std
+  if mean then x = x - core.tensor.tensor(mean):view(#mean, 1, 1) end
+  if std then x = x / core.tensor.tensor(std):view(#std, 1, 1) end
+  local y = self.labels[member]:item()
+  return { x = x, y = y, class = self.classes[y + 1], name = self.names and self.names(member) }
+end
+
+function meta.__index(self, key)
+  if math.type(key) then return sample(self, key) end
+  return Set[key]
+end
+
+function meta.__len(self) return self.members.shape[1] end
+function meta.__tostring(self) return self:summary() end
+meta.__close = Set.close
+meta.__dir = o.keys(Set)
+
+Set.help = [==[
+
+
+    for x, y in set do ... end      x [T, N, C, H, W], y [N] int64 from 0; each loop is one epoch. Still images are a view that repeats them.
+    #set samples, set[i] -> { x [C, H, W] or [T, C, H, W], y, class, name }, set:raw(i) as stored, set.batches, set.classes
+    set:describe() counts per class, shapes, event rates; set:show(i) in the terminal and, with { file = "x.png" }, as a picture
+    set:cut{ validation = 0.1, seed = 0 } -> rest, validation;  set:folds{ k = 5 } -> { { train, validation }, ... };  set:subset(positions)
+    set:with{ batch_size = 128 } the same samples with other options;  set:state_dict(), set:close(), set:repairs()
+    Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, augment = { crop = 0 (zero padding), flip = false },
+      mean, std (a number or one for each channel), seed (the default follows ms.manual_seed), limit (the first n samples),
+      transform = function(x, y) return x, y end (on each batch, in the calling state).
+    A batch depends on seed, epoch and position alone, not on the number of workers.]==]
+doc.set(meta, "A set of labelled samples.\n" .. Set.help)
+
+return Set

@@ -1,0 +1,139 @@
+-- Turns a set of still images into recordings of an event camera, in the formats and folders of the real sets.
+--   moonspike scripts/make-events.lua --data FashionMNIST --out data/nmnist-fashion
+--   moonspike scripts/make-events.lua --data FashionMNIST --profile rcls --limit 2000 --out data/dvs-fashion
+-- saccade3: three saccades before 34 x 34 pixels, as N-MNIST: OUT/Train/<label>/00000.bin, OUT/Test/<label>/00000.bin
+-- rcls:     six loops before 128 x 128 pixels, as CIFAR10-DVS: OUT/<class>/cifar10_<class>_0.aedat, without parts
+-- May be stopped and started again: each file appears whole, and those that exist are left alone.
+local ms = require "moonspike"
+
+-- name, default, help, smallest value
+local options = {
+  { "data", "FashionMNIST", "a data set of ms.data with still images of uint8" },
+  { "root", "", "its folder, where it is not in the usual place" }, { "part", "", "train, test or both (saccade3: both, rcls: train)" },
+  { "profile", "saccade3", "saccade3 or rcls" }, { "out", "", "folder of the recordings" },
+  { "limit", 0, "only the first n images of each part, 0: all", 0 }, { "seed", 0, "of thresholds and noise", 0 },
+  { "noise", 0, "spurious events of each pixel a second", 0 }, { "threshold", 16384, "in 1/65536 of the logarithm of brightness", 256 },
+  { "workers", 0, "threads, 0: as many as moonspike uses", 0 },
+}
+
+local function fail(message, ...)
+  io.stderr:write("make-events: ", message:format(...), "\n")
+  os.exit(2)
+end
+
+local function parse(words)
+  local opt, known = {}, {}
+  for _, o in ipairs(options) do opt[o[1]], known[o[1]] = o[2], o end
+  for i = 1, #words, 2 do
+    local name, value = words[i]:match "^%-%-(.+)$", words[i + 1]
+    if name == "help" or words[i] == "-h" then
+      print "usage: moonspike scripts/make-events.lua --out FOLDER [options]"
+      for _, o in ipairs(options) do print(("  --%-10s %s (%s)"):format(o[1], o[3], o[2] == "" and "none" or o[2])) end
+      os.exit(0)
+    end
+    local o = known[name] or fail("unknown option '%s' (--help lists them)", words[i])
+    if value and type(o[2]) == "number" then value = math.tointeger(tonumber(value)) end
+    if not value or o[4] and value < o[4] then
+      fail("--%s: expected %s, got %s", name, o[4] and "an integer >= " .. o[4] or "a text", words[i + 1] or "nothing")
+    end
+    opt[name] = value
+  end
+  if opt.out == "" then fail "--out: expected a folder, got nothing" end
+  if opt.profile ~= "saccade3" and opt.profile ~= "rcls" then fail("--profile: expected saccade3 or rcls, got %s", opt.profile) end
+  if opt.part == "" then opt.part = opt.profile == "rcls" and "train" or "both" end
+  if not ({ train = 1, test = 1, both = 1 })[opt.part] then fail("--part: expected train, test or both, got %s", opt.part) end
+  return opt
+end
+
+-- Images first + 1 to first + n of a set: [n, C, H, W]
+local function pictures(set, first, n)
+  local list = {}
+  for k = 1, n do list[k] = set:raw(first + k) end
+  return ms.cat(list, 1)
+end
+
+-- Grey in the weights of ITU-R 601, rounded as Pillow does (exact: every sum fits a float); the middle square.
+local function grey(images)
+  local size = images.shape
+  local h, w = size[#size - 1], size[#size]
+  local side = math.min(h, w)
+  if h > side then images = images:narrow(-2, (h - side) // 2 + 1, side) end
+  if w > side then images = images:narrow(-1, (w - side) // 2 + 1, side) end
+  if #size == 3 then return images end
+  if size[2] == 1 then return images:select(2, 1) end
+  local x = images:float()
+  local sum = x:select(2, 1) * 19595 + x:select(2, 2) * 38470 + x:select(2, 3) * 7471 + 32768
+  return (sum / 65536):floor():to "uint8"
+end
+
+local function open(opt, part)
+  local make = rawget(ms.data, opt.data)
+  if type(make) ~= "function" then fail("--data: expected a data set of ms.data, got %s", opt.data) end
+  local done, set, why = pcall(make, { train = part == "train", root = opt.root ~= "" and opt.root or nil })
+  if not done or not set then fail("--data: %s", tostring(done and why or set):gsub("^[^\n]-%.lua:%d+: ", "")) end
+  if set.frames ~= 1 or set.dtype ~= "uint8" then fail("--data: %s has no still images of uint8", opt.data) end
+  return set
+end
+
+-- Where image i of a part goes; `count` is how many of its class there were before, in parts before too.
+local function path_of(opt, set, part, i, label, count)
+  if opt.profile == "saccade3" then
+    local folder = ("%s/%s/%d"):format(opt.out, part == "train" and "Train" or "Test", label)
+    return folder, ("%s/%05d.bin"):format(folder, i - 1)
+  end
+  local class = (set.classes and set.classes[label + 1] or tostring(label)):gsub("[^%w_-]", "_")
+  local folder = opt.out .. "/" .. class
+  return folder, ("%s/cifar10_%s_%d.aedat"):format(folder, class, count)
+end
+
+local terminal, clock = ms.system.isatty(1), ms.system.clock
+
+local function report(state, last)
+  local now = clock()
+  if not last and now - state.shown < (terminal and 0.2 or 10) then return end
+  state.shown = now
+  local took = now - state.started
+  local line = ("%s %d/%d  written %d  %.0f events each"):format(state.part, state.done, state.total, state.written,
+    state.events / math.max(1, state.written))
+  if last then
+    line = ("%s  took %.1f s"):format(line, took)
+  elseif state.done > 0 then
+    line = ("%s  left %.0f s"):format(line, took / state.done * (state.total - state.done))
+  end
+  io.write(terminal and "\r\27[K" or "", line, (last or not terminal) and "\n" or "")
+  io.flush()
+end
+
+local function convert(opt, part, counts)
+  local set = open(opt, part)
+  local labels, total = set.labels:index_select(1, set.members):totable(), #set
+  if opt.limit > 0 then total = math.min(total, opt.limit) end
+  local state = { part = part, done = 0, total = total, written = 0, events = 0, started = clock(), shown = clock() }
+  local chunk, made = opt.profile == "rcls" and 32 or 512, {}
+  for first = 0, total - 1, chunk do
+    local n, paths = math.min(chunk, total - first), {}
+    for k = 1, n do
+      local i = first + k
+      local label = labels[i]
+      local folder
+      folder, paths[k] = path_of(opt, set, part, i, label, counts[label] or 0)
+      counts[label] = (counts[label] or 0) + 1
+      if not made[folder] then made[folder] = ms.system.mkdir(folder) or fail("--out: cannot make %s", folder) end
+    end
+    local written, events = ms.data.make_events {
+      images = grey(pictures(set, first, n)), paths = paths, profile = opt.profile, first = first, seed = opt.seed,
+      noise_hz = opt.noise, threshold = opt.threshold, workers = opt.workers,
+    }
+    if not written then fail("%s", events) end
+    state.done, state.written, state.events = state.done + n, state.written + written, state.events + events
+    report(state)
+  end
+  report(state, true)
+end
+
+local opt = parse(arg)
+if opt.workers == 0 then opt.workers = require("moonspike.core").device.threads() end
+local counts = {}
+for _, part in ipairs { "train", "test" } do
+  if opt.part == part or opt.part == "both" then convert(opt, part, counts) end
+end

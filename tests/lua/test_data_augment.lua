@@ -1,0 +1,259 @@
+-- Augmentation as users write it, mixtures, and losses of them.
+package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
+local lu = require "luaunit"
+local s = require "support"
+local ms = require "moonspike"
+local core = require "moonspike.core"
+local parse = require "moonspike.data.augment".parse
+local data, loss = ms.data, ms.loss
+
+local function ints(list) return ms.tensor(list, { dtype = "int64" }) end
+
+TestAugment = {}
+
+function TestAugment:test_what_is_written()
+  local function text(spec) return select(2, parse("augment", spec)) end
+  lu.assertEquals(text { crop = 4, flip = true, cutout = 16, holes = 2 }, "crop 4, flip, cutout 16 x 2")
+  lu.assertEquals(text { crop = 0, flip = false }, "")
+  lu.assertNil((parse("augment", {})))
+  lu.assertNil((parse("augment", nil)))
+  lu.assertEquals(text { { "flip", p = 0.25 }, { "roll", 5 }, { "one_of", { "rotate", 30 }, { "shear", min = -5, max = 20 } }, "vflip" },
+    "flip p = 0.25, roll 5, 1 of (rotate 30, shear -5 to 20), vflip p = 0.5")
+  lu.assertEquals(text "nda", "nda: 1 of (roll 5, rotate 30, shear 30)")
+  lu.assertEquals(tostring((parse("augment", "trt-dvs"))), "recipe (flip, roll)")
+  lu.assertEquals(tostring((parse("augment", { { "some_of", take = 2, "flip", "vflip", "identity" } }))),
+    "recipe (2 of the next 3, flip, vflip, identity)")
+  for name in pairs(require "moonspike.data.augment".presets) do lu.assertNotNil((parse("augment", name)), name) end
+end
+
+function TestAugment:test_refused()
+  local function refuse(why, spec) s.raises("augment" .. why, parse, "augment", spec) end
+  refuse(": expected one of cifar, imp-ncaltech, nda,", "none")
+  refuse(": expected a table or one of", 3)
+  refuse(": unknown option 'crp' (known: crop, cutout, flip, holes, roll, rotate, shear, translate, vflip)", { crp = 4 })
+  refuse(": crop: expected an integer >= 0, got 1.5", { crop = 1.5 })
+  refuse(": flip: expected true or false, got 1", { flip = 1 })
+  refuse(": holes: expected with cutout, got it alone", { holes = 2 })
+  refuse(": step: expected { name, ... } with one of crop, cutout, flip, identity, one_of, roll", { { "rol", 5 } })
+  refuse(": expected either an ordered list of steps or keys, got 'crop' beside a list", { { "flip" }, crop = 4 })
+  refuse(": roll: expected a number of pixels, got nothing", { { "roll" } })
+  refuse(": roll: pixels: expected a number >= 0, got -1", { { "roll", -1 } })
+  refuse(": roll: unknown option 'q' (known: max, min, p)", { { "roll", 5, q = 1 } })
+  refuse(": flip: p: expected a number >= 0 and <= 1, got 2", { { "flip", p = 2 } })
+  refuse(": flip: expected no number, got 1 values", { { "flip", 1 } })
+  refuse(": step 1 (roll): expected whole pixels, got -0.5 to 0.5", { { "roll", 0.5 } })
+  refuse(": rotate: expected min up to 5, got 6", { { "rotate", min = 6, max = 5 } })
+  refuse(": some_of: take: expected 1 to 2 of its steps, got 3", { { "some_of", take = 3, { "flip" }, { "vflip" } } })
+  refuse(": one_of: take: expected 1 to 1 of its steps, got none", { { "one_of" } })
+  refuse(": one_of: step: expected { name, ... }", { { "one_of", { "one_of", { "flip" } } } })
+  refuse(": expected at most 8 steps for a sample, got 9", { { "cutout", 3, holes = 8 }, { "flip" } })
+  refuse(": cutout: holes: expected an integer >= 1, got 0", { { "cutout", 3, holes = 0 } })
+end
+
+-- [s, t, c, h, w] bytes with value 1 + position in (h, w), the same for all others but scaled
+local function frames(samples, steps, channels, h, w)
+  local x = ms.arange(1, h * w + 1):view(1, 1, 1, h, w):expand(samples, steps, channels, h, w):contiguous()
+  return x
+end
+
+function TestAugment:test_frames_move_together()
+  local x = frames(6, 3, 2, 8, 7)
+  local y = data.augment(x, ints { 4, 1, 1 }, { { "roll", 3 }, { "flip" }, { "rotate", 40 } }, { key = 5 })
+  lu.assertEquals(y.shape, { 3, 3, 2, 8, 7 })
+  for t = 1, 3 do
+    for c = 1, 2 do s.near(y[t]:select(2, c), y[1]:select(2, 1), 0) end
+  end
+  s.near(y:select(2, 2), y:select(2, 3), 0, "the same sample, the same draws")
+  lu.assertFalse(y:select(2, 1):equal(y:select(2, 2)))
+end
+
+function TestAugment:test_values()
+  local x = ms.tensor({ { { 0, 51 }, { 102, 255 } } }, { dtype = "uint8" })
+  s.near(data.augment(x, ints { 0 }), { { { { 0, .2 }, { .4, 1 } } } }, 1e-6)
+  s.near(data.augment(x, ints { 0 }, nil, { scale = 51, mean = 1, std = 2 }), { { { { -.5, 0 }, { .5, 2 } } } }, 1e-6)
+  local mirrored = { { { 0, -51 }, { 204, 51 } } }
+  s.near(data.augment(x:float(), ints { 0, 0 }, { { "flip", p = 1 } }, { mean = { 51 } }), { mirrored, mirrored }, 1e-6)
+  lu.assertEquals(data.augment(x, ints {}).shape, { 0, 1, 2, 2 })
+  if ms.device() == "cpu" then -- elsewhere nobody looks
+    s.raises("augment: index: expected values from 0 to 0", data.augment, x, ints { 1 })
+  else
+    s.near(data.augment(x, ints { 1 }), { { { { 0, 0 }, { 0, 0 } } } })
+  end
+  s.raises("augment: index: expected int64 [n], got", data.augment, x, ms.zeros(1))
+  s.raises("augment: std: expected numbers > 0, got 0", data.augment, x, ints { 0 }, nil, { std = 0 })
+  s.raises("augment: mean: expected a table of 1 numbers", data.augment, x, ints { 0 }, nil, { mean = { 1, 2 } })
+  s.raises("augment: x: expected [n, H, W], [n, C, H, W] or [n, T, C, H, W], got", data.augment, ms.zeros(2, 2), ints { 0 })
+  s.raises("augment: images: expected a tensor, got 3", data.augment, 3)
+end
+
+-- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
+function TestAugment:test_as_the_loader()
+  local x, stats = (ms.rand(9, 3, 12, 12) * 255):to "uint8", { mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
+  local set <close> = data.FromTensors { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
+    augment = { crop = 4, flip = true }, mean = stats.mean, std = stats.std, T = 1 }
+  local was = core.random.seed()
+  core.random.manual_seed(17)
+  stats.key = core.random.key("augment", "1") -- of the first epoch
+  core.random.manual_seed(was)
+  for want in set do
+    local got = data.augment(x, ms.arange(9, { dtype = "int64" }), { crop = 4, flip = true }, stats)
+    lu.assertTrue(got:equal(want[1]))
+  end
+end
+
+function TestAugment:test_balanced_order()
+  local labels = ints { 0, 0, 0, 0, 0, 0, 0, 0, 0, 1 }
+  local order = core.data.balanced_order(labels, 2, 7)
+  lu.assertEquals(order.shape, { 10 })
+  lu.assertTrue(order:equal(core.data.balanced_order(labels, 2, 7)))
+  local ones = 0
+  for key = 1, 100 do ones = ones + core.data.balanced_order(labels, 2, key):eq(9):sum():item() end
+  lu.assertTrue(ones > 420 and ones < 580, ones)
+  s.raises("balanced_order: labels: expected 0 to 0, got 1 at index 9", core.data.balanced_order, labels, 1, 7)
+end
+
+function TestAugment:test_rand_augment()
+  local x = (ms.rand({ 3, 20, 24 }, { device = "cpu" }) * 255):to "uint8"
+  local opts = { n = 2, m = 6, std = 0.5, filter = "bicubic", fill = { 124, 116, 104 } }
+  local changed = 0
+  for i = 0, 19 do
+    local y = core.data.rand_augment(x, opts, 3, i)
+    lu.assertEquals(y.shape, { 3, 20, 24 })
+    lu.assertEquals(y.dtype, "uint8")
+    lu.assertTrue(y:equal(core.data.rand_augment(x, opts, 3, i)))
+    if not y:equal(x) then changed = changed + 1 end
+  end
+  lu.assertTrue(changed > 8 and changed < 20, changed)
+  lu.assertTrue(core.data.rand_augment(x, { n = 0 }, 3, 0):equal(x))
+  s.raises("rand_augment: m: expected a number in [0, 10], got 11", core.data.rand_augment, x, { m = 11 }, 0, 0)
+  s.raises("rand_augment: fill[1]: expected 0 to 255, got 256", core.data.rand_augment, x, { fill = { 256, 0, 0 } }, 0, 0)
+  s.raises("rand_augment: unknown option 'k'", core.data.rand_augment, x, { k = 11 }, 0, 0)
+  s.raises("rand_augment: x: expected uint8 [C, H, W] on the CPU", core.data.rand_augment, x:float(), {}, 0, 0)
+end
+
+TestMixtures = {}
+
+local function sums_to_one(q) s.near(q:sum(2), ms.ones(q.shape[1]), 1e-6) end
+
+function TestMixtures:test_mixup()
+  local x, y = ms.rand(6, 2, 4, 4), ints { 0, 1, 2, 0, 1, 2 }
+  local a, q = data.mixup(x, y, { classes = 3, key = 9 })
+  local b, r = data.mixup(x, y, { classes = 3, key = 9 })
+  lu.assertTrue(a:equal(b) and q:equal(r))
+  lu.assertFalse(a:equal((data.mixup(x, y, { classes = 3, key = 10 }))))
+  sums_to_one(q)
+  -- of a mean image the mixture is the mixture of the means: with x = one-hot planes, the pixels are the shares
+  local planes = y:unsqueeze(2):eq(ints { 0, 1, 2 }):float():view(6, 3, 1, 1):expand(6, 3, 2, 2)
+  local mixed, shares = data.mixup(planes, y, { classes = 3, key = "name", alpha = 0.2 })
+  s.near(mixed:select(4, 1):select(3, 1), shares, 1e-6)
+  local again = select(2, data.mixup(planes, shares, { key = 4 }))
+  sums_to_one(again)
+  local video = x:unsqueeze(1):expand(5, 6, 2, 4, 4)
+  local c = data.mixup(video, y, { classes = 3, key = 9 })
+  lu.assertEquals(c.shape, { 5, 6, 2, 4, 4 })
+  lu.assertEquals(c:stride(1), 0)
+  lu.assertTrue(c[1]:equal(a))
+  s.near(data.mixup(video:contiguous(), y, { classes = 3, key = 9 })[4], a, 1e-6)
+end
+
+-- Where the partner is another sample, the first share is Beta(alpha, alpha): mean 1 / 2, variance 1 / (4 (2 alpha + 1)).
+function TestMixtures:test_beta()
+  local x, y = ms.zeros(2, 1, 1, 1), ints { 0, 1 }
+  for _, alpha in ipairs { 0.3, 1, 2 } do
+    local n, sum, square = 0, 0, 0
+    for key = 1, 3000 do
+      local lambda = select(2, data.mixup(x, y, { classes = 2, key = core.random.key("beta", tostring(key)), alpha = alpha }))[1][1]:item()
+      if lambda < 1 then n, sum, square = n + 1, sum + lambda, square + (lambda - .5) ^ 2 end
+    end
+    lu.assertTrue(math.abs(n - 1500) < 150, n)
+    lu.assertTrue(math.abs(sum / n - .5) < 0.05, sum / n)
+    local variance = 1 / (4 * (2 * alpha + 1))
+    lu.assertTrue(math.abs(square / n / variance - 1) < 0.12, square / n / variance)
+  end
+end
+
+function TestMixtures:test_cutmix()
+  local y = ints { 0, 1, 2, 3 }
+  local planes = y:unsqueeze(2):eq(ints { 0, 1, 2, 3 }):float():view(4, 4, 1, 1):expand(4, 4, 16, 12):contiguous()
+  for key = 1, 30 do
+    local mixed, q = data.cutmix(planes, y, { classes = 4, key = key })
+    sums_to_one(q)
+    s.near(mixed:mean { 3, 4 }, q, 1e-5, "the shares are those of the pixels")
+    s.near(mixed:sum(2), ms.ones(4, 16, 12), 0)
+  end
+end
+
+function TestMixtures:test_event_mix()
+  local y = ints { 0, 1, 2 }
+  local planes = y:unsqueeze(2):eq(ints { 0, 1, 2 }):float():view(1, 3, 3, 1, 1):expand(4, 3, 3, 6, 5):contiguous()
+  local mixed_once = false
+  for key = 1, 20 do
+    local mixed, q = data.event_mix(planes, y, { classes = 3, key = key, p = 1 })
+    sums_to_one(q)
+    s.near(mixed:sum(3), ms.ones(4, 3, 6, 5), 0, "both polarities go together")
+    s.near(mixed:mean { 1, 4, 5 }, q, 1e-5, "equal event rates: the shares are those of the cells")
+    mixed_once = mixed_once or q:max():item() < 0.95
+    local same, r = data.event_mix(planes, y, { classes = 3, key = key, p = 0 })
+    lu.assertTrue(same:equal(planes))
+    s.near(r, { { 1, 0, 0 }, { 0, 1, 0 }, { 0, 0, 1 } }, 0)
+  end
+  lu.assertTrue(mixed_once)
+  local _, q = data.event_mix(planes * 0, y, { classes = 3, key = 1, p = 1 }) -- no events at all
+  s.near(q, { { 1, 0, 0 }, { 0, 1, 0 }, { 0, 0, 1 } }, 0)
+end
+
+function TestMixtures:test_refused()
+  local x = ms.zeros(2, 1, 3, 3)
+  s.raises("mixup: classes: expected their number, got nothing", data.mixup, x, ints { 0, 1 })
+  s.raises("mixup: y: expected 2 labels (int64) or [2, classes] shares, got int64 [3]", data.mixup, x, ints { 0, 1, 2 }, { classes = 3 })
+  s.raises("mixup: x: expected [N, C, H, W] or [T, N, C, H, W], got [2]", data.mixup, ms.zeros(2), ints { 0, 1 }, { classes = 3 })
+  s.raises("event_mix: x: expected [T, N, C, H, W], got [2, 1, 3, 3]", data.event_mix, x, ints { 0, 1 }, { classes = 3 })
+  s.raises("mixup: alpha: expected a number > 0, got 0", data.mixup, x, ints { 0, 1 }, { alpha = 0 })
+  s.raises("cutmix: unknown option 'beta' (known: alpha, classes, key)", data.cutmix, x, ints { 0, 1 }, { beta = 1 })
+  if ms.device() == "cpu" then s.raises("mixup: y: expected labels from 0 to 2, got 0 to 3", data.mixup, x, ints { 0, 3 }, { classes = 3 }) end
+end
+
+TestShares = {}
+
+local function logits() return (ms.rand({ 3, 4, 5 }, { key = 1 }) * 4 - 2):requires_grad_() end
+
+function TestShares:test_onehot_is_the_label()
+  local y = ints { 3, 0, 4, 3 }
+  local q = y:unsqueeze(2):eq(ints { 0, 1, 2, 3, 4 }):float()
+  local w = ms.nn.Parameter(ms.ones(2, 2))
+  for name, make in pairs { SDT = function() return loss.SDT { label_smooth = 0.1 } end, SMSE = loss.SMSE, LTS = loss.LTS,
+    TET = function() return loss.TET { label_smooth = 0.01 } end, TRT = function() return loss.TRT { w } end, CrossEntropy = loss.CrossEntropy } do
+    local a, b, f, g = logits(), logits(), make(), make()
+    local u, v = f(a, y), g(b, q)
+    u:backward()
+    v:backward()
+    lu.assertEquals(u:item(), v:item(), name)
+    lu.assertTrue(a.grad:equal(b.grad), name)
+    lu.assertEquals(f.correct:item(), g.correct:item())
+  end
+end
+
+function TestShares:test_mixture_of_losses()
+  local y, z = ints { 3, 0, 4, 3 }, ints { 1, 1, 4, 0 }
+  local q = y:unsqueeze(2):eq(ints { 0, 1, 2, 3, 4 }):float() * 0.75 + z:unsqueeze(2):eq(ints { 0, 1, 2, 3, 4 }):float() * 0.25
+  for _, f in ipairs { loss.SDT { label_smooth = 0.1 }, loss.LTS(), loss.TET { mu = 0 } } do
+    local a, b = logits(), logits()
+    local mixed, sum = f(a, q), f(b, y) * 0.75 + f(b, z) * 0.25
+    s.near(mixed:item(), sum:item(), 1e-5)
+    mixed:backward()
+    sum:backward()
+    s.near(a.grad, b.grad, 1e-5)
+  end
+end
+
+function TestShares:test_refused()
+  s.raises("SDT: y: expected [4] labels (or [4, 5] shares) for logits [3, 4, 5], got [4, 4]", loss.SDT(), logits(), ms.zeros(4, 4))
+  s.raises("classification_loss: labels: expected int64 [4] or float32 [4, 5], got", loss.SDT(), logits(), ms.zeros({ 4, 5 }, { dtype = "int64" }))
+  if ms.device() == "cpu" then
+    local q = ms.zeros(4, 5)
+    q[2][3] = -0.5
+    s.raises("classification_loss: labels: expected shares >= 0, got -0.5 at index [1][2]", loss.SDT(), logits(), q)
+  end
+end
+
+os.exit(lu.LuaUnit.run())
