@@ -207,7 +207,7 @@ extern "C" void ms_cuda_trim(ms_stream *s) {
   cudaMemPool_t pool;
   if (ms_cuda_enter(s) || ms_cuda_capturing(s))
     return;
-  if (!ms_cuda_synchronize(s) && !pool_of(s, &pool))
+  if (!ms_cuda_wait(s) && !pool_of(s, &pool))
     ms_cuda_check(s, cudaMemPoolTrimTo(pool, 0), "a trim");
   pthread_mutex_lock(&pinned_lock);
   drop_idle_pinned();
