@@ -127,7 +127,8 @@ typedef struct handle {
 static ms_status report(ms_stream *s, cublasStatus_t e, const char *what) {
   if (e == CUBLAS_STATUS_SUCCESS)
     return MS_OK;
-  snprintf(s->error, sizeof s->error, "cuBLASLt: %s: %s", what, lt.text(e));
+  int ran = e == CUBLAS_STATUS_EXECUTION_FAILED || e == CUBLAS_STATUS_INTERNAL_ERROR;
+  snprintf(s->error, sizeof s->error, "cuBLASLt: %s: %s%s", what, lt.text(e), ran ? ms_cuda_state() : "");
   return e == CUBLAS_STATUS_ALLOC_FAILED ? MS_EMEM : MS_EBACKEND;
 }
 
@@ -175,8 +176,7 @@ static ms_status set_up(ms_stream *s, handle *h) {
   MS_TRY(report(s, lt.create(&h->id), "cublasLtCreate"));
   MS_TRY(report(s, lt.new_preference(&h->preference), "cublasLtMatmulPreferenceCreate"));
   MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)WORKSPACE));
-  /* Parts of a sum are added in float32 and in a fixed order, or there is one part: which no mask forbids, its bit is 0.
-  */
+  /* parts of a sum are added in float32, in a fixed order, or there is one part: no mask can forbid that */
   return prefer(s, h, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
 }
 

@@ -20,6 +20,8 @@ extern "C" const char *ms_cuda_blas_open(void);
 void ms_cuda_blas_close(ms_stream *s);
 void ms_cuda_dnn_close(ms_stream *s);
 
+/* Behind the text of a library's failure: whether the device can still be used. */
+const char *ms_cuda_state(void);
 /* The shared library of this name, where the loader or the toolkit's usual folder has it, or NULL. */
 void *ms_cuda_library(const char *soname);
 

@@ -95,7 +95,8 @@ void ms_cuda_dnn_close(ms_stream *s) {
 static ms_status report(ms_stream *s, cudnnStatus_t e, const char *what) {
   if (e == CUDNN_STATUS_SUCCESS)
     return MS_OK;
-  snprintf(s->error, sizeof s->error, "cuDNN: %s: %s", what, dnn.text(e));
+  snprintf(s->error, sizeof s->error, "cuDNN: %s: %s%s", what, dnn.text(e),
+           (int)e >= CUDNN_STATUS_INTERNAL_ERROR ? ms_cuda_state() : "");
   return MS_EBACKEND;
 }
 

@@ -36,13 +36,15 @@ static int device_lost() {
   return e != cudaSuccess;
 }
 
+const char *ms_cuda_state(void) {
+  return device_lost() ? "; the device is lost to this program: start it again" : "; the device is usable again";
+}
+
 ms_status ms_cuda_check(ms_stream *s, cudaError_t e, const char *what) {
   if (e == cudaSuccess)
     return MS_OK;
   cudaGetLastError(); /* the next call is not to be blamed */
-  const char *state =
-      device_lost() ? "; the device is lost to this program: start it again" : "; the device is usable again";
-  snprintf(text_of(s), MS_WHY, "%s: %s (%s)%s", what, cudaGetErrorString(e), cudaGetErrorName(e), state);
+  snprintf(text_of(s), MS_WHY, "%s: %s (%s)%s", what, cudaGetErrorString(e), cudaGetErrorName(e), ms_cuda_state());
   return e == cudaErrorMemoryAllocation ? MS_EMEM : MS_EBACKEND;
 }
 

@@ -172,6 +172,24 @@ static void test_recorded(void **state) {
   gpu->stream_destroy(fresh);
 }
 
+/* A failure inside the library is named, and says what became of the device. */
+static void test_failure(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  int (*fault)(const char *, long long);
+  *(void **)&fault = dlsym(gpu_library, "ms_emu_fail");
+  if (!fault)
+    skip();
+  float c[4] = {0};
+  ms_gemm g = square(c);
+  fault("library", 1);
+  assert_int_equal(gpu->gemm(gpu_stream, &g), MS_EBACKEND);
+  const char *text = gpu->error_text(gpu_stream);
+  assert_non_null(strstr(text, "cuBLASLt: cublasLtMatmul: "));
+  assert_non_null(strstr(text, "; the device is usable again"));
+  TWIN_OK(gpu->gemm(gpu_stream, &g));
+}
+
 /* TF32 is off at the start; when it is on, 1 + 2^-12 is 1. */
 static void test_tf32(void **state) {
   (void)state;
@@ -202,6 +220,7 @@ int main(void) {
       cmocka_unit_test_teardown(test_layouts, twin_release),    cmocka_unit_test_teardown(test_types, twin_release),
       cmocka_unit_test_teardown(test_narrow, twin_release),     cmocka_unit_test_teardown(test_rounding, twin_release),
       cmocka_unit_test_teardown(test_alpha_beta, twin_release), cmocka_unit_test_teardown(test_tf32, twin_release),
-      cmocka_unit_test_teardown(test_batch, twin_release),      cmocka_unit_test_teardown(test_recorded, twin_release)};
+      cmocka_unit_test_teardown(test_batch, twin_release),      cmocka_unit_test_teardown(test_recorded, twin_release),
+      cmocka_unit_test_teardown(test_failure, twin_release)};
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }
