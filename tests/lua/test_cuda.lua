@@ -134,6 +134,18 @@ function TestLabels:test_the_next_read_names_them()
   lu.assertEquals(criterion.correct:item(), 1)
 end
 
+function TestLabels:test_with_MOONSPIKE_SYNC_the_op_itself_fails()
+  needs_device()
+  local script = os.tmpname()
+  s.write(script, [[
+    local ms = require "moonspike"
+    local ok, message = pcall(ms.loss.SDT(), ms.zeros(2, 1, 4), ms.tensor({ 4 }, { dtype = "int64" }))
+    print(ok, message)]])
+  local _, text = s.run(script, "MOONSPIKE_SYNC=1")
+  os.remove(script)
+  lu.assertStrMatches(text, "false.*classification_loss: .*labels: expected values in %[0, 3%].*")
+end
+
 function TestLabels:test_evaluate()
   needs_device()
   local net, left = nn.Linear(5, 4), 3
