@@ -265,7 +265,8 @@ typedef struct ms_neuron_grad_args {
 **   over MEAN:  ce * CE(mean_t O) + mse * MSE(mean_t O)             SDT, SMSE
 **   over LAST:  the same of O(T)                                    LTS
 ** CE is a mean over B against (1 - smooth) * target + smooth / C; MSE a mean over B * C against the target or `phi`. The
-** target of a label is its one-hot. */
+** target of a label is its one-hot. Where rows run behind the host, labels outside [0, C) and targets that are negative
+** or not finite make the next `synchronize` fail with MS_ERANGE. */
 typedef enum ms_loss_over { MS_LOSS_EACH, MS_LOSS_MEAN, MS_LOSS_LAST } ms_loss_over;
 
 typedef struct ms_loss_args {

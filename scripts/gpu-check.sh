@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Checks everything on a machine with an NVIDIA GPU that has nvcc, CMake and unpacked libraries: builds, runs the suite on the device, looks for
-# bad accesses and races, trains, times. Each stage writes its log into the report's folder and a line in TAP into report.txt there.
+# bad accesses and races, trains, times. report.txt in the report's folder says on what, and has for each stage its log and a line in TAP.
 # usage: scripts/gpu-check.sh [stage ...]      build suite sanitize train bench peers (all of them, in this order)
 # Variables:
 #   DEPS           folder into which Debian packages (liblua5.4-dev, libreadline-dev, ...) were unpacked by dpkg -x, where they are not installed
 #   FASHION_MNIST  folder with its files ($DEPS/usr/share/datasets/fashion-mnist, or as installed)
 #   BUILD          build folder (build-gpu), REPORT the report's folder ($BUILD/report), PYTHON a Python with torch (python3)
+#   CASE           what "peers" times (gpu.resnet19.T6.bf16; scripts/bench/gpu.sh knows them, and runs all of them without a time limit)
 #   EMULATION=1    takes the emulation on the CPU in place of a GPU, at small sizes: shows that no stage has a mistake of its own
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -31,6 +32,14 @@ about() {
   echo "moonspike $(git describe --always --dirty 2>/dev/null || cat .commit 2>/dev/null || echo unknown), $(date -u +%FT%TZ), $(uname -sr), $(nproc) cores"
   nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
   nvcc --version 2>/dev/null | tail -n 2 || true
+  python3 - <<'PY'
+import ctypes
+for library, version in ("libcublasLt.so.13", "cublasLtGetVersion"), ("libcudnn.so.9", "cudnnGetVersion"):
+    try:
+        print(f"{library}, version {getattr(ctypes.CDLL(library), version)()}")
+    except (OSError, AttributeError) as why:
+        print(f"{library}: {why}")
+PY
 }
 
 stage_build() {
@@ -73,25 +82,37 @@ stage_suite() {
   fi
 }
 
-stage_sanitize() {
-  if [ "$emulation" != 0 ]; then
-    echo "the emulation has sanitizers of its own (scripts/test.sh sanitize)"
-    return 0
+# One test under one tool; the emulation has sanitizers of its own. The last argument is the seconds that are left.
+sanitized() {
+  local name log status
+  name="$1 $(basename "$2")" log=$report/$1-$(basename "$2").log
+  if [ "$3" -le 0 ]; then
+    status="not run, the time is up"
+  elif [ "$emulation" != 0 ]; then
+    timeout "$3" "$2" >"$log" 2>&1 && echo "$name: clean" && return
+    status="exit $?"
+  else
+    timeout "$3" compute-sanitizer --tool "$1" --error-exitcode 9 --print-limit 5 "$2" >"$log" 2>&1 && echo "$name: clean" && return
+    status="exit $?"
   fi
-  command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 1; }
-  local failed=0
+  echo "$name: $status"
+  [ ! -f "$log" ] || tail -n 15 "$log" | sed 's/^/    /'
+  touch "$report/sanitize.failed"
+}
+
+stage_sanitize() {
+  local begin=$SECONDS limit=440 tests=("$build"/tests/test_cuda_*)
+  [ "$emulation" = 0 ] || tests=("$build"/tests/test_cuda_services)
+  [ "$emulation" != 0 ] || command -v compute-sanitizer >/dev/null || { echo "no compute-sanitizer"; return 1; }
+  rm -f "$report"/sanitize.failed "$report"/memcheck-*.log "$report"/racecheck-*.log
   for tool in memcheck racecheck; do
-    for test in "$build"/tests/test_cuda_*; do
-      if timeout 220 compute-sanitizer --tool $tool --error-exitcode 9 --print-limit 5 "$test" >"$report/$tool-$(basename "$test").log" 2>&1; then
-        echo "$tool $(basename "$test"): clean"
-      else
-        echo "$tool $(basename "$test"): exit $?"
-        tail -n 15 "$report/$tool-$(basename "$test").log" | sed 's/^/    /'
-        failed=1
-      fi
+    for test in "${tests[@]}"; do
+      while [ "$(jobs -rp | wc -l)" -ge 4 ]; do sleep 0.2; done
+      sanitized $tool "$test" $((limit - (SECONDS - begin))) &
     done
   done
-  return $failed
+  wait
+  [ ! -e "$report/sanitize.failed" ]
 }
 
 stage_train() {
@@ -114,7 +135,7 @@ LUA
 
 ours() {
   echo "run step $1
-run captured $1" | DEVICE=cuda LOSS=trt "$build/moonspike" scripts/bench/step.lua "$2" "$3"
+run captured $1" | DEVICE=cuda LOSS=trt "$build/moonspike" scripts/bench/step.lua "$2" "$3" | "$build/moonspike" scripts/bench/summary.lua step captured
 }
 
 stage_bench() {
@@ -123,7 +144,7 @@ stage_bench() {
     return
   fi
   for network in resnet19.T6 resnet19.T4 vggsnn.T10 sew34.T4; do
-    for precision in bf16 fp32; do
+    for precision in bf16 tf32 fp32; do
       echo "-- $network $precision, batch 64"
       BATCH=64 ours 30 $network $precision || return 1
     done
@@ -132,7 +153,7 @@ stage_bench() {
 
 stage_peers() {
   if [ "$emulation" = 0 ]; then
-    MOONSPIKE=$build/moonspike BENCH_WORK=$report ROUNDS=3 SCREEN=1.2 LIMIT=150 timeout 470 scripts/bench/gpu.sh gpu.resnet19.T6
+    MOONSPIKE=$build/moonspike BENCH_WORK=$report ROUNDS=3 SCREEN=1.2 LIMIT=150 BUDGET=420 timeout 470 scripts/bench/gpu.sh "${CASE:-gpu.resnet19.T6.bf16}"
     return
   fi
   "${PYTHON:-python3}" -c 'import torch' 2>/dev/null || { echo "no torch: the peers' side is not tried"; return 0; }
@@ -149,6 +170,8 @@ for stage in "${stages[@]}"; do
   echo "== $stage"
   start=$SECONDS
   if "stage_$stage" 2>&1 | tee "$report/$stage.log"; then verdict=ok; else verdict="not ok" failed=1; fi
-  echo "$verdict $((++count)) - $stage, $((SECONDS - start)) s" | tee -a "$report/report.txt"
+  sed 's/^/# /' "$report/$stage.log" >>"$report/report.txt"
+  count=$((count + 1))
+  echo "$verdict $count - $stage, $((SECONDS - start)) s" | tee -a "$report/report.txt"
 done
 exit $failed

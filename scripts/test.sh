@@ -138,6 +138,7 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 UBSAN_OPTIONS=print_stacktra
 # Two threads a program, also on one core: several threads are part of what is tested. One that waits leaves the core to the
 # others: passive, for the C tests; the program sees to that by itself.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+export EMU_DEVICES=2 # of the emulation
 export HOME=${HOME:-/tmp} TERM=${TERM:-dumb}
 
 for build in "${builds[@]}"; do

@@ -1,40 +1,42 @@
-/* cuBLAS: loading, one handle a stream, the product. */
+/* cuBLASLt: loading, what a stream keeps of it, the product. An algorithm comes from the library's own estimate, never
+** from timing, once for each product that a stream sees. */
 #include "blas.h"
+#include "memory.h"
+#include <algorithm>
 #include <climits>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <type_traits>
 #ifdef __CUDACC__
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <dlfcn.h>
 #endif
 
 /* ---- the library ---- */
 
-/* Names may be macros for versions of themselves (cublasCreate_v2): they are expanded before they are made strings. */
-#define BLAS_FUNCTIONS(F)              \
-  F(create, cublasCreate)              \
-  F(destroy, cublasDestroy)            \
-  F(set_stream, cublasSetStream)       \
-  F(set_math, cublasSetMathMode)       \
-  F(set_workspace, cublasSetWorkspace) \
-  F(text, cublasGetStatusString)
-
-/* Functions with overloads in C++ have their type written out. */
-typedef cublasStatus_t gemm_fn(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void *,
-                               const void *, cudaDataType, int, const void *, cudaDataType, int, const void *, void *,
-                               cudaDataType, int, cublasComputeType_t, cublasGemmAlgo_t);
-typedef cublasStatus_t batch_fn(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int, const void *,
-                                const void *, cudaDataType, int, long long, const void *, cudaDataType, int, long long,
-                                const void *, void *, cudaDataType, int, long long, int, cublasComputeType_t,
-                                cublasGemmAlgo_t);
+#define LT_FUNCTIONS(F)                                   \
+  F(text, cublasLtGetStatusString)                        \
+  F(create, cublasLtCreate)                               \
+  F(destroy, cublasLtDestroy)                             \
+  F(new_product, cublasLtMatmulDescCreate)                \
+  F(free_product, cublasLtMatmulDescDestroy)              \
+  F(set_product, cublasLtMatmulDescSetAttribute)          \
+  F(new_layout, cublasLtMatrixLayoutCreate)               \
+  F(free_layout, cublasLtMatrixLayoutDestroy)             \
+  F(set_layout, cublasLtMatrixLayoutSetAttribute)         \
+  F(new_preference, cublasLtMatmulPreferenceCreate)       \
+  F(free_preference, cublasLtMatmulPreferenceDestroy)     \
+  F(set_preference, cublasLtMatmulPreferenceSetAttribute) \
+  F(algorithms, cublasLtMatmulAlgoGetHeuristic)           \
+  F(multiply, cublasLtMatmul)
 
 static struct {
   int opened;
 #define DECLARE(to, name) decltype(&name) to;
-  BLAS_FUNCTIONS(DECLARE)
+  LT_FUNCTIONS(DECLARE)
 #undef DECLARE
-  gemm_fn *gemm;
-  batch_fn *batch;
-} blas;
+} lt;
 
 #ifdef __CUDACC__
 #define STRING(x) #x
@@ -49,26 +51,24 @@ void *ms_cuda_library(const char *soname) {
 
 const char *ms_cuda_blas_open(void) {
   static char why[MS_WHY];
-  static const char soname[] = "libcublas.so." NAME(CUBLAS_VER_MAJOR);
-  if (blas.opened)
+  static const char soname[] = "libcublasLt.so." NAME(CUBLAS_VER_MAJOR);
+  if (lt.opened)
     return NULL;
   void *library = ms_cuda_library(soname);
   if (!library) {
-    snprintf(why, sizeof why, "cuBLAS %d is missing: %s", CUBLAS_VER_MAJOR, dlerror());
+    snprintf(why, sizeof why, "cuBLASLt %d is missing: %s", CUBLAS_VER_MAJOR, dlerror());
     return why;
   }
   const char *missing = NULL;
-#define LOAD(to, name)                                    \
-  if (!(*(void **)&blas.to = dlsym(library, NAME(name)))) \
+#define LOAD(to, name)                                  \
+  if (!(*(void **)&lt.to = dlsym(library, NAME(name)))) \
     missing = NAME(name);
-  BLAS_FUNCTIONS(LOAD)
-  LOAD(gemm, cublasGemmEx)
-  LOAD(batch, cublasGemmStridedBatchedEx)
+  LT_FUNCTIONS(LOAD)
   if (missing) {
     snprintf(why, sizeof why, "%s has no function %s", soname, missing);
     return why;
   }
-  blas.opened = 1;
+  lt.opened = 1;
   return NULL;
 }
 #else
@@ -77,22 +77,49 @@ void *ms_cuda_library(const char *) {
 }
 
 const char *ms_cuda_blas_open(void) {
-#define LOAD(to, name) blas.to = name;
-  BLAS_FUNCTIONS(LOAD)
-  blas.gemm = cublasGemmEx;
-  blas.batch = cublasGemmStridedBatchedEx;
-  blas.opened = 1;
+#define LOAD(to, name) lt.to = name;
+  LT_FUNCTIONS(LOAD)
+  lt.opened = 1;
   return NULL;
 }
 #endif
 
-/* ---- a handle for each stream ---- */
+/* ---- what a stream keeps ---- */
 
 namespace {
 
+/* All that descriptions say and an algorithm depends on; matrices as the library sees them. Compared as bytes. */
+typedef struct shape {
+  int64_t m, n, k, batch;
+  int64_t lda, ldb, ldc, step_a, step_b, step_c; /* from one matrix of a batch to the next */
+  int32_t op_a, op_b, type, type_c;
+  int32_t how;               /* the library's compute type */
+  uint32_t at_a, at_b, at_c; /* alignment in bytes */
+} shape;
+static_assert(std::has_unique_object_representations<shape>::value, "no padding");
+
+typedef struct choice {
+  shape of;
+  cublasLtMatmulDesc_t product;
+  cublasLtMatrixLayout_t a, b, c;
+  cublasLtMatmulAlgo_t algorithm;
+} choice;
+
+/* Some versions of the library refuse a batch of more than 65535. */
+enum { CHOICES = 512, SLOTS = 2 * CHOICES, ALIGNMENT = 256, MOST_BATCH = 1 << 15 };
+#ifdef __CUDACC__
+enum { WORKSPACE = 32 << 20 };
+#else
+enum { WORKSPACE = 1 << 13 }; /* blocks cost the emulation time */
+#endif
+
 typedef struct handle {
-  cublasHandle_t id;
-  void *workspace;
+  cublasLtHandle_t id;
+  cublasLtMatmulPreference_t preference;
+  void *workspace; /* of this stream alone: its products follow each other */
+  int n;
+  choice all[CHOICES];
+  uint16_t slot[SLOTS]; /* from a hash on: 1 + a position in `all`; 0 ends the search */
 } handle;
 
 } // namespace
@@ -100,33 +127,43 @@ typedef struct handle {
 static ms_status report(ms_stream *s, cublasStatus_t e, const char *what) {
   if (e == CUBLAS_STATUS_SUCCESS)
     return MS_OK;
-  snprintf(s->error, sizeof s->error, "cuBLAS: %s: %s", what, blas.text(e));
+  int ran = e == CUBLAS_STATUS_EXECUTION_FAILED || e == CUBLAS_STATUS_INTERNAL_ERROR;
+  snprintf(s->error, sizeof s->error, "cuBLASLt: %s: %s%s", what, lt.text(e), ran ? ms_cuda_state() : "");
   return e == CUBLAS_STATUS_ALLOC_FAILED ? MS_EMEM : MS_EBACKEND;
+}
+
+static void forget(choice *c) {
+  if (c->product)
+    lt.free_product(c->product);
+  for (cublasLtMatrixLayout_t l : {c->a, c->b, c->c})
+    if (l)
+      lt.free_layout(l);
+}
+
+static void forget_all(handle *h) {
+  while (h->n > 0)
+    forget(&h->all[--h->n]);
+  memset(h->slot, 0, sizeof h->slot);
 }
 
 void ms_cuda_blas_close(ms_stream *s) {
   handle *h = (handle *)s->blas;
   if (!h)
     return;
+  forget_all(h);
+  if (h->preference)
+    lt.free_preference(h->preference);
   if (h->id)
-    blas.destroy(h->id);
-  if (h->workspace)
-    cudaFree(h->workspace);
-  delete h;
+    lt.destroy(h->id);
+  ms_cuda_free(s, h->workspace, WORKSPACE);
+  free(h);
   s->blas = NULL;
 }
 
-/* Memory of its own: what cuBLAS would allocate inside a capture would belong to the graph. */
-static ms_status give_workspace(ms_stream *s, handle *h) {
-#ifdef __CUDACC__
-  enum { BYTES = 32 << 20 };
-  MS_TRY(ms_cuda_check(s, cudaMalloc(&h->workspace, BYTES), "workspace of cuBLAS"));
-  return report(s, blas.set_workspace(h->id, h->workspace, BYTES), "cublasSetWorkspace");
-#else
-  (void)s;
-  (void)h;
-  return MS_OK;
-#endif
+template <class T>
+static ms_status prefer(ms_stream *s, handle *h, cublasLtMatmulPreferenceAttributes_t attribute, T value) {
+  return report(s, lt.set_preference(h->preference, attribute, &value, sizeof value),
+                "cublasLtMatmulPreferenceSetAttribute");
 }
 
 static ms_status set_up(ms_stream *s, handle *h) {
@@ -135,24 +172,108 @@ static ms_status set_up(ms_stream *s, handle *h) {
     snprintf(s->error, sizeof s->error, "%s", missing);
     return MS_EBACKEND;
   }
-  MS_TRY(report(s, blas.create(&h->id), "cublasCreate"));
-  MS_TRY(report(s, blas.set_stream(h->id, s->id), "cublasSetStream"));
-  cublasMath_t exact = (cublasMath_t)(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
-  MS_TRY(report(s, blas.set_math(h->id, exact), "cublasSetMathMode"));
-  return give_workspace(s, h);
+  MS_TRY(ms_cuda_alloc(s, &h->workspace, WORKSPACE)); /* fails while the stream captures; the next would spoil it */
+  MS_TRY(report(s, lt.create(&h->id), "cublasLtCreate"));
+  MS_TRY(report(s, lt.new_preference(&h->preference), "cublasLtMatmulPreferenceCreate"));
+  MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (uint64_t)WORKSPACE));
+  /* parts of a sum are added in float32, in a fixed order, or there is one part: no mask can forbid that */
+  return prefer(s, h, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
 }
 
-static ms_status handle_of(ms_stream *s, cublasHandle_t *out) {
+static ms_status handle_of(ms_stream *s, handle **out) {
   MS_TRY(ms_cuda_enter(s));
   if (!s->blas) {
-    s->blas = new handle();
+    s->blas = calloc(1, sizeof(handle));
+    if (!s->blas)
+      return MS_EMEM;
     ms_status status = set_up(s, (handle *)s->blas);
     if (status != MS_OK) {
       ms_cuda_blas_close(s);
       return status;
     }
   }
-  *out = ((handle *)s->blas)->id;
+  *out = (handle *)s->blas;
+  return MS_OK;
+}
+
+/* ---- choosing ---- */
+
+static unsigned hash_of(const shape *of) {
+  uint64_t word[sizeof *of / sizeof(uint64_t)], h = 0;
+  memcpy(word, of, sizeof word);
+  for (uint64_t w : word) {
+    h = (h ^ w) * 0x9E3779B97F4A7C15u;
+    h ^= h >> 32;
+  }
+  return (unsigned)h % SLOTS;
+}
+
+static ms_status describe_matrix(ms_stream *s, cublasLtMatrixLayout_t *l, int32_t type, int64_t rows, int64_t cols,
+                                 int64_t ld, int64_t batch, int64_t step) {
+  int32_t count = (int32_t)batch;
+  MS_TRY(report(s, lt.new_layout(l, (cudaDataType_t)type, (uint64_t)rows, (uint64_t)cols, ld),
+                "cublasLtMatrixLayoutCreate"));
+  cublasStatus_t e = lt.set_layout(*l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count);
+  if (e == CUBLAS_STATUS_SUCCESS)
+    e = lt.set_layout(*l, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &step, sizeof step);
+  return report(s, e, "cublasLtMatrixLayoutSetAttribute");
+}
+
+static ms_status describe(ms_stream *s, choice *c) {
+  const shape *of = &c->of;
+  int turn_a = of->op_a != CUBLAS_OP_N, turn_b = of->op_b != CUBLAS_OP_N;
+  MS_TRY(report(s, lt.new_product(&c->product, (cublasComputeType_t)of->how, CUDA_R_32F), "cublasLtMatmulDescCreate"));
+  cublasStatus_t e = lt.set_product(c->product, CUBLASLT_MATMUL_DESC_TRANSA, &of->op_a, sizeof of->op_a);
+  if (e == CUBLAS_STATUS_SUCCESS)
+    e = lt.set_product(c->product, CUBLASLT_MATMUL_DESC_TRANSB, &of->op_b, sizeof of->op_b);
+  MS_TRY(report(s, e, "cublasLtMatmulDescSetAttribute"));
+  MS_TRY(describe_matrix(s, &c->a, of->type, turn_a ? of->k : of->m, turn_a ? of->m : of->k, of->lda, of->batch,
+                         of->step_a));
+  MS_TRY(describe_matrix(s, &c->b, of->type, turn_b ? of->n : of->k, turn_b ? of->k : of->n, of->ldb, of->batch,
+                         of->step_b));
+  return describe_matrix(s, &c->c, of->type_c, of->m, of->n, of->ldc, of->batch, of->step_c);
+}
+
+/* The estimate is arithmetic on the host: it may be asked for while the stream captures. */
+static ms_status choose(ms_stream *s, handle *h, choice *c) {
+  int found = 0;
+  cublasLtMatmulHeuristicResult_t best = {};
+  MS_TRY(describe(s, c));
+  MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, c->of.at_a));
+  MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, c->of.at_b));
+  MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, c->of.at_c));
+  MS_TRY(prefer(s, h, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, c->of.at_c));
+  cublasStatus_t e = lt.algorithms(h->id, c->product, c->a, c->b, c->c, c->c, h->preference, 1, &best, &found);
+  if (e == CUBLAS_STATUS_SUCCESS)
+    e = found > 0 ? best.state : CUBLAS_STATUS_NOT_SUPPORTED;
+  c->algorithm = best.algo;
+  return report(s, e, "cublasLtMatmulAlgoGetHeuristic");
+}
+
+/* Where there is no room for another choice all are forgotten. */
+static ms_status choice_of(ms_stream *s, handle *h, const shape *of, const choice **out) {
+  unsigned start = hash_of(of), i = start;
+  for (; h->slot[i]; i = (i + 1) % SLOTS) {
+    const choice *c = &h->all[h->slot[i] - 1];
+    if (memcmp(&c->of, of, sizeof *of) == 0) {
+      *out = c;
+      return MS_OK;
+    }
+  }
+  if (h->n == CHOICES) {
+    forget_all(h);
+    i = start;
+  }
+  choice *c = &h->all[h->n];
+  memset(c, 0, sizeof *c);
+  c->of = *of;
+  ms_status status = choose(s, h, c);
+  if (status != MS_OK) {
+    forget(c);
+    return status;
+  }
+  h->slot[i] = (uint16_t)++h->n;
+  *out = c;
   return MS_OK;
 }
 
@@ -197,32 +318,66 @@ int ms_cuda_tf32(int on) {
   return was;
 }
 
-static cudaDataType type_of(ms_data x) {
+static int32_t type_of(ms_data x) {
   return x.dtype == MS_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
-ms_status ms_cuda_product(ms_stream *s, const ms_gemm *g) {
-  cublasHandle_t h;
+/* Of every matrix of the batch. */
+static uint32_t alignment(ms_data x, int64_t step) {
+  uint64_t bits = (uint64_t)(uintptr_t)x.p | (uint64_t)step * ms_width(x.dtype) | ALIGNMENT;
+  return (uint32_t)(bits & (~bits + 1));
+}
+
+static ms_status multiply(ms_stream *s, const ms_gemm *g) {
+  handle *h;
+  const choice *c;
   turned a, b;
   float alpha = g->alpha, beta = g->beta;
-  int64_t ldc = g->m == 1 ? g->n : g->ldc;
   if (!turn(&a, g->m, g->k, g->a_row, g->a_col) || !turn(&b, g->k, g->n, g->b_row, g->b_col))
     return MS_EINVAL;
-  int64_t sizes[] = {g->m, g->n, g->k, g->batch, a.ld, b.ld, ldc};
-  for (int64_t size : sizes)
+  int64_t ldc = g->m == 1 ? g->n : g->ldc;
+  for (int64_t size : {g->m, g->n, g->k, a.ld, b.ld, ldc})
     if (size > INT_MAX) {
-      snprintf(s->error, sizeof s->error, "cuBLAS: a matrix of more than %d rows or columns", INT_MAX);
+      snprintf(s->error, sizeof s->error, "cuBLASLt: a matrix of more than %d rows or columns", INT_MAX);
       return MS_ERANGE;
     }
+  shape of = {};
+  of.m = g->n;
+  of.n = g->m;
+  of.k = g->k;
+  of.batch = g->batch;
+  of.op_a = b.op;
+  of.op_b = a.op;
+  of.lda = b.ld;
+  of.ldb = a.ld;
+  of.ldc = ldc;
+  if (g->batch > 1) {
+    of.step_a = g->b_batch;
+    of.step_b = g->a_batch;
+    of.step_c = g->c_batch;
+  }
+  of.type = type_of(g->a);
+  of.type_c = type_of(g->c);
+  of.how = tf32 && g->a.dtype == MS_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  of.at_a = alignment(g->b, of.step_a);
+  of.at_b = alignment(g->a, of.step_b);
+  of.at_c = alignment(g->c, of.step_c);
   MS_TRY(handle_of(s, &h));
-  int m = (int)g->m, n = (int)g->n, k = (int)g->k;
-  cublasComputeType_t how = tf32 && g->a.dtype == MS_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-  cublasStatus_t e =
-      g->batch == 1 ? blas.gemm(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->a.p, type_of(g->a),
-                                (int)a.ld, &beta, g->c.p, type_of(g->c), (int)ldc, how, CUBLAS_GEMM_DEFAULT)
-                    : blas.batch(h, b.op, a.op, n, m, k, &alpha, g->b.p, type_of(g->b), (int)b.ld, g->b_batch, g->a.p,
-                                 type_of(g->a), (int)a.ld, g->a_batch, &beta, g->c.p, type_of(g->c), (int)ldc,
-                                 g->c_batch, (int)g->batch, how, CUBLAS_GEMM_DEFAULT);
-  MS_TRY(report(s, e, "cublasGemmEx"));
-  return ms_cuda_launched(s, "cublasGemmEx");
+  MS_TRY(choice_of(s, h, &of, &c));
+  cublasStatus_t e = lt.multiply(h->id, c->product, &alpha, g->b.p, c->a, g->a.p, c->b, &beta, g->c.p, c->c, g->c.p,
+                                 c->c, &c->algorithm, h->workspace, WORKSPACE, s->id);
+  MS_TRY(report(s, e, "cublasLtMatmul"));
+  return ms_cuda_launched(s, "cublasLtMatmul");
+}
+
+ms_status ms_cuda_product(ms_stream *s, const ms_gemm *g) {
+  ms_gemm part = *g;
+  for (int64_t at = 0; at < g->batch; at += MOST_BATCH) {
+    part.batch = std::min<int64_t>(g->batch - at, MOST_BATCH);
+    part.a = ms_from(g->a, at * g->a_batch);
+    part.b = ms_from(g->b, at * g->b_batch);
+    part.c = ms_from(g->c, at * g->c_batch);
+    MS_TRY(multiply(s, &part));
+  }
+  return MS_OK;
 }

@@ -58,7 +58,7 @@ static const ms_conv_engine *choose(const ms_conv_args *a, ms_conv_pass pass, co
   *why = "few channels in each group";
   if (can(&ms_conv_depthwise, a, pass))
     return &ms_conv_depthwise;
-  *why = present(&ms_conv_cudnn) ? "cuDNN does not have this shape with these types" : "cuDNN is not installed";
+  *why = ms_cuda_dnn_missing() ? ms_cuda_dnn_missing() : "cuDNN does not have this shape with these types";
   return &ms_conv_blas;
 }
 

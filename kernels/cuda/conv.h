@@ -22,12 +22,14 @@ struct ms_conv_plan {
   void *dnn;   /* of conv_cudnn.cu */
 };
 
-extern const ms_conv_engine ms_conv_blas;      /* any shape: columns and cuBLAS */
+extern const ms_conv_engine ms_conv_blas;      /* any shape: columns and cuBLASLt */
 extern const ms_conv_engine ms_conv_depthwise; /* few channels in each of several groups */
 extern const ms_conv_engine ms_conv_cudnn;     /* the library cuDNN, where it is present */
 
 /* Whether the library was found; looked for once. */
 int ms_cuda_dnn_present(void);
+/* Why not; NULL where it was. */
+const char *ms_cuda_dnn_missing(void);
 /* Types of these arguments fit what the engine can do. */
 int ms_cuda_dnn_fits(const ms_conv_plan *p, const ms_conv_args *a, ms_conv_pass pass);
 /* What a plan keeps of the library: nothing until it is asked for a pass. NULL: no memory. */

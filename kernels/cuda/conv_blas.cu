@@ -1,4 +1,4 @@
-/* Convolution as matrix products of cuBLAS over a column buffer: row (image, oy, ox), column (tap, channel), for each
+/* Convolution as matrix products over a column buffer: row (image, oy, ox), column (tap, channel), for each
 ** group. The buffer is filled and multiplied slab by slab, so that it stays in the second level cache; layers whose
 ** columns are their pixels (1x1, linear) need none.
 **

@@ -47,6 +47,10 @@
   F(filter, cudnnConvolutionBackwardFilter)
 
 enum { UNASKED, PRESENT, ABSENT };
+/* of cudnnStatus_t: more exact reasons have numbers of their own, 3000 to 3999 are reasons not to support something */
+enum { NOT_SUPPORTED = 3, COMPILATION_FAILED = 4001, NO_HOST_MEMORY = 4003, NO_DEVICE_MEMORY = 4004 };
+
+static char missing[MS_WHY] = "cuDNN is not installed";
 
 static struct {
   int state;
@@ -78,6 +82,10 @@ int ms_cuda_dnn_present(void) {
   return dnn.state == PRESENT;
 }
 
+const char *ms_cuda_dnn_missing(void) {
+  return ms_cuda_dnn_present() ? NULL : missing;
+}
+
 void ms_cuda_dnn_close(ms_stream *s) {
   if (s->dnn)
     dnn.destroy((cudnnHandle_t)s->dnn);
@@ -87,7 +95,8 @@ void ms_cuda_dnn_close(ms_stream *s) {
 static ms_status report(ms_stream *s, cudnnStatus_t e, const char *what) {
   if (e == CUDNN_STATUS_SUCCESS)
     return MS_OK;
-  snprintf(s->error, sizeof s->error, "cuDNN: %s: %s", what, dnn.text(e));
+  snprintf(s->error, sizeof s->error, "cuDNN: %s: %s%s", what, dnn.text(e),
+           (int)e >= CUDNN_STATUS_INTERNAL_ERROR ? ms_cuda_state() : "");
   return MS_EBACKEND;
 }
 
@@ -95,7 +104,13 @@ static ms_status handle_of(ms_stream *s, cudnnHandle_t *out) {
   MS_TRY(ms_cuda_enter(s));
   if (!s->dnn) {
     cudnnHandle_t h = NULL;
-    MS_TRY(report(s, dnn.create(&h), "cudnnCreate"));
+    cudnnStatus_t e = dnn.create(&h);
+    if (e != CUDNN_STATUS_SUCCESS && (int)e != NO_HOST_MEMORY && (int)e != NO_DEVICE_MEMORY) {
+      /* asked once: a start takes long, and each layer would try it */
+      dnn.state = ABSENT;
+      snprintf(missing, sizeof missing, "cuDNN does not start: %s", dnn.text(e));
+    }
+    MS_TRY(report(s, e, "cudnnCreate"));
     s->dnn = h;
     ms_status status = report(s, dnn.set_stream(h, s->id), "cudnnSetStream");
     if (status != MS_OK) {
@@ -307,10 +322,14 @@ static ms_status start(ms_stream *s, const ms_conv_plan *p, const ms_conv_args *
   return MS_OK;
 }
 
-/* What the library offers and then refuses runs on cuBLAS, from now on. */
+static int refuses(cudnnStatus_t e) {
+  return (int)e / 1000 == NOT_SUPPORTED || (int)e == COMPILATION_FAILED;
+}
+
+/* What the library offers and then refuses runs on cuBLASLt, from now on. */
 static ms_status finish(ms_stream *s, const ms_conv_plan *p, const ms_conv_args *a, ms_conv_pass pass, const call *c,
                         cudnnStatus_t e, const char *what) {
-  if (e == CUDNN_STATUS_NOT_SUPPORTED) {
+  if (refuses(e)) {
     c->c->state = REFUSED;
     return ms_conv_blas.run[pass](s, p, a);
   }
@@ -364,6 +383,9 @@ const ms_conv_engine ms_conv_cudnn = {"cudnn", supports, room_for, {forward, inp
 
 int ms_cuda_dnn_present(void) {
   return 0;
+}
+const char *ms_cuda_dnn_missing(void) {
+  return "cuDNN is not in this build: its header was not found";
 }
 int ms_cuda_dnn_fits(const ms_conv_plan *, const ms_conv_args *, ms_conv_pass) {
   return 0;

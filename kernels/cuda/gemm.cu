@@ -1,4 +1,4 @@
-/* The row gemm: operands that cuBLAS cannot read are unpacked into scratch memory first. */
+/* The row gemm: operands that cuBLASLt cannot read are unpacked into scratch memory first. */
 #include "blas.h"
 #include "vec.h"
 

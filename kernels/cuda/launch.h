@@ -14,13 +14,16 @@ struct ms_stream {
   int graphs;        /* that were recorded here and live: they hold addresses of scratch memory */
   void *outgrown;    /* scratch memory that one of them may still use, see memory.cu */
   unsigned *counter; /* [MS_COUNTERS] on the device, 0 between launches: who counts up leaves 0 */
-  void *blas, *dnn;  /* of gemm.cu and conv_cudnn.cu, made on first use */
+  void *blas, *dnn;  /* of blas.cu and conv_cudnn.cu, made on first use */
+  int64_t *classes;  /* host memory: 0, or those that a label was not one of, for the next wait to tell */
 };
 
 /* ---- host side (services.cu) ---- */
 
 /* Makes the stream's device current. Every row and service begins with it, or with a launch that does. */
 ms_status ms_cuda_enter(ms_stream *s);
+/* Until the stream is done; what kernels found wrong with values is left to the service synchronize. */
+ms_status ms_cuda_wait(ms_stream *s);
 /* MS_OK, or the failure `e` of `what` (a kernel or an API call) as a status with its text in s->error. */
 ms_status ms_cuda_check(ms_stream *s, cudaError_t e, const char *what);
 /* To be returned behind a launch: a failed launch is reported with the kernel's name; with MOONSPIKE_SYNC=1 waits, so

@@ -11,6 +11,7 @@ typedef struct loss_plan {
   ms_real ce, mse;   /* factors of a row's gradient, every mean included */
   ms_real *parts;    /* [batch][PARTS] */
   unsigned *counter; /* blocks that are done; 0 between launches */
+  int64_t *wrong;    /* the stream's word for the host: classes where labels are none, -classes where targets are */
 } loss_plan;
 
 /* A row of logits: element j is z[at + j]. */
@@ -155,6 +156,8 @@ MS_DEVICE void add_samples(const loss_plan &l, double *room, int64_t *count) {
   a.value[1] = MS_R(ce);
   a.value[2] = MS_R(se);
   a.correct[0] = bad ? -1 : right;
+  if (bad)
+    *l.wrong = a.targets ? -a.classes : a.classes;
   *l.counter = 0;
 }
 
@@ -237,7 +240,8 @@ extern "C" ms_status ms_cuda_loss(ms_stream *s, const ms_loss_args *a) {
                  MS_R(a->ce / rows),
                  MS_R(a->mse / (rows * classes)),
                  a->scratch + a->batch * a->classes,
-                 s->counter};
+                 s->counter,
+                 s->classes};
   LAUNCH(loss_kernel, (unsigned)a->batch, MS_BLOCK, 0, s->id, l);
   return ms_cuda_launched(s, "loss_kernel");
 }

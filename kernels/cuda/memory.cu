@@ -161,7 +161,8 @@ static ms_status no_memory(ms_stream *s, size_t bytes) {
   ms_memory_info info;
   if (ms_cuda_memory(s, &info))
     return MS_EMEM;
-  snprintf(s->error, MS_WHY, "%zu bytes wanted, %lld in use, %lld reserved, %lld free on the device", bytes,
+  snprintf(s->error, MS_WHY,
+           "%zu bytes wanted, %lld in use, %lld reserved, %lld free on the device; a smaller batch needs less", bytes,
            (long long)info.in_use, (long long)info.reserved, (long long)info.free);
   return MS_EMEM;
 }
@@ -207,7 +208,7 @@ extern "C" void ms_cuda_trim(ms_stream *s) {
   cudaMemPool_t pool;
   if (ms_cuda_enter(s) || ms_cuda_capturing(s))
     return;
-  if (!ms_cuda_synchronize(s) && !pool_of(s, &pool))
+  if (!ms_cuda_wait(s) && !pool_of(s, &pool))
     ms_cuda_check(s, cudaMemPoolTrimTo(pool, 0), "a trim");
   pthread_mutex_lock(&pinned_lock);
   drop_idle_pinned();

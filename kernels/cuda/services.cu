@@ -36,13 +36,15 @@ static int device_lost() {
   return e != cudaSuccess;
 }
 
+const char *ms_cuda_state(void) {
+  return device_lost() ? "; the device is lost to this program: start it again" : "; the device is usable again";
+}
+
 ms_status ms_cuda_check(ms_stream *s, cudaError_t e, const char *what) {
   if (e == cudaSuccess)
     return MS_OK;
   cudaGetLastError(); /* the next call is not to be blamed */
-  const char *state =
-      device_lost() ? "; the device is lost to this program: start it again" : "; the device is usable again";
-  snprintf(text_of(s), MS_WHY, "%s: %s (%s)%s", what, cudaGetErrorString(e), cudaGetErrorName(e), state);
+  snprintf(text_of(s), MS_WHY, "%s: %s (%s)%s", what, cudaGetErrorString(e), cudaGetErrorName(e), ms_cuda_state());
   return e == cudaErrorMemoryAllocation ? MS_EMEM : MS_EBACKEND;
 }
 
@@ -199,13 +201,18 @@ extern "C" ms_status ms_cuda_stream_create(int device, ms_stream **out) {
   if (!status)
     status = ms_cuda_alloc(s, (void **)&s->counter, MS_COUNTERS * sizeof *s->counter);
   if (!status)
+    status = ms_cuda_check(s, cudaHostAlloc((void **)&s->classes, sizeof *s->classes, cudaHostAllocPortable),
+                           "a new stream");
+  if (!status)
     status = ms_cuda_check(s, cudaMemsetAsync(s->counter, 0, MS_COUNTERS * sizeof *s->counter, s->id), "a new stream");
   if (!status) {
+    *s->classes = 0;
     *out = s;
     return MS_OK;
   }
   memcpy(error_of_none, s->error, sizeof error_of_none);
   ms_cuda_free(s, s->counter, MS_COUNTERS * sizeof *s->counter);
+  cudaFreeHost(s->classes);
   if (s->id)
     cudaStreamDestroy(s->id);
   free(s);
@@ -215,21 +222,36 @@ extern "C" ms_status ms_cuda_stream_create(int device, ms_stream **out) {
 extern "C" void ms_cuda_stream_destroy(ms_stream *s) {
   if (!s || ms_cuda_enter(s))
     return;
+  cudaStreamSynchronize(s->id);
+  ms_cuda_blas_close(s);
+  ms_cuda_dnn_close(s);
   ms_cuda_scratch_free(s);
   ms_cuda_outgrown_free(s);
   ms_cuda_free(s, s->counter, MS_COUNTERS * sizeof *s->counter);
   cudaStreamSynchronize(s->id);
-  ms_cuda_blas_close(s);
-  ms_cuda_dnn_close(s);
   cudaStreamDestroy(s->id);
+  cudaFreeHost(s->classes);
   cudaGetLastError();
   free(s);
 }
 
-extern "C" ms_status ms_cuda_synchronize(ms_stream *s) {
+ms_status ms_cuda_wait(ms_stream *s) {
   MS_TRY(ms_cuda_enter(s));
   return ms_cuda_check(s, cudaStreamSynchronize(s->id),
                        wait_always ? "wait" : "wait (MOONSPIKE_SYNC=1 names the kernel that fails)");
+}
+
+extern "C" ms_status ms_cuda_synchronize(ms_stream *s) {
+  MS_TRY(ms_cuda_wait(s));
+  long long classes = *s->classes;
+  *s->classes = 0;
+  if (classes == 0)
+    return MS_OK;
+  char what[80] = "targets: expected finite shares >= 0";
+  if (classes > 0)
+    snprintf(what, sizeof what, "labels: expected values in [0, %lld]", classes - 1);
+  snprintf(s->error, MS_WHY, "classification_loss: %s, a loss since the last wait was given others", what);
+  return MS_ERANGE;
 }
 
 /* ---- events ---- */

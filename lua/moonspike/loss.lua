@@ -134,7 +134,8 @@ local common = [[
 
     criterion(logits [T, N, C], y [N] int64, 0-based) -> value with gradient. After a call criterion.parts holds the tensors loss, ce, mse
     and reg, criterion.correct the number of right answers of the mean logits [1]. y may also be float32 [N, C], the share of each class
-    (data.mixup, data.cutmix): it stands for the one-hot, label smoothing included, and the answer is right at its largest entry.]]
+    (data.mixup, data.cutmix): it stands for the one-hot, label smoothing included, and the answer is right at its largest entry. A label
+    that is no class is an error; on a GPU the next read of a value raises it.]]
 
 doc.set(loss.SDT, "loss.SDT{ label_smooth = 0 }\n\n    CE(mean over t of O(t), y)." .. common)
 doc.set(loss.SMSE, "loss.SMSE{}\n\n    MSE(mean over t of O(t), onehot(y)), a mean over N*C." .. common)

@@ -23,6 +23,9 @@ ROUNDS = int(os.environ.get("ROUNDS", 5))
 TURN = float(os.environ.get("TURN", 0.5))  # seconds that a variant runs in its turn, at least one step
 SCREEN = float(os.environ.get("SCREEN", 1.3))
 LIMIT = float(os.environ.get("LIMIT", 400))  # seconds until a worker must have answered
+BUDGET = float(os.environ.get("BUDGET", "inf"))  # seconds for everything: what would begin after them is left out
+RESERVE = 60  # of them for the rounds
+BEGIN = time.monotonic()
 PEERS = os.environ.get("PEERS", ".")
 DEVICE = os.environ.get("DEVICE", "cpu")
 LOSS = os.environ.get("LOSS")
@@ -43,8 +46,9 @@ REGULARISER = ["new", "debian", "new flat", "new compiled", "new compiled flat"]
 
 # On a GPU. The published code: a loop over t, automatic mixed precision in float16, the regulariser's loop; ann: what PyTorch needs for the
 # same network with ReLU, a floor for every spiking one.
-GPU = ["new", "new flat cl", "new hoist flat cl", "new sjnative flat", "new sjtriton flat", "new sjtriton flat cl", "new compiled hoist flat cl",
-       "new compiled hoist flat cl graph", "new compiled sjf hoist flat cl", "new compiled ann hoist flat cl"]
+# The strongest of each kind first, for runs on a budget.
+GPU = ["new sjtriton flat cl", "new compiled hoist flat cl", "new hoist flat cl", "new compiled hoist flat cl graph", "new sjnative flat",
+       "new compiled ann hoist flat cl", "new compiled sjf hoist flat cl", "new sjtriton flat", "new flat cl", "new"]
 GPU_NETWORKS = ["resnet19.T4", "resnet19.T6", "vggsnn.T10", "sew34.T4"]
 
 # case -> [(label, worker's case, precision, peers)]
@@ -72,6 +76,10 @@ def class_of(case, peer):
     return "compiled" if "compiled" in peer else "eager"
 
 
+def left():
+    return BUDGET - (time.monotonic() - BEGIN)
+
+
 class Failed(Exception):
     pass
 
@@ -84,13 +92,14 @@ class Worker:
         self.about = None
 
     def answer(self):
-        ready, _, _ = select.select([self.process.stdout], [], [], LIMIT)
+        limit = max(1, min(LIMIT, left()))
+        ready, _, _ = select.select([self.process.stdout], [], [], limit)
         line = self.process.stdout.readline() if ready else b""
         if not line:
             self.close()
             with open(self.log, errors="replace") as log:
                 last = (log.read().strip().splitlines() or [""])[-1]
-            raise Failed(f"no answer within {LIMIT:g} s" if not ready else f"ended: {last[:160]}")
+            raise Failed(f"no answer within {limit:.0f} s" if not ready else f"ended: {last[:160]}")
         return json.loads(line)
 
     def start(self):
@@ -201,6 +210,9 @@ def measure(record, label, case, precision, peers, rounds, screen=True):
         for peer in peers:
             command = peer_command(peer, case, precision, weights)
             if not command:
+                continue
+            if left() < RESERVE:
+                print(f"   {peer}: not tried, the time is up")
                 continue
             worker, kind = Worker(peer, command), class_of(case, peer)
             try:

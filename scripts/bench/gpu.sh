@@ -7,6 +7,7 @@
 #   PYTHON        a Python with torch, and where wanted spikingjelly with cupy and triton (python3)
 #   DEVICE        the device of both sides (cuda; cpu to try the program out)
 #   BATCH, SIZE   batch (64) and side of the images (each network's own)
+#   BUDGET        seconds for everything (no limit): peers that would begin too late are left out, and named
 #   ROUNDS, TURN, SCREEN, PEERS, VERBOSE   as cpu.sh has them
 # A turn is timed on the host, from one synchronisation to the next, with the data already on the device.
 set -euo pipefail

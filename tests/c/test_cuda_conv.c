@@ -183,6 +183,54 @@ static void test_library(void **state) {
   drop(&f);
 }
 
+/* What the library has in its list and then refuses, for whatever reason, runs on another engine. */
+static void test_refused(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  int (*fault)(const char *, long long);
+  *(void **)&fault = dlsym(gpu_library, "ms_emu_fail");
+  if (!listed("cudnn") || !fault)
+    skip();
+  fixture f = make(&list[1], MS_F32, MS_F32, MS_F32);
+  sums s = multiply(&f);
+  static const long long calls[] = {1, 5,
+                                    7}; /* the first forward pass, input gradient, weight gradient of check_passes */
+  for (int i = 0; i < 3; i++) {
+    assert_int_equal(fault("refuse", calls[i]), 0);
+    check_passes(&f, &s, MS_F32, MS_F32, run);
+    fault("clear", 0);
+  }
+  drop_sums(&s);
+  drop(&f);
+}
+
+/* A library that does not start is not asked again: that would cost seconds in each layer of each step. */
+static void test_no_start(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  int (*fault)(const char *, long long);
+  *(void **)&fault = dlsym(gpu_library, "ms_emu_fail");
+  if (!listed("cudnn") || !fault)
+    skip();
+  ms_stream *first = gpu_stream, *fresh;
+  ms_conv_desc d = describe(&list[1], MS_F32, MS_F32);
+  ms_conv_plan *plan;
+  char why[MS_WHY];
+  TWIN_OK(gpu->stream_create(0, &fresh));
+  gpu_stream = fresh;
+  TWIN_OK(gpu->conv_plan(fresh, &d, &plan));
+  fault("create", 1);
+  ms_conv_args a = {.plan = plan, .density = -1};
+  assert_string_equal(gpu->conv_engine(&a, MS_CONV_FORWARD, why), "cublas");
+  assert_string_equal(why, "cuDNN does not start: CUDNN_STATUS_NOT_INITIALIZED");
+  fault("clear", 0);
+  assert_string_equal(gpu->conv_engine(&a, MS_CONV_FORWARD, why), "cublas");
+  assert_false(listed("cudnn"));
+  gpu->conv_plan_destroy(plan);
+  gpu_stream = first;
+  gpu->stream_destroy(fresh);
+}
+
 static void test_choice(void **state) {
   (void)state;
   TWIN_NEEDED();
@@ -240,9 +288,15 @@ static void test_workspace(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_blas, twin_release),      cmocka_unit_test_teardown(test_slabs, twin_release),
-      cmocka_unit_test_teardown(test_depthwise, twin_release), cmocka_unit_test_teardown(test_usual, twin_release),
-      cmocka_unit_test_teardown(test_library, twin_release),   cmocka_unit_test_teardown(test_choice, twin_release),
-      cmocka_unit_test_teardown(test_services, twin_release),  cmocka_unit_test_teardown(test_workspace, twin_release)};
+      cmocka_unit_test_teardown(test_blas, twin_release),
+      cmocka_unit_test_teardown(test_slabs, twin_release),
+      cmocka_unit_test_teardown(test_depthwise, twin_release),
+      cmocka_unit_test_teardown(test_usual, twin_release),
+      cmocka_unit_test_teardown(test_library, twin_release),
+      cmocka_unit_test_teardown(test_choice, twin_release),
+      cmocka_unit_test_teardown(test_services, twin_release),
+      cmocka_unit_test_teardown(test_workspace, twin_release),
+      cmocka_unit_test_teardown(test_refused, twin_release),
+      cmocka_unit_test_teardown(test_no_start, twin_release)}; /* the last one: cuDNN is gone behind it */
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }

@@ -121,6 +121,75 @@ static void test_alpha_beta(void **state) {
   }
 }
 
+/* More matrices than the library takes at a time. */
+static void test_batch(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  const sizes many = {33000, 2, 1, 2};
+  for (int shared = 0; shared < 2; shared++)
+    one_case(&many, (layout){0, 0, 0, 0, shared}, reals, 1, 0);
+}
+
+static ms_gemm square(float *c) {
+  float a[4] = {1, 2, 3, 4};
+  ms_gemm g = {
+      .batch = 1, .m = 2, .n = 2, .k = 2, .alpha = 1, .a_row = 2, .a_col = 1, .b_row = 2, .b_col = 1, .ldc = 2};
+  g.a = g.b = (ms_data){to_device(a, sizeof a), MS_F32, 1};
+  g.c = (ms_data){to_device(c, 4 * sizeof *c), MS_F32, 1};
+  return g;
+}
+
+/* The first product of a stream cannot be recorded, which leaves no damage; one of a new shape can. */
+static void test_recorded(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  ms_stream *first = gpu_stream, *fresh;
+  ms_graph *graph = NULL;
+  float c[4] = {0};
+  TWIN_OK(gpu->stream_create(0, &fresh));
+  gpu_stream = fresh;
+  ms_gemm g = square(c), row = g;
+  row.m = 1;
+  TWIN_OK(gpu->synchronize(fresh));
+  TWIN_OK(gpu->capture_begin(fresh));
+  assert_int_equal(gpu->gemm(fresh, &g), MS_EBACKEND);
+  assert_non_null(strstr(gpu->error_text(fresh), "while a step is captured"));
+  TWIN_OK(gpu->capture_end(fresh, &graph));
+  gpu->graph_destroy(graph);
+  TWIN_OK(gpu->gemm(fresh, &row));
+  TWIN_OK(gpu->synchronize(fresh));
+  TWIN_OK(gpu->capture_begin(fresh));
+  TWIN_OK(gpu->gemm(fresh, &g));
+  TWIN_OK(gpu->capture_end(fresh, &graph));
+  fetch(c, g.c.p, sizeof c);
+  assert_true(c[0] == 7 && c[1] == 10 && c[2] == 0 && c[3] == 0);
+  TWIN_OK(gpu->graph_launch(fresh, graph));
+  fetch(c, g.c.p, sizeof c);
+  assert_true(c[0] == 7 && c[1] == 10 && c[2] == 15 && c[3] == 22);
+  gpu->graph_destroy(graph);
+  twin_release(NULL);
+  gpu_stream = first;
+  gpu->stream_destroy(fresh);
+}
+
+/* A failure inside the library is named, and says what became of the device. */
+static void test_failure(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  int (*fault)(const char *, long long);
+  *(void **)&fault = dlsym(gpu_library, "ms_emu_fail");
+  if (!fault)
+    skip();
+  float c[4] = {0};
+  ms_gemm g = square(c);
+  fault("library", 1);
+  assert_int_equal(gpu->gemm(gpu_stream, &g), MS_EBACKEND);
+  const char *text = gpu->error_text(gpu_stream);
+  assert_non_null(strstr(text, "cuBLASLt: cublasLtMatmul: "));
+  assert_non_null(strstr(text, "; the device is usable again"));
+  TWIN_OK(gpu->gemm(gpu_stream, &g));
+}
+
 /* TF32 is off at the start; when it is on, 1 + 2^-12 is 1. */
 static void test_tf32(void **state) {
   (void)state;
@@ -150,6 +219,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_teardown(test_layouts, twin_release),    cmocka_unit_test_teardown(test_types, twin_release),
       cmocka_unit_test_teardown(test_narrow, twin_release),     cmocka_unit_test_teardown(test_rounding, twin_release),
-      cmocka_unit_test_teardown(test_alpha_beta, twin_release), cmocka_unit_test_teardown(test_tf32, twin_release)};
+      cmocka_unit_test_teardown(test_alpha_beta, twin_release), cmocka_unit_test_teardown(test_tf32, twin_release),
+      cmocka_unit_test_teardown(test_batch, twin_release),      cmocka_unit_test_teardown(test_recorded, twin_release),
+      cmocka_unit_test_teardown(test_failure, twin_release)};
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }

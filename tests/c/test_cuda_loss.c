@@ -16,6 +16,7 @@ typedef struct run {
   ms_real value[3], *dlogits;
   int64_t correct, *labels;
   ms_real *shares; /* [batch, classes] or NULL */
+  int wrong;       /* some labels are */
 } run;
 
 static run run_of(shape z, ms_loss_over over, ms_dtype dtype, int fixed) {
@@ -78,6 +79,11 @@ static void run_gpu(run *k) {
   a.scratch = on_device(scratch_bytes(k));
   for (int again = 0; again < 2; again++)
     TWIN_OK(gpu->loss(gpu_stream, &a));
+  if (k->wrong) {
+    assert_int_equal(gpu->synchronize(gpu_stream), MS_ERANGE);
+    assert_non_null(strstr(gpu->error_text(gpu_stream),
+                           k->shares ? "targets: expected finite shares >= 0" : "labels: expected values in [0, 1]"));
+  }
   fetch(k->value, a.value, sizeof k->value);
   fetch(&k->correct, a.correct, sizeof k->correct);
   if (a.dlogits)
@@ -194,6 +200,7 @@ static void test_bad_labels(void **state) {
   for (int over = MS_LOSS_EACH; over <= MS_LOSS_LAST; over++) {
     run cpu = run_of(z, (ms_loss_over)over, MS_F32, 0), k = cpu;
     memcpy(cpu.labels, bad, sizeof bad);
+    k.wrong = 1;
     run_cpu(&cpu);
     ms_real want[24];
     memcpy(want, cpu.dlogits, sizeof want);
@@ -227,6 +234,7 @@ static void test_targets(void **state) {
     assert_memory_equal(k.dlogits, s.dlogits, (size_t)k.n * sizeof *k.dlogits);
     s.shares[2] = -1;
     s.shares[5 * z.classes + 69] = MS_R(NAN);
+    s.wrong = 1;
     run_cpu(&s);
     double want = (double)s.value[0];
     run_gpu(&s);

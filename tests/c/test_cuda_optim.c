@@ -1,4 +1,5 @@
 /* Optimizer and regulariser rows of CUDA beside the CPU's, and beside the published algorithms in double. */
+#include "optimtest.h"
 #include "twin.h"
 
 enum { STEPS = 3, MOST = 200 };
@@ -115,35 +116,8 @@ static void same(const char *what, const ms_real *device, const ms_real *want, i
 
 static double gradient(const arena *k, const ms_range *r, int64_t i) {
   double g = r->no_grad ? 0 : (double)k->a.grad[i], scale = r->reg_scale ? (double)*r->reg_scale : 1;
-  for (int t = 0; r->regularised && t < k->a.trt.steps; t++) {
-    double w = k->w[i], c = expm1(delta * t), d = 1 + c * (fabs(w) + eps);
-    g += scale * lambda * w * (2 + c * (fabs(w) + 2 * eps)) / (d * d);
-  }
-  return g;
+  return r->regularised ? g + scale * plain_trt(k->w[i], k->a.trt.steps, lambda, delta, eps) : g;
 }
-
-static void plain_adam(arena *k, const ms_hyper *h, int64_t i, double g, int step) {
-  g = h->maximize ? -g : g;
-  if (h->decoupled)
-    k->w[i] -= h->lr * h->weight_decay * k->w[i];
-  else
-    g += h->weight_decay * k->w[i];
-  k->m[i] = h->beta1 * k->m[i] + (1 - h->beta1) * g;
-  k->v[i] = h->beta2 * k->v[i] + (1 - h->beta2) * g * g;
-  double denom = sqrt(k->v[i]) / sqrt(1 - pow(h->beta2, step)) + h->eps;
-  k->w[i] -= h->lr / (1 - pow(h->beta1, step)) * k->m[i] / denom;
-}
-
-static void plain_sgd(arena *k, const ms_hyper *h, int64_t i, double g, int step) {
-  g = (h->maximize ? -g : g) + h->weight_decay * k->w[i];
-  if (h->momentum != 0) {
-    k->m[i] = step == 1 ? g : h->momentum * k->m[i] + (1 - h->dampening) * g;
-    g = h->nesterov ? g + h->momentum * k->m[i] : k->m[i];
-  }
-  k->w[i] -= h->lr * g;
-}
-
-typedef void (*plain_fn)(arena *, const ms_hyper *, int64_t, double, int);
 
 static void check_steps(int nranges, ms_hyper h, int adam, int packed, int shadow) {
   arena *k = arena_of(nranges, h, packed);
@@ -161,7 +135,7 @@ static void check_steps(int nranges, ms_hyper h, int adam, int packed, int shado
     upload(c.a.grad, k->a.grad, (size_t)k->size * sizeof(ms_real));
     for (int r = 0; r < nranges; r++)
       for (int64_t i = k->ranges[r].offset; i < k->ranges[r].offset + k->ranges[r].n; i++)
-        plain(k, &h, i, gradient(k, &k->ranges[r], i), step);
+        plain(&k->w[i], &k->m[i], &k->v[i], &h, gradient(k, &k->ranges[r], i), step);
     ms_cpu_hyper_advance(NULL, k->hyper, k->ranges, nranges);
     assert_int_equal((adam ? ms_cpu_adam : ms_cpu_sgd)(NULL, &k->a), MS_OK);
     TWIN_OK(gpu->hyper_advance(gpu_stream, (ms_hyper *)(uintptr_t)c.a.hyper, c.ranges, nranges));

@@ -1,36 +1,6 @@
 /* Reductions and softmax of CUDA beside those of the CPU. */
+#include "reducetest.h"
 #include "twinloop.h"
-
-typedef struct setup {
-  ms_reduction r;
-  int64_t nkept, nred, extent;
-} setup;
-
-/* `order` lists the dimensions from slowest to fastest in memory; bit d of `reduced` marks dimension d. */
-static setup make_setup(int ndim, const int64_t *size, const int *order, unsigned reduced, unsigned repeated) {
-  setup s = {.nkept = 1, .nred = 1, .extent = 1, .r = {.factor = MS_R(0.75)}};
-  int64_t stride[MS_MAX_DIMS] = {0}, out_stride = 1;
-  for (int i = ndim - 1; i >= 0; i--) {
-    stride[order[i]] = repeated >> i & 1 ? 0 : s.extent;
-    s.extent *= size[order[i]];
-  }
-  for (int d = 0; d < ndim; d++) {
-    if (reduced >> d & 1) {
-      s.r.red[s.r.nred] = size[d];
-      s.r.in_red[s.r.nred++] = stride[d];
-      s.nred *= size[d];
-    } else {
-      s.r.kept[s.r.nkept] = size[d];
-      s.r.in_kept[s.r.nkept++] = stride[d];
-      s.nkept *= size[d];
-    }
-  }
-  for (int d = s.r.nkept - 1; d >= 0; d--) {
-    s.r.out_kept[d] = out_stride;
-    out_stride *= s.r.kept[d];
-  }
-  return s;
-}
 
 /* Sums and products are rounded once from double: the order of their terms may change the last bit. */
 static double tolerance_of(ms_reduce_op op, ms_dtype out) {
@@ -61,6 +31,7 @@ static void check(ms_reduce_op op, ms_dtype type, setup s) {
   fill_in(in.host, in.n, op);
   TWIN_OK(gpu->copy_bytes(gpu_stream, in.device.p, in.host.p, twin_bytes(type, in.n), MS_COPY_HOST_TO_DEVICE));
   ms_reduction host = s.r, device = s.r;
+  host.factor = device.factor = MS_R(0.75);
   host.in = in.host, host.out = out.host;
   device.in = in.device, device.out = out.device;
   assert_int_equal(ms_cpu_reduce(NULL, op, &host), MS_OK);
@@ -73,7 +44,7 @@ static void check(ms_reduce_op op, ms_dtype type, setup s) {
 
 /* Each operation on two types. */
 static void all_ops(int ndim, const int64_t *size, const int *order, unsigned reduced, unsigned repeated) {
-  setup s = make_setup(ndim, size, order, reduced, repeated);
+  setup s = setup_of(ndim, size, order, reduced, repeated);
   for (int op = 0; op < MS_REDUCE_COUNT; op++)
     for (int k = 0; k < 2; k++)
       check((ms_reduce_op)op, (ms_dtype)(k ? MS_U8 + pick(2) : pick(MS_U8)), s);

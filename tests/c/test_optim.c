@@ -1,4 +1,5 @@
 /* Optimizer and regulariser rows. References: closed forms, and the published algorithms written anew in double. */
+#include "optimtest.h"
 #include "rows.h"
 
 static const ms_real third = MS_R(1.0 / 3), half = MS_R(.5), quarter = MS_R(.25), one = 1, twice = 2;
@@ -167,45 +168,19 @@ static arena *arena_of(ms_hyper h) {
 
 static double gradient(const arena *k, const ms_range *r, int64_t i) {
   double g = r->no_grad ? 0 : k->a.grad[i];
-  for (int t = 0; r->regularised && t < k->a.trt.steps; t++) {
-    double w = k->w[i], c = expm1(.5 * t), d = 1 + c * (fabs(w) + 1e-5);
-    g += *r->reg_scale * 1e-2 * w * (2 + c * (fabs(w) + 2e-5)) / (d * d);
-  }
-  return g;
-}
-
-static void reference_adam(arena *k, const ms_hyper *h, int64_t i, double g, int step) {
-  g = h->maximize ? -g : g;
-  if (h->decoupled)
-    k->w[i] -= h->lr * h->weight_decay * k->w[i];
-  else
-    g += h->weight_decay * k->w[i];
-  k->m[i] = h->beta1 * k->m[i] + (1 - h->beta1) * g;
-  k->v[i] = h->beta2 * k->v[i] + (1 - h->beta2) * g * g;
-  double denom = sqrt(k->v[i]) / sqrt(1 - pow(h->beta2, step)) + h->eps;
-  k->w[i] -= h->lr / (1 - pow(h->beta1, step)) * k->m[i] / denom;
-}
-
-static void reference_sgd(arena *k, const ms_hyper *h, int64_t i, double g, int step) {
-  g = (h->maximize ? -g : g) + h->weight_decay * k->w[i];
-  if (h->momentum != 0) {
-    k->m[i] = step == 1 ? g : h->momentum * k->m[i] + (1 - h->dampening) * g;
-    g = h->nesterov ? g + h->momentum * k->m[i] : k->m[i];
-  }
-  k->w[i] -= h->lr * g;
+  return r->regularised ? g + *r->reg_scale * plain_trt(k->w[i], k->a.trt.steps, 1e-2, .5, 1e-5) : g;
 }
 
 typedef ms_status (*row_fn)(ms_stream *, const ms_optim_args *);
-typedef void (*reference_fn)(arena *, const ms_hyper *, int64_t, double, int);
 
-static void check_steps(ms_hyper h, row_fn row, reference_fn reference) {
+static void check_steps(ms_hyper h, row_fn row, plain_fn plain) {
   arena *k = arena_of(h);
   ms_real *was = copy_of(k->a.param, ARENA);
   for (int step = 1; step <= 3; step++) {
     k->a.grad = random_reals(ARENA, -1, 1);
     for (int r = 0; r < 3; r++)
       for (int64_t i = layout[r].offset; i < layout[r].offset + layout[r].n; i++)
-        reference(k, &h, i, gradient(k, layout + r, i), step);
+        plain(&k->w[i], &k->m[i], &k->v[i], &h, gradient(k, layout + r, i), step);
     ms_cpu_hyper_advance(NULL, k->h, layout, 3);
     assert_int_equal(row(NULL, &k->a), MS_OK);
   }
@@ -230,7 +205,7 @@ static void test_adam(void **state) {
                   .weight_decay = i & 1 ? .1 : 0,
                   .decoupled = !!(i & 2),
                   .maximize = !!(i & 4)};
-    check_steps(h, ms_cpu_adam, reference_adam);
+    check_steps(h, ms_cpu_adam, plain_adam);
     release(state);
   }
 }
@@ -243,7 +218,7 @@ static void test_sgd(void **state) {
                   .weight_decay = i & 4 ? .1 : 0,
                   .nesterov = !!(i & 8),
                   .maximize = !!(i & 16)};
-    check_steps(h, ms_cpu_sgd, reference_sgd);
+    check_steps(h, ms_cpu_sgd, plain_sgd);
     release(state);
   }
 }

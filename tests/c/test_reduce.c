@@ -1,37 +1,7 @@
+#include "reducetest.h"
 #include "typed.h"
 
-/* A reduction over an array of any layout, and what it must give, element by element in logical order. */
-typedef struct setup {
-  ms_reduction r;
-  int64_t nkept, nred, extent;
-} setup;
-
-/* `order` lists the dimensions from slowest to fastest in memory; bit d of `reduced` marks dimension d. */
-static setup make_setup(int ndim, const int64_t *size, const int *order, unsigned reduced) {
-  setup s = {.nkept = 1, .nred = 1, .extent = 1, .r = {.factor = 1}};
-  int64_t stride[MS_MAX_DIMS] = {0}, out_stride = 1;
-  for (int i = ndim - 1; i >= 0; i--) {
-    stride[order[i]] = s.extent;
-    s.extent *= size[order[i]];
-  }
-  for (int d = 0; d < ndim; d++) {
-    if (reduced >> d & 1) {
-      s.r.red[s.r.nred] = size[d];
-      s.r.in_red[s.r.nred++] = stride[d];
-      s.nred *= size[d];
-    } else {
-      s.r.kept[s.r.nkept] = size[d];
-      s.r.in_kept[s.r.nkept++] = stride[d];
-      s.nkept *= size[d];
-    }
-  }
-  for (int d = s.r.nkept - 1; d >= 0; d--) {
-    s.r.out_kept[d] = out_stride;
-    out_stride *= s.r.kept[d];
-  }
-  return s;
-}
-
+/* What a reduction must give for one element of its output. */
 static double reference(ms_reduce_op op, const setup *s, int64_t kept) {
   const ms_reduction *r = &s->r;
   int64_t base = offset_at(r->nkept, r->kept, r->in_kept, kept), at = 0;
@@ -72,7 +42,7 @@ static ms_dtype out_type(ms_reduce_op op, ms_dtype t) {
 }
 
 static void check(ms_reduce_op op, ms_dtype t, int ndim, const int64_t *size, const int *order, unsigned reduced) {
-  setup s = make_setup(ndim, size, order, reduced);
+  setup s = setup_of(ndim, size, order, reduced, 0);
   double wide = op == MS_REDUCE_prod ? 1.2 : 4;
   s.r.in = random_data(t, s.extent, op == MS_REDUCE_prod ? 0.8 : -4, wide);
   s.r.out = new_data(out_type(op, t), s.nkept);

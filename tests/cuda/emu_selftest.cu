@@ -148,16 +148,10 @@ static void test_products(cudaStream_t s) {
         sum += va[i * N + k] * vb[k * N + j];
       CHECK(vc[i * N + j] == sum);
     }
-  cublasHandle_t h;
   float one = 1, zero = 0;
-  CHECK(!cublasCreate(&h) && !cublasSetStream(h, s));
-  CHECK(!cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, N, N, N, &one, b.p, N, a.p, N, &zero, d.p, N));
-  CHECK(d.get() == vc);
-  CHECK(cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, N, N, N, &one, b.p, N - 1, a.p, N, &zero, d.p, N) ==
-        CUBLAS_STATUS_INVALID_VALUE);
   cublasLtHandle_t lt;
   cublasLtMatmulDesc_t desc;
-  cublasLtMatrixLayout_t l;
+  cublasLtMatrixLayout_t l, by_column, short_one;
   cublasLtMatmulPreference_t preference;
   cublasLtMatmulHeuristicResult_t found;
   int32_t row = CUBLASLT_ORDER_ROW, n;
@@ -171,11 +165,21 @@ static void test_products(cudaStream_t s) {
   CHECK(!cublasLtMatmul(lt, desc, &one, a.p, l, b.p, l, &zero, e.p, l, e.p, l, &found.algo, workspace.p,
                         found.workspaceSize, s));
   CHECK(e.get() == vc);
+  // the same bytes column by column, without an algorithm of the caller's: the transposed product
+  CHECK(!cublasLtMatrixLayoutCreate(&by_column, CUDA_R_32F, N, N, N));
+  CHECK(!cublasLtMatmul(lt, desc, &one, b.p, by_column, a.p, by_column, &zero, d.p, by_column, d.p, by_column, nullptr,
+                        nullptr, 0, s));
+  CHECK(d.get() == vc);
+  CHECK(cublasLtMatmul(lt, desc, &one, b.p, by_column, a.p, by_column, &zero, d.p, by_column, d.p, by_column,
+                       &found.algo, workspace.p, found.workspaceSize, s) == CUBLAS_STATUS_INVALID_VALUE);
+  CHECK(!cublasLtMatrixLayoutCreate(&short_one, CUDA_R_32F, N, N, N - 1));
+  CHECK(cublasLtMatmul(lt, desc, &one, b.p, short_one, a.p, by_column, &zero, d.p, by_column, d.p, by_column, nullptr,
+                       nullptr, 0, s) == CUBLAS_STATUS_INVALID_VALUE);
   cublasLtMatmulPreferenceDestroy(preference);
-  cublasLtMatrixLayoutDestroy(l);
+  for (cublasLtMatrixLayout_t x : {l, by_column, short_one})
+    cublasLtMatrixLayoutDestroy(x);
   cublasLtMatmulDescDestroy(desc);
   cublasLtDestroy(lt);
-  cublasDestroy(h);
 }
 
 static void test_convolution(cudaStream_t s) {

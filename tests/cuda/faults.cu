@@ -440,29 +440,53 @@ static void replay_after_free() {
 
 // ---- libraries ----
 
-static void product_aliases() {
-  float *x = device_array(64), *y = device_array(64), one = 1, zero = 0;
-  cublasHandle_t h;
-  LAUNCH(count_up, 2, 32, 0, s, x, 64);
-  if (cublasCreate(&h) || cublasSetStream(h, s) ||
-      cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 8, 8, 8, &one, x, 8, x, 8, &zero, bad ? x : y, 8))
+enum { SIDE = 8 };
+
+// y = a x, all of them SIDE by SIDE, by the algorithm that fits operands aligned to so many bytes.
+static void product(float *y, const float *a, const float *x, uint32_t aligned) {
+  cublasLtHandle_t h;
+  cublasLtMatmulDesc_t d;
+  cublasLtMatrixLayout_t l;
+  cublasLtMatmulPreference_t p;
+  cublasLtMatmulHeuristicResult_t found;
+  int n = 0;
+  float one = 1, zero = 0;
+  if (cublasLtCreate(&h) || cublasLtMatmulDescCreate(&d, CUBLAS_COMPUTE_32F, CUDA_R_32F) ||
+      cublasLtMatrixLayoutCreate(&l, CUDA_R_32F, SIDE, SIDE, SIDE) || cublasLtMatmulPreferenceCreate(&p) ||
+      cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &aligned, sizeof aligned) ||
+      cublasLtMatmulAlgoGetHeuristic(h, d, l, l, l, l, p, 1, &found, &n) || n != 1 ||
+      cublasLtMatmul(h, d, &one, a, l, x, l, &zero, y, l, y, l, &found.algo, nullptr, 0, s))
     exit(1);
+  cublasLtMatmulPreferenceDestroy(p);
+  cublasLtMatrixLayoutDestroy(l);
+  cublasLtMatmulDescDestroy(d);
+  cublasLtDestroy(h);
+}
+
+static void product_aliases() {
+  float *x = device_array(SIDE * SIDE), *y = device_array(SIDE * SIDE);
+  LAUNCH(count_up, 2, 32, 0, s, x, SIDE * SIDE);
+  product(bad ? x : y, x, x, 256);
   float v = fetch(bad ? x : y, 1, s)[0];
   expect(v == v, "product");
-  cublasDestroy(h);
   MUST(cudaFreeAsync(x, s));
   MUST(cudaFreeAsync(y, s));
 }
 
 static void product_too_small() {
-  float *x = device_array(64), *y = device_array(bad ? 63 : 64), one = 1, zero = 0;
-  cublasHandle_t h;
-  LAUNCH(count_up, 2, 32, 0, s, x, 64);
-  if (cublasCreate(&h) || cublasSetStream(h, s) ||
-      cublasSgemm(h, CUBLAS_OP_N, CUBLAS_OP_N, 8, 8, 8, &one, x, 8, x, 8, &zero, y, 8))
-    exit(1);
+  float *x = device_array(SIDE * SIDE), *y = device_array(SIDE * SIDE - bad);
+  LAUNCH(count_up, 2, 32, 0, s, x, SIDE * SIDE);
+  product(y, x, x, 256);
   MUST(cudaStreamSynchronize(s));
-  cublasDestroy(h);
+  MUST(cudaFreeAsync(x, s));
+  MUST(cudaFreeAsync(y, s));
+}
+
+static void product_misaligned() {
+  float *x = device_array(SIDE * SIDE + 1), *y = device_array(SIDE * SIDE);
+  LAUNCH(count_up, 3, 32, 0, s, x, SIDE * SIDE + 1);
+  product(y, x + 1, x, bad ? 16 : 4);
+  MUST(cudaStreamSynchronize(s));
   MUST(cudaFreeAsync(x, s));
   MUST(cudaFreeAsync(y, s));
 }
@@ -505,6 +529,7 @@ static const struct {
     PROGRAM(replay_after_free),
     PROGRAM(product_aliases),
     PROGRAM(product_too_small),
+    PROGRAM(product_misaligned),
 };
 
 int main(int argc, char **argv) {

@@ -115,6 +115,7 @@ fault default_stream_in_capture cudaErrorStreamCapture $none
 fault replay_after_free "not a device pointer" $none
 fault product_aliases "wrong result" $none
 fault product_too_small "memory of the stream's device" $none
+fault product_misaligned "less aligned" $none
 
 echo "1..$n"
 exit $failed

@@ -116,6 +116,101 @@ function TestMixed:test_every_op_names_both_devices()
   for _, f in pairs(ops(a, a)) do f() end
 end
 
+-- The kernel finds them; the host hears of it when it next waits, also at the end of a sum.
+TestLabels = {}
+
+local function labels(last) return ms.tensor({ 0, 1, last }, { dtype = "int64" }) end
+local bad_labels = "classification_loss: labels: expected values in [0, 3]"
+
+function TestLabels:test_the_next_read_names_them()
+  needs_device()
+  local criterion, logits, right = loss.SDT(), ms.zeros(2, 3, 4):requires_grad_(), 0
+  for _, last in ipairs { 2, 4, -1, 3 } do
+    criterion(logits, labels(last)):backward()
+    right = right + criterion.correct
+  end
+  s.raises(bad_labels, right.item, right)
+  criterion(logits, labels(3))
+  lu.assertEquals(criterion.correct:item(), 1)
+end
+
+function TestLabels:test_with_MOONSPIKE_SYNC_the_op_itself_fails()
+  needs_device()
+  local script = os.tmpname()
+  s.write(script, [[
+    local ms = require "moonspike"
+    local ok, message = pcall(ms.loss.SDT(), ms.zeros(2, 1, 4), ms.tensor({ 4 }, { dtype = "int64" }))
+    print(ok, message)]])
+  local _, text = s.run(script, "MOONSPIKE_SYNC=1")
+  os.remove(script)
+  lu.assertStrMatches(text, "false.*classification_loss: .*labels: expected values in %[0, 3%].*")
+end
+
+function TestLabels:test_evaluate()
+  needs_device()
+  local net, left = nn.Linear(5, 4), 3
+  local function loader()
+    left = left - 1
+    if left > 0 then return ms.ones(2, 3, 5), labels(left + 2) end
+  end
+  s.raises(bad_labels, ms.evaluate, net, loader)
+  lu.assertTrue(net.training)
+end
+
+function TestLabels:test_a_replay()
+  needs_device()
+  local criterion, w = loss.SDT(), ms.zeros(2, 3, 4):requires_grad_()
+  local step = ms.capture(function(y) return criterion(w, y) end)
+  for _ = 1, 3 do step(labels(1)) end
+  local value = step(labels(4))
+  s.raises(bad_labels, value.item, value)
+  lu.assertTrue(step(labels(1)):item() > 0)
+end
+
+TestTwo = {}
+
+local function needs_two()
+  if not other or ms.cuda.device_count() < 2 then lu.skip "there is one device" end
+end
+
+function TestTwo:test_every_op_names_both_devices()
+  needs_two()
+  local a, b = ms.ones(2, 2), ms.ones(2, 2):to "cuda:1"
+  for name, f in pairs(ops(a, b)) do
+    local ok, message = pcall(f)
+    lu.assertFalse(ok, name)
+    lu.assertStrContains(message, "cuda:1", false, false, name)
+  end
+  for _, f in pairs(ops(b, b)) do f() end
+end
+
+-- Each copy is behind what made its source and before what uses or frees it.
+function TestTwo:test_there_and_back()
+  needs_two()
+  local x = ms.rand(4, 33):requires_grad_()
+  local want = (x * 2 + 1):matmul(x:t()):exp():sum()
+  want:backward()
+  local grad = x.grad:clone()
+  x.grad = nil
+  local got
+  do
+    local y = (x * 2 + 1):to "cuda:1"
+    local z = y:matmul(x:t():to "cuda:1")
+    y = nil
+    got = z:exp():sum():to "cuda"
+  end
+  got:backward()
+  lu.assertEquals({ got.device, x.grad.device }, { "cuda", "cuda" })
+  lu.assertEquals(got:item(), want:item())
+  s.near(x.grad, grad, 1e-6)
+  for i = 1, 20 do
+    local n = ms.full({ 999 }, i)
+    n = (n + 1):to "cuda:1"
+    n = (n * 2):to "cuda"
+    lu.assertEquals({ n:min():item(), n:max():item() }, { 2 * i + 2, 2 * i + 2 })
+  end
+end
+
 TestMoves = {}
 
 local function make(lua_optimizer)
@@ -149,6 +244,25 @@ local function train(lua_optimizer, move)
   end
   lu.assertEquals(view:totable(), weight:view(-1):totable())
   return net:state_dict()
+end
+
+-- The same steps on the second device give the same bits.
+function TestTwo:test_a_network_in_training()
+  needs_two()
+  local a = train(false, false)
+  ms.device "cuda:1"
+  local ok, b = pcall(train, false, false)
+  ms.device "cuda"
+  lu.assertTrue(ok, b)
+  for name, t in pairs(a) do
+    lu.assertEquals(b[name].device, "cuda:1")
+    lu.assertEquals(b[name]:totable(), t:totable(), name)
+  end
+  local net = nn.Linear(3, 2)
+  local x = ms.ones(1, 3)
+  local y = net(x):totable()
+  net:to "cuda:1"
+  lu.assertEquals(net(x:to "cuda:1"):totable(), y)
 end
 
 function TestMoves:test_a_network_in_training()

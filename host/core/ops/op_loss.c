@@ -33,7 +33,7 @@ static ms_status check(const ms_tensor *logits, const ms_tensor *y, const ms_los
   return ms_expect_device(op, "labels", y, ms_tensor_device(logits), err);
 }
 
-/* On the CPU only; elsewhere `correct` says -1. */
+/* On the CPU only; elsewhere the next wait for the device fails. */
 static ms_status check_labels(const ms_tensor *labels, const ms_tensor *correct, int64_t classes, ms_error *err) {
   if (!ms_on_cpu(ms_tensor_device(labels)) || *ms_ints(correct) != -1)
     return MS_OK;

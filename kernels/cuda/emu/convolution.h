@@ -1,6 +1,6 @@
 // What the emulated convolutions compute, away from the library's names.
 #pragma once
-#include "blas.h"
+#include "product.h"
 
 #pragma GCC visibility push(hidden)
 

@@ -9,7 +9,7 @@ namespace emu {
 long long counts[COUNTS];
 bool sticky_launch = env("EMU_FAIL_STICKY", 0) != 0;
 
-static long long left[FAULTS] = {(long long)env("EMU_FAIL_LAUNCH", 0), 0, 0, 0, 0};
+static long long left[FAULTS] = {(long long)env("EMU_FAIL_LAUNCH", 0)};
 
 unsigned long long env(const char *name, unsigned long long otherwise) {
   const char *s = getenv(name);
@@ -33,9 +33,9 @@ int ms_emu_fail(const char *what, long long n) {
   static const struct {
     const char *name;
     Fault fault;
-  } faults[] = {{"launch", FAIL_LAUNCH}, {"launch_sticky", FAIL_LAUNCH},
-                {"alloc", FAIL_ALLOC},   {"alloc_host", FAIL_ALLOC_HOST},
-                {"sync", FAIL_SYNC},     {"library", FAIL_LIBRARY}};
+  } faults[] = {
+      {"launch", FAIL_LAUNCH}, {"launch_sticky", FAIL_LAUNCH}, {"alloc", FAIL_ALLOC},   {"alloc_host", FAIL_ALLOC_HOST},
+      {"sync", FAIL_SYNC},     {"library", FAIL_LIBRARY},      {"refuse", FAIL_REFUSE}, {"create", FAIL_CREATE}};
   Call call;
   for (auto &f : faults)
     if (strcmp(what, f.name) == 0) {

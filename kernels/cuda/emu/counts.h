@@ -30,7 +30,7 @@ EMU_EXPORT int ms_emu_fail(const char *what, long long n);
 
 namespace emu {
 enum Count { LAUNCHES, SYNCS, ALLOCS, COPIES, MEMSETS, GRAPH_LAUNCHES, FREES, LIBRARY, COUNTS };
-enum Fault { FAIL_LAUNCH, FAIL_ALLOC, FAIL_ALLOC_HOST, FAIL_SYNC, FAIL_LIBRARY, FAULTS };
+enum Fault { FAIL_LAUNCH, FAIL_ALLOC, FAIL_ALLOC_HOST, FAIL_SYNC, FAIL_LIBRARY, FAIL_REFUSE, FAIL_CREATE, FAULTS };
 
 #pragma GCC visibility push(hidden)
 extern long long counts[COUNTS];

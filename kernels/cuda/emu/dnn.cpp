@@ -82,6 +82,8 @@ static cudnnStatus_t run(Dnn *h, const Convolution &c, Pass pass, const void *al
   counts[LIBRARY]++;
   if (due(FAIL_LIBRARY))
     return CUDNN_STATUS_EXECUTION_FAILED;
+  if (due(FAIL_REFUSE))
+    return CUDNN_STATUS_NOT_SUPPORTED_SHAPE;
   if (bytes < WORKSPACE)
     return CUDNN_STATUS_BAD_PARAM;
   need(h, c.x, names[pass]);
@@ -121,6 +123,8 @@ const char *cudnnGetErrorString(cudnnStatus_t s) {
   switch (s) {
   case CUDNN_STATUS_SUCCESS:
     return "CUDNN_STATUS_SUCCESS";
+  case CUDNN_STATUS_NOT_INITIALIZED:
+    return "CUDNN_STATUS_NOT_INITIALIZED";
   case CUDNN_STATUS_BAD_PARAM:
     return "CUDNN_STATUS_BAD_PARAM";
   case CUDNN_STATUS_NOT_SUPPORTED:
@@ -135,6 +139,8 @@ const char *cudnnGetErrorString(cudnnStatus_t s) {
 cudnnStatus_t cudnnCreate(cudnnHandle_t *h) {
   Call call;
   if (call.error || device_count() == 0)
+    return CUDNN_STATUS_NOT_INITIALIZED;
+  if (due(FAIL_CREATE))
     return CUDNN_STATUS_NOT_INITIALIZED;
   if (not_capturing("cudnnCreate, which allocates, while a stream captures"))
     return CUDNN_STATUS_ALLOC_FAILED;

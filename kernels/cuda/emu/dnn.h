@@ -2,13 +2,14 @@
 // Sums are in double and rounded once. The best algorithm of a weight gradient comes first and is not deterministic, as
 // in the library: a caller has to choose.
 #pragma once
-#include "blas.h"
+#include "product.h"
 
 enum cudnnStatus_t {
   CUDNN_STATUS_SUCCESS = 0,
   CUDNN_STATUS_NOT_INITIALIZED = 1001,
   CUDNN_STATUS_BAD_PARAM = 2000,
   CUDNN_STATUS_NOT_SUPPORTED = 3000,
+  CUDNN_STATUS_NOT_SUPPORTED_SHAPE = 3002, // there are more of them, up to 3999
   CUDNN_STATUS_INTERNAL_ERROR = 4000,
   CUDNN_STATUS_ALLOC_FAILED = 4003,
   CUDNN_STATUS_EXECUTION_FAILED = 5000

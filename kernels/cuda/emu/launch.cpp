@@ -66,7 +66,7 @@ void check_words(const char *name, const void *p, size_t bytes) {
     void *word;
     memcpy(&word, (const char *)p + i, sizeof word);
     bool heap = false;
-    EMU_ASAN(heap = !on_device(word) && __sanitizer_get_ownership(word));
+    EMU_ASAN(heap = !on_device(word) && !pinned(word) && __sanitizer_get_ownership(word));
     char *here = (char *)__builtin_frame_address(0);
     if (heap || ((char *)word > here && (char *)word < here + (1 << 20))) {
       kernel = name;

@@ -6,7 +6,7 @@
 
 namespace emu {
 
-enum { WORKSPACE = 4096 };
+enum { WORKSPACE = 4096, ALIGNMENT = 256, MOST_BATCH = 65535 };
 
 struct Lt {
   int device;
@@ -28,7 +28,15 @@ struct LtLayout {
 
 struct LtPreference {
   uint64_t workspace = 0;
+  uint32_t aligned[4] = {ALIGNMENT, ALIGNMENT, ALIGNMENT, ALIGNMENT}; // A, B, C, D
 };
+
+// What an algorithm is good for, in the words of cublasLtMatmulAlgo_t.
+struct Algorithm {
+  uint64_t workspace, sizes;
+  uint32_t aligned[4];
+};
+static_assert(sizeof(Algorithm) <= sizeof(cublasLtMatmulAlgo_t), "");
 
 static cublasStatus_t set(void *field, size_t size, const void *value, size_t bytes) {
   if (bytes != size) {
@@ -71,9 +79,56 @@ static bool describe(Product &p, const LtMatmul &d, const LtLayout &a, const LtL
          c.batch == out.batch;
 }
 
+// Of all that an algorithm may depend on.
+static uint64_t sizes_of(const Product &p) {
+  uint64_t h = p.tf32 ? 2 : 1;
+  for (int64_t x : {p.m, p.n, p.k, p.batch})
+    h = (h ^ (uint64_t)x) * 1099511628211u;
+  for (const Matrix *x : {&p.a, &p.b, &p.c, &p.d})
+    for (int64_t y : {x->row, x->col, x->stride, (int64_t)x->type})
+      h = (h ^ (uint64_t)y) * 1099511628211u;
+  return h;
+}
+
+static bool refuse(const char *why) {
+  fprintf(stderr, "emu: cublasLtMatmul: %s\n", why);
+  return true;
+}
+
+static bool unfit(const Algorithm &x, const Product &p, const void *workspace, size_t bytes) {
+  const void *operands[] = {p.a.p, p.b.p, p.c.p, p.d.p};
+  if (x.sizes != sizes_of(p))
+    return refuse("the algorithm is for another product");
+  for (int i = 0; i < 4; i++)
+    if ((uintptr_t)operands[i] % x.aligned[i])
+      return refuse("an operand is less aligned than the algorithm was told");
+  if (bytes < x.workspace || (uintptr_t)workspace % ALIGNMENT)
+    return refuse("the workspace is too small, or not aligned to 256 bytes");
+  return false;
+}
+
 } // namespace emu
 
 using namespace emu;
+
+const char *cublasLtGetStatusString(cublasStatus_t s) {
+  switch (s) {
+  case CUBLAS_STATUS_SUCCESS:
+    return "the operation completed successfully";
+  case CUBLAS_STATUS_NOT_INITIALIZED:
+    return "the library was not initialized";
+  case CUBLAS_STATUS_ALLOC_FAILED:
+    return "the resource allocation failed";
+  case CUBLAS_STATUS_INVALID_VALUE:
+    return "an unsupported value or parameter was passed to the function";
+  case CUBLAS_STATUS_EXECUTION_FAILED:
+    return "the function failed to launch on the GPU";
+  case CUBLAS_STATUS_NOT_SUPPORTED:
+    return "the requested functionality is not supported";
+  default:
+    return "an internal operation failed";
+  }
+}
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h) {
   Call call;
@@ -174,8 +229,21 @@ cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t p) {
 cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p,
                                                     cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
                                                     size_t bytes) {
-  return attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? set(&p->workspace, sizeof p->workspace, value, bytes)
-                                                               : CUBLAS_STATUS_SUCCESS;
+  uint32_t reduction;
+  switch (attribute) {
+  case CUBLASLT_MATMUL_PREF_SEARCH_MODE:
+    break;
+  case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+    return set(&p->workspace, sizeof p->workspace, value, bytes);
+  case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK:
+    return set(&reduction, sizeof reduction, value, bytes);
+  case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
+  case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
+  case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
+  case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
+    return set(&p->aligned[attribute - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], sizeof *p->aligned, value, bytes);
+  }
+  return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t d, cublasLtMatrixLayout_t a,
@@ -186,12 +254,14 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   *found = 0;
   if (wanted < 1 || !describe(p, *d, *a, *b, *c, *out))
     return CUBLAS_STATUS_INVALID_VALUE;
-  if (!supported(*d))
+  if (!supported(*d) || p.batch > MOST_BATCH)
     return CUBLAS_STATUS_NOT_SUPPORTED;
   *found = 1;
   results[0] = {};
   results[0].workspaceSize = preference->workspace < WORKSPACE ? 0 : WORKSPACE;
-  results[0].algo.data[0] = results[0].workspaceSize;
+  Algorithm x = {results[0].workspaceSize, sizes_of(p), {}};
+  std::copy(preference->aligned, preference->aligned + 4, x.aligned);
+  memcpy(&results[0].algo, &x, sizeof x);
   results[0].wavesCount = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -207,16 +277,19 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t h, cublasLtMatmulDesc_t d, const 
     return CUBLAS_STATUS_INVALID_VALUE;
   if (!supported(*d))
     return CUBLAS_STATUS_NOT_SUPPORTED;
-  size_t needed = algo ? (size_t)algo->data[0] : 0;
-  if (workspace_bytes < needed)
-    return CUBLAS_STATUS_INVALID_VALUE;
   p.alpha = *(const float *)alpha;
   p.beta = *(const float *)beta;
   p.a.p = const_cast<void *>(a);
   p.b.p = const_cast<void *>(b);
   p.c.p = const_cast<void *>(c);
   p.d.p = out;
-  if (needed)
-    spoil(stream, workspace, needed, "cublasLtMatmul");
+  if (algo) {
+    Algorithm x;
+    memcpy(&x, algo, sizeof x);
+    if (unfit(x, p, workspace, workspace_bytes))
+      return CUBLAS_STATUS_INVALID_VALUE;
+    if (x.workspace)
+      spoil(stream, workspace, (size_t)x.workspace, "cublasLtMatmul");
+  }
   return multiply(stream, p, "cublasLtMatmul");
 }

@@ -1,7 +1,7 @@
 // The part of cuBLASLt that the backend calls, with its names and values: one algorithm for every product, which wants
-// a workspace where one is allowed.
+// a workspace where one is allowed, and the alignment and the sizes it was asked for.
 #pragma once
-#include "blas.h"
+#include "product.h"
 
 enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_COMPUTE_TYPE = 0,
@@ -31,6 +31,12 @@ enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7,
   CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
 };
+enum cublasLtReductionScheme_t {
+  CUBLASLT_REDUCTION_SCHEME_NONE = 0,
+  CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,
+  CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2,
+  CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE = 4
+};
 enum cublasLtOrder_t { CUBLASLT_ORDER_COL = 0, CUBLASLT_ORDER_ROW = 1 };
 enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_BIAS = 4 };
 
@@ -59,6 +65,7 @@ struct cublasLtMatmulHeuristicResult_t {
   int reserved[4];
 };
 
+const char *cublasLtGetStatusString(cublasStatus_t s);
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *h);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t h);
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *d, cublasComputeType_t compute, cudaDataType_t scale);

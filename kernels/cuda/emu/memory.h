@@ -39,6 +39,9 @@ inline bool on_device(const void *p, size_t n = 1) {
   return block_of(p, n);
 }
 
+// Begins a block of pinned host memory, which kernels may use.
+bool pinned(const void *p);
+
 cudaError_t take(void **p, size_t n, int device, bool pooled, bool live);
 void make_live(void *p);                // when its stream reaches the allocation
 void leave(void *p);                    // cudaFreeAsync was called: the block must not be used from now on

@@ -1,6 +1,6 @@
 // Elements of float32 and bfloat16 for the emulated libraries.
 #pragma once
-#include "blas.h"
+#include "product.h"
 #include <cmath>
 #include <cstring>
 

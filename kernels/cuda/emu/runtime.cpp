@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 
 using namespace emu;
 
@@ -277,6 +278,14 @@ cudaError_t cudaFree(void *p) {
   return call.error;
 }
 
+static std::set<const void *> pinned_blocks;
+
+namespace emu {
+bool pinned(const void *p) {
+  return pinned_blocks.count(p);
+}
+} // namespace emu
+
 cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) {
   Call call;
   *p = nullptr;
@@ -286,6 +295,7 @@ cudaError_t cudaHostAlloc(void **p, size_t n, unsigned) {
     return e;
   if (due(FAIL_ALLOC_HOST) || posix_memalign(p, 64, n))
     return *p = nullptr, fail(cudaErrorMemoryAllocation);
+  pinned_blocks.insert(*p);
   return cudaSuccess;
 }
 
@@ -302,6 +312,7 @@ cudaError_t cudaFreeHost(void *p) {
   if (on_device(p))
     die("cudaFreeHost of device memory");
   drain_all();
+  pinned_blocks.erase(p);
   free(p);
   return call.error;
 }
