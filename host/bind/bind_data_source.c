@@ -128,6 +128,17 @@ static int source_read(lua_State *L) {
   return ms_finish(L, status, &err, 1);
 }
 
+static int source_labels(lua_State *L) {
+  ms_error err;
+  ms_data to;
+  const ms_source *s = ms_check_source(L, 1, "labels");
+  ms_handle *h = ms_push_handle(L);
+  ms_status status = ms_tensor_new(&h->tensor, ms_device_cpu(), MS_I64, 1, &s->n, &err);
+  if (!status && !(status = ms_data_of(&to, h->tensor, &err)))
+    memcpy(to.p, s->labels, (size_t)s->n * sizeof *s->labels);
+  return ms_finish(L, status, &err, 1);
+}
+
 static int source_tostring(lua_State *L) {
   const ms_source_handle *h = luaL_checkudata(L, 1, MS_SOURCE_TYPE);
   if (h->source)
@@ -138,14 +149,15 @@ static int source_tostring(lua_State *L) {
 }
 
 static const ms_reg functions[] = {{"source", new_source,
-                                       "source{samples=, labels=} -> source\n\nSamples in memory for a loader: [n, h, "
-                                       "w], [n, c, h, w] or [n, t, c, h, w], "
-                                       "uint8 or float32, not to be written while the source lives; labels: [n]."},
-                                      {NULL, NULL, NULL}};
+                                    "source{samples=, labels=} -> source\n\nSamples in memory for a loader: [n, h, "
+                                    "w], [n, c, h, w] or [n, t, c, h, w], "
+                                    "uint8 or float32, not to be written while the source lives; labels: [n]."},
+                                   {NULL, NULL, NULL}};
 
 static const ms_reg methods[] = {
     {"size", source_size, "source:size() -> n, t, c, h, w, dtype"},
     {"read", source_read, "source:read(i) -> tensor [t, c, h, w]\n\nSample i, from 1, as it is stored, on the CPU."},
+    {"labels", source_labels, "source:labels() -> int64 [n]\n\nOf all samples, from 0."},
     {"close", source_close, "source:close()\n\nNot while a loader reads from it. More than once is fine."},
     {NULL, NULL, NULL}};
 

@@ -92,6 +92,15 @@ static int system_size(lua_State *L) {
   return 1;
 }
 
+static int system_modified(lua_State *L) {
+  struct stat info;
+  const char *path = luaL_checkstring(L, 1);
+  if (stat(path, &info) != 0)
+    return finish_errno(L, 1, "modified", path);
+  lua_pushinteger(L, (lua_Integer)info.st_mtim.tv_sec * 1000000000 + info.st_mtim.tv_nsec);
+  return 1;
+}
+
 static int system_write_file(lua_State *L) {
   size_t n;
   const char *path = luaL_checkstring(L, 1), *bytes = luaL_checklstring(L, 2, &n);
@@ -144,6 +153,8 @@ static const ms_reg functions[] = {
     {"remove", system_remove, "remove(path) -> true\n\nRemoves a file or an empty directory." REFUSED},
     {"rename", system_rename, "rename(from, to) -> true\n\nRenames; a file at `to` is replaced in one step." REFUSED},
     {"size", system_size, "size(path) -> integer\n\nThe size of a file in bytes." REFUSED},
+    {"modified", system_modified,
+     "modified(path) -> integer\n\nWhen a file was last written, in nanoseconds since 1970." REFUSED},
     {"write_file", system_write_file,
      "write_file(path, bytes) -> true\n\nWrites a whole file: path holds the old content or the new one, never a "
      "part." REFUSED},
