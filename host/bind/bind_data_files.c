@@ -245,11 +245,11 @@ static int event_source(lua_State *L) {
 /* The events of one recording of a source, as tensors. */
 static int source_events(lua_State *L) {
   ms_error err;
+  ms_event_work *w = ms_push_event_work(L); /* first: a collection may run code that closes the source */
   const ms_source *s = ms_check_source(L, 1, "source_events");
   int64_t i = ms_check_index(L, 2, "i", s->n);
   if (!ms_source_has_events(s))
     return ms_raise(L, "source_events: the source has no recordings");
-  ms_event_work *w = ms_push_event_work(L);
   ms_scratch scratch = {0};
   ms_status status = ms_source_events_read(s, i, &scratch, &err);
   w->events = scratch.events;
@@ -260,8 +260,10 @@ static int source_events(lua_State *L) {
 
 /* ---- caches ---- */
 
+/* Its user value is the source, which it has entered. */
 typedef struct writer {
   ms_cache_writer *w;
+  ms_source_handle *source;
 } writer;
 
 static writer *check_writer(lua_State *L) {
@@ -274,20 +276,21 @@ static writer *check_writer(lua_State *L) {
 static int writer_gc(lua_State *L) {
   writer *h = luaL_checkudata(L, 1, WRITER_TYPE);
   ms_cache_abort(h->w);
-  h->w = NULL;
+  ms_source_leave(h->source);
+  *h = (writer){0};
   return 0;
 }
 
 static int cache_writer(lua_State *L) {
   ms_error err;
-  const ms_source *s = ms_check_source(L, 1, "cache_writer: source");
   const char *path = luaL_checkstring(L, 2);
   writer *h = lua_newuserdatauv(L, sizeof *h, 1);
-  h->w = NULL;
+  *h = (writer){0};
   luaL_setmetatable(L, WRITER_TYPE);
+  h->source = ms_source_enter(L, 1, "cache_writer: source");
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
-  return ms_finish_env(L, ms_cache_begin(&h->w, s, path, &err), &err, 1);
+  return ms_finish_env(L, ms_cache_begin(&h->w, h->source->source, path, &err), &err, 1);
 }
 
 static int writer_step(lua_State *L) {
@@ -306,6 +309,7 @@ static int writer_commit(lua_State *L) {
   writer *h = check_writer(L);
   ms_status status = ms_cache_commit(h->w, &repairs, &err);
   h->w = NULL;
+  writer_gc(L);
   if (!status)
     ms_push_repairs(L, &repairs);
   return ms_finish_env(L, status, &err, 1);
@@ -314,11 +318,11 @@ static int writer_commit(lua_State *L) {
 static int cached_source(lua_State *L) {
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
-  const ms_source *like = ms_check_source(L, 2, "cached_source: like");
   ms_source_handle *h = ms_push_source(L);
-  lua_pushvalue(L, 2); /* whose labels it takes */
+  h->like = ms_source_enter(L, 2, "cached_source: like"); /* whose labels it takes */
+  lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 1);
-  return ms_finish_env(L, ms_source_cached(&h->source, path, like, &err), &err, 1);
+  return ms_finish_env(L, ms_source_cached(&h->source, path, h->like->source, &err), &err, 1);
 }
 
 static const ms_reg functions[] = {

@@ -8,9 +8,7 @@
 /* Empty until it is filled, and after close. Its user values are the source and the recipe, which it reads from. */
 typedef struct loader_handle {
   ms_loader *loader;
-  ms_tensor *members; /* dense, on the cpu; retained; or NULL */
-  const ms_source *source;
-  ms_device *device;
+  ms_source_handle *source; /* entered */
 } loader_handle;
 
 static loader_handle *check_loader(lua_State *L) {
@@ -23,7 +21,7 @@ static loader_handle *check_loader(lua_State *L) {
 static int loader_close(lua_State *L) {
   loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
   ms_loader_close(h->loader);
-  ms_release(h->members);
+  ms_source_leave(h->source);
   *h = (loader_handle){0};
   return 0;
 }
@@ -63,15 +61,17 @@ static ms_tensor *option_members(lua_State *L) {
 }
 
 static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c, ms_error *err) {
-  if (members) {
-    ms_data numbers;
-    ms_status status = ms_on_host(&h->members, members, MS_I64, err);
-    if (status || (status = ms_data_of(&numbers, h->members, err)))
-      return status;
+  ms_tensor *here = NULL;
+  ms_data numbers;
+  ms_status status = MS_OK;
+  if (members && !(status = ms_on_host(&here, members, MS_I64, err)) && !(status = ms_data_of(&numbers, here, err))) {
     c->members = numbers.p;
     c->n = members->size[0];
   }
-  return ms_loader_new(&h->loader, c, err);
+  if (!status)
+    status = ms_loader_new(&h->loader, c, err);
+  ms_release(here);
+  return status;
 }
 
 static int new_loader(lua_State *L) {
@@ -83,8 +83,14 @@ static int new_loader(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   ms_check_options(L, 1, "loader", keys);
   lua_settop(L, 1);
-  lua_getfield(L, 1, "source"); /* stays at 2 */
-  c.source = ms_check_source(L, 2, "loader: source");
+  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 2); /* at 2: it leaves the source, whatever raises */
+  *h = (loader_handle){0};
+  luaL_setmetatable(L, LOADER_TYPE);
+  lua_getfield(L, 1, "source"); /* stays at 3 */
+  h->source = ms_source_enter(L, 3, "loader: source");
+  lua_pushvalue(L, 3);
+  lua_setiuservalue(L, 2, 1);
+  c.source = h->source->source;
   ms_tensor *members = option_members(L);
   c.batch_size = ms_option_integer(L, 1, "loader", "batch_size", 1);
   c.shuffle = ms_option_boolean(L, 1, "loader", "shuffle", 0);
@@ -102,13 +108,9 @@ static int new_loader(lua_State *L) {
   c.std = option_channels(L, "std", c.source->c);
   if (ms_device_current() != ms_device_cpu())
     c.device = ms_device_current();
-  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 2);
-  *h = (loader_handle){.source = c.source, .device = c.device};
-  luaL_setmetatable(L, LOADER_TYPE);
-  lua_pushvalue(L, 2);
-  lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, recipe);
-  lua_setiuservalue(L, -2, 2);
+  lua_setiuservalue(L, 2, 2);
+  lua_pushvalue(L, 2);
   return ms_finish(L, fill(h, members, &c, &err), &err, 1);
 }
 
@@ -128,7 +130,7 @@ static ms_status deliver(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim
 static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_tensor **index, ms_error *err) {
   ms_batch b;
   ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
-  const ms_source *s = h->source;
+  const ms_source *s = h->source->source;
   ms_status status = ms_loader_peek(h->loader, &b, err);
   if (status)
     return status;

@@ -9,7 +9,7 @@
 
 typedef struct ms_loader_config {
   const ms_source *source; /* borrowed */
-  const int64_t *members;  /* [n] samples of the source; borrowed. NULL: all of them, n is not looked at */
+  const int64_t *members;  /* [n] samples of the source; copied. NULL: all of them, n is not looked at */
   int64_t n;
   int64_t batch_size;
   int shuffle, drop_last;
