@@ -4,6 +4,8 @@
 #include "bind_private.h"
 #include <zlib.h>
 
+const char *const ms_policy_names[] = {"strict", "lenient", "oracle", NULL};
+
 static int read_idx(lua_State *L) {
   ms_error err;
   const char *path = luaL_checkstring(L, 1);

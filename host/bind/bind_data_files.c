@@ -11,24 +11,6 @@
 #define WRITER_TYPE "ms.CacheWriter"
 #define FOLDER_TYPE "ms.Folder"
 
-static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
-
-/* Field `key` of the table at 1 as a list of strings, in a userdata left on the stack, ended by NULL. */
-static const char **option_strings(lua_State *L, const char *op, const char *key, int *n) {
-  if (lua_getfield(L, 1, key) != LUA_TTABLE)
-    ms_raise(L, "%s: %s: expected a table of strings, got %s", op, key, ms_type_name(L, -1));
-  *n = (int)luaL_len(L, -1);
-  const char **list = ms_push_scratch(L, ((size_t)*n + 1) * sizeof *list);
-  for (int i = 0; i < *n; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
-      ms_raise(L, "%s: %s[%d]: expected a string, got %s", op, key, i + 1, ms_type_name(L, -1));
-    list[i] = lua_tostring(L, -1); /* the table keeps it alive */
-    lua_pop(L, 1);
-  }
-  list[*n] = NULL;
-  return list;
-}
-
 /* ---- folders ---- */
 
 static int folder_gc(lua_State *L) {
@@ -70,10 +52,12 @@ static int list_folder(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   ms_check_options(L, 1, op, keys);
   lua_settop(L, 1);
-  const char **roots = option_strings(L, op, "roots", &nroots);
-  ms_folder_options opt = {.extensions = option_strings(L, op, "extensions", &count),
-                           .policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies),
+  const char **roots = ms_option_strings(L, 1, op, "roots", &nroots);
+  ms_folder_options opt = {.extensions = ms_option_strings(L, 1, op, "extensions", &count),
+                           .policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, ms_policy_names),
                            .repairs = &repairs};
+  if (count == 0)
+    ms_raise(L, "%s: extensions: expected at least one, got none", op);
   int imagenet = ms_option_boolean(L, 1, op, "imagenet100", 0);
   ms_folder *f = lua_newuserdatauv(L, sizeof *f, 0);
   memset(f, 0, sizeof *f);
@@ -102,21 +86,18 @@ static int paths_gc(lua_State *L) {
 /* Field "paths" of the table at 1, in a userdata left on the stack. */
 static ms_paths *option_paths(lua_State *L, const char *op) {
   ms_error err;
-  if (lua_getfield(L, 1, "paths") != LUA_TTABLE)
-    ms_raise(L, "%s: paths: expected a table of strings, got %s", op, ms_type_name(L, -1));
-  int64_t n = luaL_len(L, -1);
+  ms_status status = MS_OK;
+  int n;
+  const char **list = ms_option_strings(L, 1, op, "paths", &n);
   ms_paths *p = lua_newuserdatauv(L, sizeof *p, 0);
   *p = (ms_paths){0};
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, paths_gc);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
-  for (int64_t i = 0; i < n; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
-      ms_raise(L, "%s: paths[%I]: expected a string, got %s", op, i + 1, ms_type_name(L, -1));
-    ms_finish(L, ms_paths_add(p, lua_tostring(L, -1), op, &err), &err, 0);
-    lua_pop(L, 1);
-  }
+  for (int i = 0; i < n && !status; i++)
+    status = ms_paths_add(p, list[i], op, &err);
+  ms_finish(L, status, &err, 0);
   return p;
 }
 
@@ -146,7 +127,7 @@ static int image_source(lua_State *L) {
   ms_images_source_config c = {.recipe = ms_option_boolean(L, 1, op, "random", 0)
                                              ? ms_image_recipe_train(size)
                                              : ms_image_recipe_test(shorter, size)};
-  c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies);
+  c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, ms_policy_names);
   c.recipe.filter = ms_option_enum(L, 1, op, "filter", 0, filters) ? MS_FILTER_BICUBIC : MS_FILTER_BILINEAR;
   c.recipe.decode.grey = ms_option_boolean(L, 1, op, "grey", 0);
   option_range(L, op, "scale", c.recipe.scale);

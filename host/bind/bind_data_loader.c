@@ -26,23 +26,6 @@ static int loader_close(lua_State *L) {
   return 0;
 }
 
-/* A list of one number for each channel, in a userdata left on the stack; NULL (and nil) where it is not given. */
-static ms_real *option_channels(lua_State *L, const char *key, int64_t channels) {
-  int type = lua_getfield(L, 1, key);
-  if (type == LUA_TNIL)
-    return NULL;
-  if (type != LUA_TTABLE || luaL_len(L, -1) != channels)
-    ms_raise(L, "loader: %s: expected a table of %I numbers, one for each channel", key, channels);
-  ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
-  for (int64_t i = 0; i < channels; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TNUMBER)
-      ms_raise(L, "loader: %s[%I]: expected a number, got %s", key, i + 1, ms_type_name(L, -1));
-    values[i] = (ms_real)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-  }
-  return values;
-}
-
 static int option_int(lua_State *L, const char *key, int fallback) {
   int64_t value = ms_option_integer(L, 1, "loader", key, fallback);
   if (value < 0 || value > INT32_MAX)
@@ -104,8 +87,8 @@ static int new_loader(lua_State *L) {
   if (lua_getfield(L, 1, "augment") != LUA_TNIL) /* stays on the stack, and with the loader */
     c.recipe = ms_check_recipe(L, lua_gettop(L), "augment");
   int recipe = lua_gettop(L);
-  c.mean = option_channels(L, "mean", c.source->c);
-  c.std = option_channels(L, "std", c.source->c);
+  c.mean = ms_option_channels(L, 1, "loader", "mean", c.source->c);
+  c.std = ms_option_channels(L, 1, "loader", "std", c.source->c);
   if (ms_device_current() != ms_device_cpu())
     c.device = ms_device_current();
   lua_pushvalue(L, recipe);

@@ -183,7 +183,8 @@ static const ms_reg methods[] = {
     {"size", source_size, "source:size() -> n, t, c, h, w, dtype"},
     {"read", source_read, "source:read(i) -> tensor [t, c, h, w]\n\nSample i, from 1, as it is stored, on the CPU."},
     {"labels", source_labels, "source:labels() -> int64 [n]\n\nOf all samples, from 0."},
-    {"close", source_close, "source:close()\n\nWhat still reads from it (loaders, caches) may go on. More than once is fine."},
+    {"close", source_close,
+     "source:close()\n\nWhat still reads from it (loaders, caches) may go on. More than once is fine."},
     {NULL, NULL, NULL}};
 
 static const luaL_Reg source_meta[] = {{"__gc", source_close}, {"__tostring", source_tostring}, {NULL, NULL}};
