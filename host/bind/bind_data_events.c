@@ -102,7 +102,7 @@ static int write_events(lua_State *L) {
 
 /* ---- DVS128 Gesture ---- */
 
-#define LIST_BYTES ((size_t)1 << 20)
+#define LIST_BYTES ((size_t)1 << 16) /* the lists of the data set have 3 KB */
 
 static int read_gesture_labels(lua_State *L) {
   static const char op[] = "read_gesture_labels";
@@ -160,11 +160,12 @@ const ms_reg ms_data_events_functions[] = {
      "A recording of an event camera: { t = int64 [n] in microseconds, x = int64 [n], y = int64 [n], p = uint8 [n] "
      "(1 ON, 0 OFF), width, height, repairs }, (0, 0) at the top left.\n"
      "format: auto (by the first bytes, else by the name), aedat2 (DVS128, CIFAR10-DVS), aedat3 (DVS128 Gesture), "
-     "atis (.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol).\n"
+     "atis (.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol), npz (SpikingJelly's: t, x, y, p).\n"
      "policy: strict (damage is an error that names byte and record), lenient (what can be mended is, and counted in "
      "repairs), oracle (as SpikingJelly, mistakes included: unsorted times, coordinates off the sensor).\n"
      "layout (aedat2): sj (SpikingJelly), jaer (upright in jAER), etf (dat2mat, events-tfds), trt.\n"
-     "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for the others (N-MNIST: 34 x 34).\n"
+     "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for atis and mat5 (N-MNIST: 34 x 34), what the "
+     "events need for npz.\n"
      "start_us, end_us: only start <= t < end; end 0: to the last. The first saccade of N-MNIST: end_us = 100000.\n"
      "flip_x, flip_y: mirrored afterwards. ASL-DVS in SpikingJelly: both; in tonic: flip_y. stabilize: undoes the "
      "saccades of N-MNIST."},

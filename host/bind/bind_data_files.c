@@ -204,6 +204,8 @@ static void resize_options(lua_State *L, const char *op, const ms_frames_preset 
 
 static int event_source(lua_State *L) {
   static const char op[] = "event_source";
+  static const char *const of_files[] = {"paths", "labels", "start_us", "end_us", "frames",    "format", "layout",
+                                         "width", "height", "flip_x",   "flip_y", "stabilize", NULL};
   static const char *const keys[] = {MS_READ_KEYS, MS_FRAME_KEYS, MS_DROP_KEYS, "paths",  "labels", "shd", "start_us",
                                      "end_us",     "steps",       "frames",     "resize", "size",   NULL};
   ms_error err;
@@ -217,6 +219,11 @@ static int event_source(lua_State *L) {
   ms_check_event_augment(L, 1, op, &c.augment);
   resize_options(L, op, preset, &c);
   const char *shd = ms_option_string(L, 1, op, "shd", NULL);
+  for (int i = 0; shd && of_files[i]; i++)
+    if (lua_getfield(L, 1, of_files[i]) != LUA_TNIL)
+      ms_raise(L, "%s: %s: expected nothing beside shd, got %s", op, of_files[i], ms_type_name(L, -1));
+    else
+      lua_pop(L, 1);
   ms_paths *paths = shd ? NULL : option_paths(L, op);
   ms_tensor *labels = shd ? NULL : ms_check_labels(L, 1, op, paths->n);
   ms_source_handle *h = ms_push_source(L);
@@ -278,8 +285,10 @@ static int writer_step(lua_State *L) {
   ms_error err;
   int64_t done = 0;
   writer *h = check_writer(L);
-  int threads = (int)luaL_optinteger(L, 2, 1);
-  ms_status status = ms_cache_step(h->w, threads, &done, &err);
+  int64_t threads = luaL_optinteger(L, 2, 1);
+  if (threads < 1 || threads > INT32_MAX)
+    ms_arg_error(L, 2, "threads: expected at least 1");
+  ms_status status = ms_cache_step(h->w, (int)threads, &done, &err);
   lua_pushinteger(L, done);
   return ms_finish(L, status, &err, 1);
 }

@@ -259,6 +259,8 @@ static int look(gathering *g, const char *root, int *python) {
   char file[600];
   for (int i = 0; i < 2; i++) { /* the folder itself, or one in it */
     snprintf(path, room, "%s%s%s", root, i ? "/" : "", i ? g->e->folder : "");
+    if (strlen(path) + 1 == room) /* too long for us, and another place where it is cut */
+      return 0;
     for (int k = 0; k < MEMBERS; k++) {
       snprintf(file, sizeof file, "%s/%s", path, g->e->member[k].file ? g->e->member[k].file : "");
       if (wanted(g, k) && g->e->member[k].train < 2 && is(file, S_IFREG))

@@ -149,6 +149,9 @@ static ms_status add_file(walk *w) {
 static ms_status enter(walk *w) {
   char full[2 * PATH_MAX];
   struct stat st;
+  ms_status status = ms_interrupt_check(w->err); /* links make long walks of few folders */
+  if (status)
+    return status;
   snprintf(full, sizeof full, "%s/%s", w->root, w->path);
   if (stat(full, &st))
     return io_fail(w, w->path);

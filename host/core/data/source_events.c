@@ -134,7 +134,22 @@ static ms_status take_shape(recordings *r, ms_error *err) {
     r->source.dtype = r->c.frames_only ? MS_F32 : p->dtype;
   }
   ms_scratch_free(&scratch);
+  if (!status && r->c.steps > 0 && r->source.t != r->c.steps)
+    status = ms_fail(err, MS_ESHAPE, "%s: %.250s: expected %lld frames, got %lld", OP, name_of(r, 0),
+                     (long long)r->c.steps, (long long)r->source.t);
   return status;
+}
+
+static ms_status check(const recordings *r, ms_error *err) {
+  const ms_events_source_config *c = &r->c;
+  if (r->source.n == 0)
+    return ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  if (c->steps < 0 || c->steps > MS_FRAMES_MOST)
+    return ms_fail(err, MS_ERANGE, "%s: steps: expected 0 to %d, got %lld", OP, MS_FRAMES_MOST, (long long)c->steps);
+  if (c->frames_only &&
+      (c->augment.drop || c->augment.flip_x > 0 || c->augment.flip_polarity > 0 || c->augment.reverse > 0))
+    return ms_fail(err, MS_EINVAL, "%s: expected events to drop and mirror, got archives of frames", OP);
+  return MS_OK;
 }
 
 ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_error *err) {
@@ -152,7 +167,9 @@ ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_
                           .labels = r->c.labels,
                           .read = read_sample,
                           .close = close_recordings};
-  ms_status status = r->source.n > 0 ? take_shape(r, err) : ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  ms_status status = check(r, err);
+  if (!status)
+    status = take_shape(r, err);
   if (status)
     close_recordings(&r->source);
   else
