@@ -148,34 +148,35 @@ static int image_source(lua_State *L) {
 
 /* ---- recordings ---- */
 
-/* Field `key` as int64 [n] kept by the source, or NULL. */
-static ms_status window(lua_State *L, ms_tensor **keep, const char *key, int64_t n, const int64_t **out,
-                        ms_error *err) {
-  ms_data d;
-  lua_getfield(L, 1, key);
+/* Field `key` as int64 [n], left on the stack; NULL (and nil) where it is not given. */
+static ms_tensor *option_times(lua_State *L, const char *op, const char *key, int64_t n) {
+  if (lua_getfield(L, 1, key) == LUA_TNIL)
+    return NULL;
   ms_tensor *t = ms_test_tensor(L, -1);
-  lua_pop(L, 1);
-  if (!t)
-    return MS_OK;
-  if (t->ndim != 1 || t->size[0] != n || t->dtype != MS_I64)
-    return ms_fail(err, MS_ESHAPE, "event_source: %s: expected int64 [%lld], got %s", key, (long long)n,
-                   ms_tensor_text(t).s);
-  ms_status status = ms_on_host(keep, t, MS_I64, err);
-  if (status || (status = ms_data_of(&d, *keep, err)))
-    return status;
-  *out = d.p;
-  return MS_OK;
+  if (!t || t->ndim != 1 || t->size[0] != n || t->dtype != MS_I64)
+    ms_raise(L, "%s: %s: expected int64 [%I], one for each path, got %s", op, key, n,
+             t ? ms_tensor_text(t).s : ms_type_name(L, -1));
+  return t;
 }
 
-static ms_status fill_events(lua_State *L, ms_source_handle *h, ms_events_source_config *c, ms_paths *paths,
-                             const char *shd, ms_tensor *labels, ms_error *err) {
+/* Keeps t (or NULL) for the source. */
+static ms_status keep_times(ms_tensor **keep, ms_tensor *t, const int64_t **out, ms_error *err) {
+  ms_data d;
+  ms_status status = t ? ms_on_host(keep, t, MS_I64, err) : MS_OK;
+  if (t && !status && !(status = ms_data_of(&d, *keep, err)))
+    *out = d.p;
+  return status;
+}
+
+static ms_status fill_events(ms_source_handle *h, ms_events_source_config *c, ms_paths *paths, const char *shd,
+                             ms_tensor *const window[2], ms_tensor *labels, ms_error *err) {
   ms_status status = MS_OK;
   if (shd && !(status = ms_shd_open(&c->shd, "event_source", shd, err)))
     c->labels = ms_shd_labels(c->shd);
   if (labels)
     status = ms_source_labels(h, labels, &c->labels, err);
-  if (status || (status = window(L, &h->start, "start_us", paths ? paths->n : 0, &c->start, err)) ||
-      (status = window(L, &h->end, "end_us", paths ? paths->n : 0, &c->end, err))) {
+  if (status || (status = keep_times(&h->start, window[0], &c->start, err)) ||
+      (status = keep_times(&h->end, window[1], &c->end, err))) {
     ms_shd_close(c->shd);
     return status;
   }
@@ -226,8 +227,12 @@ static int event_source(lua_State *L) {
       lua_pop(L, 1);
   ms_paths *paths = shd ? NULL : option_paths(L, op);
   ms_tensor *labels = shd ? NULL : ms_check_labels(L, 1, op, paths->n);
+  ms_tensor *window[2] = {shd ? NULL : option_times(L, op, "start_us", paths->n),
+                          shd ? NULL : option_times(L, op, "end_us", paths->n)};
+  if (!window[0] != !window[1])
+    ms_raise(L, "%s: start_us, end_us: expected both or neither, got one", op);
   ms_source_handle *h = ms_push_source(L);
-  return ms_finish(L, fill_events(L, h, &c, paths, shd, labels, &err), &err, 1);
+  return ms_finish(L, fill_events(h, &c, paths, shd, window, labels, &err), &err, 1);
 }
 
 /* The events of one recording of a source, as tensors. */

@@ -32,8 +32,15 @@ local function read(path)
   return text
 end
 
+local still = { [false] = true, none = true, [0] = true } -- values that draw nothing
+
 -- Replaces parts.source by the cached one; makes the cache where it is missing.
 function cache.use(where, parts, list, how, opt)
+  for _, key in ipairs { "random", "rand_augment", "drop", "mirror", "flip_polarity", "reverse" } do
+    if how[key] ~= nil and not still[how[key]] then
+      o.fail("%s: cache: expected nothing random, since a cache keeps each sample once, got %s = %s", where, key, o.show(how[key]))
+    end
+  end
   local text = recipe(parts, list, how)
   local base = ("%s/%s-%s"):format(opt.cache, parts.name:gsub("%s.*", ""):gsub("[^%w_-]", "_"), core.data.crc32(text))
   local from, threads = parts.source, core.device.threads()
@@ -43,7 +50,7 @@ function cache.use(where, parts, list, how, opt)
     core.system.mkdir(opt.cache)
     local writer
     writer, why = core.data.cache_writer(from, base .. ".npy")
-    if not writer then o.fail("%s: cache: %s", where, why) end
+    if not writer then o.fail("%s: %s", where, why) end
     local n = from:size()
     local progress = require "moonspike.progress"
     local function steps()
@@ -53,17 +60,17 @@ function cache.use(where, parts, list, how, opt)
     for _ in progress(steps, parts.name .. ": cache") do end -- luacheck: ignore
     local repairs
     repairs, why = writer:commit()
-    if not repairs then o.fail("%s: cache: %s", where, why) end
+    if not repairs then o.fail("%s: %s", where, why) end
     local done
     done, why = core.system.write_file(base .. ".txt", text)
-    if not done then o.fail("%s: cache: %s", where, why) end
+    if not done then o.fail("%s: %s", where, why) end
     source, why = core.data.cached_source(base .. ".npy", from)
-    if not source then o.fail("%s: cache: %s", where, why) end
+    if not source then o.fail("%s: %s", where, why) end
   end
   parts.source = source
   parts.samples_in_memory = function()
     local samples, reason = core.data.read_npy(base .. ".npy") -- [n, t, h, w, c]
-    if not samples then o.fail("%s: cache: %s", where, reason) end
+    if not samples then o.fail("%s: %s", where, reason) end
     samples = samples:permute(1, 2, 5, 3, 4)
     return samples
   end

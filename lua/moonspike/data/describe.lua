@@ -64,7 +64,7 @@ local function rates(self)
   for i = 1, #self, step do
     local e = self:events(i)
     n, events = n + 1, events + e.t.shape[1]
-    seconds = seconds + (e.t:max():item() - e.t:min():item()) / 1e6
+    if e.t.shape[1] > 0 then seconds = seconds + (e.t:max():item() - e.t:min():item()) / 1e6 end
   end
   return ("%.0f events in %.3f s a sample, %.0f events/s (of %d samples)"):format(events / n, seconds / n, events / math.max(seconds, 1e-9), n)
 end

@@ -12,7 +12,7 @@ local recordings = {}
 
 -- What every set of recordings takes besides the options of all sets. nil: what the preset says.
 local framing = {
-  train = o.boolean(true), root = o.string(nil), T = o.integer(nil, { from = 1 }), preset = o.string "sj-number", duration_us = o.integer(nil, { from = 1 }),
+  train = o.boolean(true), root = o.string(nil), T = o.integer(nil, { from = 1, to = 65536 }), preset = o.string "sj-number", duration_us = o.integer(nil, { from = 1 }),
   size = o.integer(nil, { from = 1 }), resize = o.choice(nil, { "none", "bilinear", "plain", "nearest", "LA" }), bin = o.pair(nil, { from = 1 }),
   policy = o.choice("strict", { "strict", "lenient", "oracle" }), layout = o.choice(nil, { "sj", "jaer", "etf", "trt" }), frames = o.table(nil),
   drop = o.choice("none", { "none", "time", "area", "random", "any" }), events = o.table(nil), cache = o.string(nil),
@@ -50,6 +50,8 @@ local function make(where, name, list, opt, sensor)
   local done, source = pcall(core.data.event_source, how)
   if not done then o.fail("%s: %s", where, (tostring(source):gsub("^event_source: ", ""):gsub("^recordings: ", ""))) end
   labels = labels or source:labels()
+  local most = labels:max():item()
+  if most >= #list.classes then o.fail("%s: labels: expected 0 to %d, got %d", where, #list.classes - 1, most) end
   local parts = { name = name, source = source, labels = labels, classes = list.classes, split = list.split, folder = list.folder,
     names = function(i) return list.names and list.names[i] or tostring(i) end, notes = { ("frames by '%s', policy '%s'"):format(opt.preset, opt.policy) } }
   if list.members then parts.members = core.tensor.tensor(list.members, int):add(-1) end
@@ -212,7 +214,14 @@ function recordings.EventFolder(opts)
     divide("EventFolder", list, opt, "spikingjelly")
   end
   local sensor = { width = opt.width, height = opt.height }
-  if opt.format == "frames" then list.npz_frames = true else sensor.format = opt.format end
+  if opt.format == "frames" then
+    for _, key in ipairs { "duration_us", "bin", "layout", "frames", "events", "width", "height" } do
+      if opt[key] ~= nil then o.fail("EventFolder: %s: expected nothing beside format = 'frames', got %s", key, o.show(opt[key])) end
+    end
+    list.npz_frames = true
+  else
+    sensor.format = opt.format
+  end
   return make("EventFolder", ("%s %s"):format(opt.name or root:match "([^/]+)/*$", part), list, opt, sensor)
 end
 
