@@ -366,7 +366,7 @@ static void test_refused(void **state) {
   }
   ms_source *wide;
   ms_error err;
-  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, 1, H, INT64_MAX / H, 1}, labels, &err), MS_OK);
+  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, INT64_MAX / H, 1, H, 1}, labels, &err), MS_OK);
   REFUSED(source, wide, MS_ERANGE, "too large");
   ms_source_close(wide);
 }
