@@ -209,6 +209,18 @@ function TestParts:test_transform_runs_on_batches()
   end)
 end
 
+-- Against sums written plainly.
+function TestParts:test_statistics()
+  local set = data.FromTensors { images = ms.tensor({ 0, 255, 51, 102, 204, 0, 255, 255 }, { dtype = "uint8" }):view(2, 2, 1, 2),
+    labels = ms.tensor({ 0, 1 }, { dtype = "int64" }), mean = 0.5, std = 3, shuffle = true, batch_size = 1, T = 3 }
+  local whole, each = set:statistics(), set:statistics { per = "sample" }
+  s.near(whole.mean, { (0 + 1 + 0.8 + 0) / 4, (0.2 + 0.4 + 1 + 1) / 4 }, 1e-6)
+  s.near(whole.std, { math.sqrt((1 + 0.64) / 4 - 0.45 ^ 2), math.sqrt((0.04 + 0.16 + 2) / 4 - 0.65 ^ 2) }, 1e-5)
+  s.near(each.mean, whole.mean, 1e-6)
+  s.near(each.std, { (0.5 + 0.4) / 2, (0.1 + 0) / 2 }, 1e-5)
+  s.near(set:statistics { samples = 1 }.mean, { 0.5, 0.3 }, 1e-6)
+end
+
 function TestParts:test_describe_and_show()
   local set = data.FromTensors { images = ms.arange(0, 2 * 3 * 4 * 4):view(2, 3, 4, 4):to "uint8", labels = ms.tensor({ 1, 0 }, { dtype = "int64" }),
     classes = { "cat", "dog" } }

@@ -170,3 +170,38 @@ function Set:show(i, opts)
     if not ok then o.fail("show: %s", why) end
   end
 end
+
+local statistics_spec = { per = o.choice("set", { "set", "sample" }), samples = o.integer(nil, { from = 1 }) }
+
+-- { mean = {...}, std = {...} } of each channel, of values as they are before normalisation. per = "sample": the means over the samples of each one's own
+-- mean and deviation, which is what the widely copied deviations of CIFAR-10 are.
+function Set:statistics(opts)
+  local opt = o.read("statistics", opts, statistics_spec)
+  local n, channels = math.min(opt.samples or #self, #self), self.shape[1]
+  local plain = self:derive(nil, nil, { mean = 0, std = 1, shuffle = false, balanced = false, drop_last = false, augment = {}, resident = false })
+  if n < #self then plain = plain:subset((function()
+    local list = {}
+    for i = 1, n do list[i] = 1 + (i - 1) * #self // n end
+    return list
+  end)()) end
+  plain.loading.transform = nil
+  local sum, square, deviation = {}, {}, {}
+  for c = 1, channels do sum[c], square[c], deviation[c] = 0, 0, 0 end
+  for x in plain do
+    if self.frames == 1 then x = x:narrow(1, 1, 1) end
+    local mean, power = x:mean { 1, 4, 5 }:totable(), (x * x):mean { 1, 4, 5 }:totable()
+    for i = 1, #mean do
+      for c = 1, channels do
+        sum[c], square[c] = sum[c] + mean[i][c], square[c] + power[i][c]
+        deviation[c] = deviation[c] + math.sqrt(math.max(0, power[i][c] - mean[i][c] ^ 2))
+      end
+    end
+  end
+  plain:close()
+  local out = { mean = {}, std = {} }
+  for c = 1, channels do
+    out.mean[c] = sum[c] / n
+    out.std[c] = opt.per == "sample" and deviation[c] / n or math.sqrt(math.max(0, square[c] / n - out.mean[c] ^ 2))
+  end
+  return out
+end
