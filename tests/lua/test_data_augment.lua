@@ -87,6 +87,16 @@ function TestAugment:test_values()
 end
 
 -- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
+-- An index that is a view: a column, one number many times.
+function TestAugment:test_index_of_any_layout()
+  local x, column = ms.arange(0, 16):view(4, 1, 2, 2), ints { { 0, 1 }, { 2, 3 } }:transpose(1, 2):select(1, 1)
+  lu.assertEquals(data.augment(x, column):totable(), data.augment(x, ints { 0, 2 }):totable())
+  local many = ints { 3 }:expand(10000)
+  for _, spec in ipairs { {}, { { "vflip", p = 1 } } } do
+    lu.assertEquals(data.augment(x, many, spec):sum():item(), 10000 * (12 + 13 + 14 + 15))
+  end
+end
+
 function TestAugment:test_as_the_loader()
   local x, stats = (ms.rand(9, 3, 12, 12) * 255):to "uint8", { mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
   local set <close> = data.FromTensors { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
