@@ -190,7 +190,9 @@ static void test_no_whole_numbers(void **state) {
   uint8_t b[1024];
   size_t n = file(b, X TS Y POL);
   unhex(b + n - 16, "0000000000000040");
-  refused(F, b, n, MS_LENIENT, WIDE, "'pol': expected 1, 0 or -1, got 2");
+  refused(F, b, n, MS_STRICT, WIDE, "record 1: 'pol': expected 1, 0 or -1, got 2");
+  decoded(F, b, n, MS_LENIENT, WIDE, (row[]){events[0], events[2]}, 2);
+  assert_int_equal(repairs.count[MS_REPAIR_INVALID], 1);
 }
 
 static void test_arrays(void **state) {

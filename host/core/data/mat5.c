@@ -271,7 +271,7 @@ static int polarity(int64_t v, ms_policy policy) {
 
 static ms_status decode(ms_sink *s, const ms_mat5_array a[4], ms_error *err) {
   enum { CHUNK = 512 };
-  int64_t v[4][CHUNK];
+  int64_t v[4][CHUNK], invalid = 0;
   const ms_input *in = s->in;
   for (int64_t from = 0; from < a[0].n; from += CHUNK) {
     int64_t n = a[0].n - from < CHUNK ? a[0].n - from : CHUNK;
@@ -283,14 +283,19 @@ static ms_status decode(ms_sink *s, const ms_mat5_array a[4], ms_error *err) {
     ms_sink own = *s;
     for (int64_t i = 0; i < n; i++) {
       int p = polarity(v[3][i], in->policy);
-      if (p < 0)
+      if (p < 0 && in->policy != MS_LENIENT)
         return ms_damaged(in, a[3].byte, from + i, err, "'pol': expected 1, 0 or -1, got %lld", (long long)v[3][i]);
+      if (p < 0) {
+        invalid++;
+        continue;
+      }
       ms_status status = ms_sink_add(&own, v[0][i], v[1][i], v[2][i], p, a[0].byte, from + i, err);
       if (status)
         return status;
     }
     *s = own;
   }
+  ms_repaired(in, MS_REPAIR_INVALID, invalid);
   return MS_OK;
 }
 

@@ -97,7 +97,10 @@ function meta.__call(self, _, control)
   local x, y = core.ops.stack(xs, 2):to(device), core.tensor.tensor(ys, { dtype = "int64" }):to(device)
   local size = x.shape
   if size[1] == 1 and self.T > 1 then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
-  if self.loading.transform then x, y = self.loading.transform(x, y) end
+  if self.loading.transform then
+    x, y = self.loading.transform(x, y)
+    if x == nil then o.fail("%s: transform: expected x, y as results, got nothing", self.name) end
+  end
   self.batch = self.batch + 1
   return x, y
 end
