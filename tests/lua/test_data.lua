@@ -199,6 +199,18 @@ function TestParts:test_order()
   end
 end
 
+function TestParts:test_own_set_refuses()
+  local function own(opts)
+    opts.size, opts.get = 3, opts.get or function() return ms.ones(1, 2, 2), 0 end
+    return ms.data.Dataset(opts)
+  end
+  local function run(opts) for _ in own(opts) do end end
+  s.raises("transform: expected x, y as results, got nothing", run, { transform = function() end })
+  s.raises("get(1): expected a label from 0 as second result, got nil", run, { get = function() return ms.ones(1, 2, 2) end })
+  local set = own {}
+  s.raises("load_state_dict: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = 1 })
+end
+
 function TestParts:test_transform_runs_on_batches()
   local set = numbered(6, { batch_size = 4, transform = function(x, y) return x * 2, y + 1 end })
   local sums = {}
@@ -284,6 +296,17 @@ function TestResident:test_position_and_close()
 end
 
 -- Classes of 30, 20 and 10 samples come equally often.
+-- A state that no set can be in is refused, wherever the samples lie, and changes nothing.
+function TestResident:test_impossible_positions()
+  for _, resident in ipairs { true, false } do
+    local set <close> = numbered(10, { batch_size = 3, resident = resident, workers = 0 })
+    s.raises("start: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = set.seed })
+    s.raises("start: batch: expected 0 to 4, got 99", set.load_state_dict, set, { epoch = 1, batch = 99, seed = set.seed })
+    s.raises("start: batch: expected 0 to 4, got -1", set.load_state_dict, set, { epoch = 1, batch = -1, seed = set.seed })
+    lu.assertEquals({ set:position() }, { 1, 0 })
+  end
+end
+
 function TestResident:test_balanced()
   local list = {}
   for i = 1, 60 do list[i] = i <= 30 and 0 or i <= 50 and 1 or 2 end

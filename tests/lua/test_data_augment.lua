@@ -223,6 +223,13 @@ function TestMixtures:test_refused()
   if ms.device() == "cpu" then s.raises("mixup: y: expected labels from 0 to 2, got 0 to 3", data.mixup, x, ints { 0, 3 }, { classes = 3 }) end
 end
 
+-- An endless alpha would make the draw of its gamma variable endless.
+function TestMixtures:test_alpha_is_finite()
+  local x, y = ms.rand(2, 3, 1, 4, 4), ms.zeros(3):long()
+  s.raises("mixup: alpha: expected a number > 0 and < inf, got inf", data.mixup, x, y, { classes = 2, alpha = math.huge })
+  lu.assertEquals(data.mixup(x, y, { classes = 2, alpha = 1e300 }).shape, { 2, 3, 1, 4, 4 })
+end
+
 TestShares = {}
 
 local function logits() return (ms.rand({ 3, 4, 5 }, { key = 1 }) * 4 - 2):requires_grad_() end

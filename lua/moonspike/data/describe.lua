@@ -87,7 +87,10 @@ end
 local function colours(x, events)
   local c, h, w = table.unpack(x.shape)
   local plane = x:totable()
-  local function at(k, row, col) return plane[k][row][col] end
+  local function at(k, row, col)
+    local v = plane[k][row][col]
+    return v == v and v or 0 -- what is no number is black
+  end
   local rows = {}
   for row = 1, h do
     rows[row] = {}

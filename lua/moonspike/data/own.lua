@@ -51,6 +51,7 @@ function Own:load_state_dict(state)
       o.fail("load_state_dict: %s: expected %d, since the state lies in the middle of an epoch, got %s", key, here, o.show(state[key]))
     end
   end
+  if state.epoch < 0 then o.fail("load_state_dict: epoch: expected at least 0, got %d", state.epoch) end
   if state.batch < 0 or state.batch > self.batches then o.fail("load_state_dict: batch: expected 0 to %d, got %d", self.batches, state.batch) end
   self.epoch, self.batch, self.seed, self._order, self._resumed = state.epoch, state.batch, state.seed, nil, state.batch > 0
 end
