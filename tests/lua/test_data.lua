@@ -199,6 +199,18 @@ function TestParts:test_order()
   end
 end
 
+-- A set that is closed in its own loop ends it, and begins anew in the next.
+function TestParts:test_closed_in_its_loop()
+  local set, seen = numbered(6, { batch_size = 2 }), 0
+  for _ = 1, 2 do
+    for _ in set do
+      seen = seen + 1
+      set:close()
+    end
+  end
+  lu.assertEquals(seen, 2)
+end
+
 function TestParts:test_own_set_refuses()
   local function own(opts)
     opts.size, opts.get = 3, opts.get or function() return ms.ones(1, 2, 2), 0 end

@@ -192,7 +192,11 @@ end
 
 -- The generic for calls this with the last x as control: nil says that a new loop begins.
 function meta.__call(self, _, control)
-  if control == nil then begin(self) end
+  if control == nil then
+    begin(self)
+  elseif not self._loader then -- closed in the loop
+    return nil
+  end
   local x, y = self:loader():next()
   if not x then return nil end
   local device = core.device.current()
