@@ -105,6 +105,51 @@ function TestDamage:test_empty_recordings()
   s.write(victim, whole)
 end
 
+-- ---- scripts/get-data.sh, with a curl that copies a file and an md5sum that is always content ----
+
+TestGet = {}
+
+local script = (arg[0]:match "^(.*)tests/lua/" or "./") .. "scripts/get-data.sh"
+local function get(arguments)
+  local out = root .. "/get.out"
+  local _, _, code = os.execute(("PATH=%s:$PATH MOONSPIKE=%s %s %s >%s 2>&1"):format(folder "bin", s.host, script, arguments, out))
+  return code, s.read(out)
+end
+
+function TestGet:test_names_and_explanations()
+  local find = require "moonspike.data.find"
+  lu.assertEquals({ get "" }, { 0, table.concat(require("moonspike.options").keys(find.sets), " ") .. "\n" })
+  local code, text = get "DVSGesture"
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(text, find.sets.DVSGesture.how)
+  code, text = get "nothing"
+  lu.assertEquals(code, 2)
+  lu.assertStrContains(text, "unknown data set nothing")
+end
+
+function TestGet:test_download()
+  if not os.execute "command -v unzip >/dev/null" then lu.skip "needs unzip" end
+  local bin, to = folder "bin", root .. "/got"
+  data.write_npz(root .. "/some.zip", { some = ms.zeros(2) })
+  local function program(name, text)
+    s.write(bin .. "/" .. name, "#!/bin/sh\n" .. text)
+    os.execute("chmod +x " .. bin .. "/" .. name)
+  end
+  program("curl", ('while [ "$1" != -o ]; do shift; done\ncp %s/some.zip "$2"\n'):format(root))
+  program("md5sum", "echo 0000 x\n")
+  local code, text = get("SHD " .. to)
+  lu.assertEquals(code, 1)
+  lu.assertStrContains(text, "shd_train.h5.zip.part: expected - bytes with md5 f3252aeb598ac776c1b526422d90eecb, got")
+  program("md5sum", 'case $1 in *train*) echo f3252aeb598ac776c1b526422d90eecb x;; *) echo 1503a5064faa34311c398fb0a1ed0a6f x;; esac\n')
+  code, text = get("SHD " .. to)
+  lu.assertEquals(code, 0, text)
+  lu.assertStrContains(text, ("SHD is in %s/SHD; moonspike finds it with MOONSPIKE_DATA=%s"):format(to, to))
+  lu.assertTrue(core.system.exists(to .. "/SHD/some.npy"))
+  code, text = get("SHD " .. to)
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(text, "shd_train.h5.zip is there")
+end
+
 local code = lu.LuaUnit.run()
 s.remove(root)
 os.exit(code == 0)
