@@ -71,7 +71,7 @@ static ms_status to_frames(ms_tensor **out, const ms_picture *p, ms_error *err) 
 }
 
 static int integrate(lua_State *L) {
-  static const char op[] = "integrate", *const keys[] = {MS_FRAME_KEYS, NULL};
+  static const char op[] = "integrate", *const keys[] = {MS_FRAME_KEYS, "policy", NULL};
   ms_error err;
   ms_check_options(L, 2, op, keys);
   ms_frames_options f;
