@@ -8,7 +8,7 @@ local cache = {}
 
 -- Everything that the samples depend on, one line each.
 local function recipe(parts, list, how)
-  local lines = { "moonspike cache 1", parts.name:gsub("%s.*", "") }
+  local lines = { "moonspike cache 1", (parts.name:gsub("%s.*", "")) }
   for _, key in ipairs(o.keys(how)) do
     local v = how[key]
     if type(v) == "table" and key ~= "paths" then
