@@ -362,7 +362,7 @@ static const ms_reg methods[] = {
 
 void ms_open_data_files(lua_State *L) {
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
-  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {NULL, NULL}};
+  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {"__close", writer_gc}, {NULL, NULL}};
   if (luaL_newmetatable(L, FOLDER_TYPE))
     luaL_setfuncs(L, folder_meta, 0);
   if (luaL_newmetatable(L, WRITER_TYPE)) {

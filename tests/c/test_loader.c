@@ -366,7 +366,11 @@ static void test_refused(void **state) {
   }
   ms_source *wide;
   ms_error err;
-  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, 1, H, INT64_MAX / H, 1}, labels, &err), MS_OK);
+  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, 1, H, 1 << 24, 1}, labels, &err), MS_OK);
+  REFUSED(source, wide, MS_ERANGE, "expected images of less than 16777216 x 16777216, got 6 x 16777216");
+  ms_source_close(wide);
+  const int64_t long_one[] = {1, INT64_MAX / H / W, H, W, 1};
+  assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, long_one, labels, &err), MS_OK);
   REFUSED(source, wide, MS_ERANGE, "too large");
   ms_source_close(wide);
 }

@@ -113,8 +113,10 @@ ms_status ms_events_write(const char *path, ms_events_format format, const ms_ev
     status = ms_aedat2_encode(&bytes, e, err);
   else if (format == MS_EVENTS_ATIS)
     status = ms_atis_encode(&bytes, e, err);
+  else if (format == MS_EVENTS_NPZ)
+    status = ms_npz_events_write(&bytes, e, op, err);
   else
-    status = ms_fail(err, MS_EINVAL, "%s: format: expected aedat2 or atis", op);
+    status = ms_fail(err, MS_EINVAL, "%s: format: expected aedat2, atis or npz", op);
   if (!status && !(status = ms_file_begin(&f, op, path, err)) &&
       !(status = ms_file_append(&f, bytes.p, bytes.bytes, err)))
     status = ms_file_commit(&f, err);

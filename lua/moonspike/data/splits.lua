@@ -40,9 +40,13 @@ local function by_number(inside)
       local n = number(opt.where, file.name)
       local in_train = inside(n)
       train = train + (in_train and 1 or 0)
-      list[#list + 1] = { name = file.name, at = file.at, key = (in_train and 0 or 1e9) + n }
+      list[#list + 1] = { name = file.name, at = file.at, part = in_train and 0 or 1, n = n }
     end
-    table.sort(list, function(a, b) return a.key < b.key end)
+    table.sort(list, function(a, b)
+      if a.part ~= b.part then return a.part < b.part end
+      if a.n ~= b.n then return a.n < b.n end
+      return a.at < b.at
+    end)
     return list, train
   end
 end
