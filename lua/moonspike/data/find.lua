@@ -31,7 +31,7 @@ find.sets = {
     folders = { "", "imagenet100", "ImageNet100", "imagenet-100" },
     layout = "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (or train.X1 to train.X4 and val.X), 100 classes",
     how = "ImageNet needs a registration: https://image-net.org/download. Of ILSVRC-2012 take the 100 classes of the list " ..
-      "that moonspike knows as \"cmc\" (data.imagenet100_classes \"cmc\"), or the set ambityga/imagenet100 of Kaggle (\"kaggle\")",
+      "data.imagenet100_classes \"CMC\", or take the set ambityga/imagenet100 of Kaggle, whose classes are others (\"Kaggle\")",
   },
   CIFAR10DVS = {
     folders = { "", "CIFAR10DVS", "cifar10-dvs", "CIFAR10DVS/extract" },

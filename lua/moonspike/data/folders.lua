@@ -7,7 +7,7 @@ local Set = require "moonspike.data.set"
 local find = require "moonspike.data.find"
 local cache = require "moonspike.data.cache"
 
-local folders = {}
+local folders = { imagenet100_classes = core.data.imagenet100_classes }
 
 local range = function(default)
   return o.where(default, "a table of two numbers", function(v) return type(v) == "table" and #v == 2 and math.type(v[1]) and math.type(v[2]) end)
