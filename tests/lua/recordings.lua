@@ -1,4 +1,5 @@
 -- Shared by the tests of sets of recordings: small recordings that are always the same, folders of them.
+local lu = require "luaunit"
 local s = require "support"
 local ms = require "moonspike"
 local data = ms.data
@@ -36,6 +37,12 @@ function recordings.make(root, classes, numbers, name, width, height, events)
     end
   end
   return root
+end
+
+-- Equal shape, type and bits, wherever they lie.
+function recordings.same(got, want, what)
+  lu.assertEquals({ got.shape, got.dtype }, { want.shape, want.dtype }, what)
+  lu.assertTrue(ms.equal(got:to "cpu", want:to "cpu"), what)
 end
 
 -- All batches of one epoch, x and y each as one tensor.

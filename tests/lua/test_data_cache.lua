@@ -6,7 +6,7 @@ local ms = require "moonspike"
 local core = require "moonspike.core"
 local data = ms.data
 
-local folder = s.folder()
+local folder, same = s.folder(), s.same
 local count = 0
 
 -- A fresh folder of six recordings and the options of a set of them with a cache of its own.
@@ -24,11 +24,6 @@ local function open(how, changes)
     for key, value in pairs(from) do all[key] = value end
   end
   return data.EventFolder(all)
-end
-
-local function same(a, b, what)
-  lu.assertEquals(a.shape, b.shape, what)
-  lu.assertTrue(ms.equal(a, b), what)
 end
 
 local function plain(how)

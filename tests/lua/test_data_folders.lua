@@ -7,17 +7,12 @@ local core = require "moonspike.core"
 local data = ms.data
 
 local tests = arg[0]:match "^(.*)lua/[^/]*$"
-local folder = s.folder()
+local folder, same = s.folder(), s.same
 
 local function pictures()
   for _, pair in ipairs(core.device.versions()) do
     if (pair[1] == "libjpeg-turbo" or pair[1] == "libpng") and pair[2] == "none" then lu.skip "built without libjpeg-turbo or libpng" end
   end
-end
-
-local function same(got, want, what)
-  lu.assertEquals(got.shape, want.shape, what)
-  lu.assertTrue(ms.equal(got, want), what)
 end
 
 -- A picture of 3 x h x w bytes that k tells apart.
@@ -31,7 +26,14 @@ local function write(path, k, h, w)
   assert(data.write_image(path, picture(k, h or 20, w or 30)))
 end
 
-local mean, std = ms.tensor { 0.485, 0.456, 0.406 }:view(3, 1, 1), ms.tensor { 0.229, 0.224, 0.225 }:view(3, 1, 1)
+-- (bytes / 255 - mean) / std
+local function normal(bytes, mean, std)
+  local device = core.device.current()
+  local function channels(v) return ms.tensor(v):view(#v, 1, 1):to(device) end
+  return (bytes:to(device):float() / 255 - channels(mean)) / channels(std)
+end
+
+local mean, std = { 0.485, 0.456, 0.406 }, { 0.229, 0.224, 0.225 }
 
 TestImageFolder = {}
 function TestImageFolder:setUp()
@@ -72,7 +74,7 @@ function TestImageFolder:test_test_pictures()
     end
     local want = small:narrow(2, half(h) + 1, 16):narrow(3, half(w) + 1, 16)
     same(set:raw(k)[1], want, set[k].name)
-    s.near(x[2][k], (want:float() / 255 - mean) / std, 1e-5)
+    s.near(x[2][k], normal(want, mean, std), 1e-5)
     s.near(set[k].x, x[1][k], 1e-5)
   end
   same(x[1], x[2])
@@ -259,8 +261,7 @@ function TestCIFAR:test_cifar10()
   lu.assertEquals(set:raw(3)[1][2][4][8]:item(), pixel(2, 1, 1, 3, 7)) -- in the order of the files
   local x, y = s.epoch(set)
   lu.assertEquals({ x.shape, y:totable() }, { { 2, 10, 3, 32, 32 }, { 2, 3, 3, 4, 4, 5, 5, 6, 6, 7 } })
-  local m, d = ms.tensor { 0.4914, 0.4822, 0.4465 }:view(3, 1, 1), ms.tensor { 0.2023, 0.1994, 0.2010 }:view(3, 1, 1)
-  s.near(x[1][3], (set:raw(3)[1]:float() / 255 - m) / d, 1e-5)
+  s.near(x[1][3], normal(set:raw(3)[1], { 0.4914, 0.4822, 0.4465 }, { 0.2023, 0.1994, 0.2010 }), 1e-5)
   s.near(set[3].x, x[2][3], 1e-5)
   local test = data.CIFAR10 { root = folder, train = false } -- the folder above does as well
   lu.assertEquals({ #test, test[1].y, test.split }, { 2, 7, "official test" })

@@ -35,7 +35,7 @@ local function make(where, name, list, opt)
     if opt.std == std then opt.std = { 0.226 } end
   end
   local shorter = opt.shorter or opt.size * 256 // 224
-  local labels = core.tensor.tensor(list.labels, { dtype = "int64" })
+  local labels = core.tensor.tensor(list.labels, { dtype = "int64", device = "cpu" })
   local how = { paths = list.paths, labels = labels, random = random, size = opt.size, shorter = shorter, scale = opt.scale, ratio = opt.ratio,
     filter = opt.filter, grey = opt.grey, policy = opt.policy, rand_augment = opt.train and opt.rand_augment or nil }
   local done, source = pcall(core.data.image_source, how)

@@ -41,7 +41,7 @@ local function make(where, name, list, opt, sensor)
     local v = how[key] or 0
     if opt.cache and v ~= 0 and v ~= "none" then o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(v)) end
   end
-  local int = { dtype = "int64" }
+  local int = { dtype = "int64", device = "cpu" }
   local labels
   if list.shd then
     how.shd = list.shd

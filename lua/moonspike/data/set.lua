@@ -60,8 +60,7 @@ function Set.new(where, parts, opt)
   self.where = where
   local n, t, c, h, w, dtype = self.source:size()
   self.shape, self.frames, self.dtype, self.samples = { c, h, w }, t, dtype, n
-  if not self.members then self.members = core.tensor.arange(0, n):long() end
-  self.members = limited(self.members, opt.limit)
+  self.members = limited((self.members or core.tensor.arange(0, n)):long():to "cpu", opt.limit)
   self.T = self.T or t
   self.scale = self.scale or 255
   self.split = self.split or "all"
