@@ -160,7 +160,9 @@ ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_
                           .labels = r->c.labels,
                           .read = read_sample,
                           .close = close_recordings};
-  ms_status status = r->source.n > 0 ? take_shape(r, err) : ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  ms_status status = r->source.n < 1            ? ms_fail(err, MS_EINVAL, "%s: no recordings", OP)
+                     : !r->c.start != !r->c.end ? ms_fail(err, MS_EINVAL, "%s: expected start and end, or neither", OP)
+                                                : take_shape(r, err);
   if (status)
     close_recordings(&r->source);
   else
