@@ -70,10 +70,10 @@ static void write_recordings(void) {
   }
 }
 
-static const ms_frames_options four = {.split = MS_SPLIT_NUMBER, .T = 4, .dtype = MS_F32};
+static const ms_frames_options by_four = {.split = MS_SPLIT_NUMBER, .T = 4, .dtype = MS_F32};
 
 static ms_events_source_config config(void) {
-  ms_events_source_config c = {.labels = labels, .read = {.width = 16, .height = 8}, .frames = four};
+  ms_events_source_config c = {.labels = labels, .read = {.width = 16, .height = 8}, .frames = by_four};
   for (int i = 0; i < N; i++)
     assert_int_equal(ms_paths_add(&c.paths, recording(i), "test", &E), MS_OK);
   return c;
@@ -105,7 +105,7 @@ static void test_frames(void **state) {
   for (int i = N; i-- > 0;) {
     ms_events e;
     make_events(&e, i, 100);
-    assert_int_equal(ms_frames_integrate(&want, &work, &e, &four, &E), MS_OK);
+    assert_int_equal(ms_frames_integrate(&want, &work, &e, &by_four, &E), MS_OK);
     assert_int_equal(s->read(s, i, NULL, &room, &got, &E), MS_OK);
     assert_memory_equal(got, want.memory.p, bytes_of(s));
     assert_int_equal(ms_source_events_read(s, i, &room, &E), MS_OK);
