@@ -351,6 +351,10 @@ function TestEventFolder:test_formats()
   s.raises(("b/2.npz: expected [t, h, w, c] = [2, %d, %d, 2], as the first sample has, got [2, %d, %d, 2]"):format(archives.shape[2], w, archives.shape[2], w + 1),
     s.epoch, archives)
   lu.assertEquals(data.EventFolder { root = root, split = "all", width = 50, height = 40 }.shape, { 2, 40, 50 })
+  -- they are in SpikingJelly's orientation, which TRT's code does not expect
+  s.raises("EventFolder: preset: 'trt-code' expects recordings in the orientation 'etf', archives are in SpikingJelly's; layout = 'sj' takes them so",
+    data.EventFolder, { root = root, split = "all", preset = "trt-code" })
+  lu.assertEquals(data.EventFolder { root = root, split = "all", preset = "trt-code", layout = "sj" }.shape, { 2, 48, 48 })
 end
 
 function TestEventFolder:test_archives_of_frames()

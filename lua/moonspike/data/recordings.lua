@@ -37,6 +37,10 @@ local function make(where, name, list, opt, sensor)
   for _, extra in ipairs { sensor or {}, opt.frames or {}, opt.events or {} } do
     for _, key in ipairs(o.keys(extra)) do how[key] = extra[key] end
   end
+  if not opt.layout and preset.layout ~= "sj" and not list.npz_frames and list.paths and list.paths[1]:match "%.npz$" then
+    o.fail("%s: preset: '%s' expects recordings in the orientation '%s', archives are in SpikingJelly's; layout = 'sj' takes them so", where,
+      opt.preset, preset.layout)
+  end
   for _, key in ipairs { "drop", "mirror", "flip_polarity", "reverse" } do
     local v = how[key] or 0
     if opt.cache and v ~= 0 and v ~= "none" then o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(v)) end
