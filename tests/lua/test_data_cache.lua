@@ -99,7 +99,7 @@ end
 
 -- Another folder with files of the same names, sizes and times is another set.
 function TestCache:test_another_folder()
-  local how, root = made()
+  local how, root = made { name = "one" }
   local want = s.epoch(open(how))
   assert(os.execute(("cp -a %s %s-copy"):format(root, root)))
   alter(root .. "-copy/a/2.aedat")
@@ -184,7 +184,7 @@ end
 
 -- Samples of the cache on the device: the bits of the threads.
 function TestCache:test_resident()
-  for _, options in ipairs { { shuffle = true, augment = "trt-dvs", seed = 2 }, { preset = "trt-code", T = 2, bin = false, mean = { 0.1, 0.2 } }, { T = 1 } } do
+  for _, options in ipairs { { shuffle = true, augment = "trt-dvs", seed = 2, split = "random", share = 0.7 }, { preset = "trt-code", T = 2, bin = false, mean = { 0.1, 0.2 } }, { T = 1 } } do
     local how = made(options)
     local threads, here = open(how), open(how, { resident = true })
     for _ = 1, 2 do

@@ -78,6 +78,9 @@ function TestImageFolder:test_test_pictures()
     s.near(set[k].x, x[1][k], 1e-5)
   end
   same(x[1], x[2])
+  local large = images(self, { train = false, size = 112 })
+  local small = data.resize(data.read_image(large.folder .. "/" .. large[1].name), { short = 128 })
+  same(large:raw(1)[1], small:narrow(2, 9, 112):narrow(3, (small.shape[3] - 112) // 2 + 1, 112))
   local whole = images(self, { train = false, size = 12, shorter = 12, filter = "bicubic", mean = 0, std = 1 })
   lu.assertEquals(whole:raw(1).shape, { 1, 3, 12, 12 })
 end
