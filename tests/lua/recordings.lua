@@ -15,7 +15,7 @@ function recordings.events(seed, n, width, height, span)
   end
   local t, x, y, p, now = {}, {}, {}, {}, 0
   for i = 1, n do
-    now = now + random(2 * (span or 1000) // n)
+    now = now + random(math.max(1, 2 * (span or 1000) // n))
     t[i], x[i], y[i], p[i] = now, random(width), random(height), random(2)
   end
   local function int(list) return ms.tensor(list, { dtype = "int64" }) end
