@@ -80,23 +80,22 @@ static int ends(const char *text, const char *ending) {
 
 static int write_events(lua_State *L) {
   static const char *const keys[] = {"format", NULL}, *const formats[] = {"aedat2", "atis", "npz", NULL};
-  static const ms_events_format format_of[] = {MS_EVENTS_AEDAT2, MS_EVENTS_ATIS, MS_EVENTS_NPZ};
+  static const char *const endings[] = {".aedat", ".bin", ".npz"};
+  static const ms_events_format kinds[] = {MS_EVENTS_AEDAT2, MS_EVENTS_ATIS, MS_EVENTS_NPZ};
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   ms_check_options(L, 3, "write_events", keys);
-  int format = ms_option_enum(L, 3, "write_events", "format",
-                              ends(path, ".aedat") ? 0
-                              : ends(path, ".bin") ? 1
-                              : ends(path, ".npz") ? 2
-                                                   : -1,
-                              formats);
+  int format = 2;
+  while (format >= 0 && !ends(path, endings[format]))
+    format--;
+  format = ms_option_enum(L, 3, "write_events", "format", format, formats);
   if (format < 0)
-    ms_raise(L,
-             "write_events: format: expected aedat2, atis or npz, where the name does not end in .aedat, .bin or .npz");
+    ms_raise(L, "write_events: format: expected aedat2, atis or npz, where the name does not end in .aedat, .bin or "
+                ".npz");
   ms_event_work *w = ms_push_event_work(L);
   ms_check_events(L, 2, "write_events", &w->events);
-  ms_status status = ms_events_write(path, format_of[format], &w->events, &err);
+  ms_status status = ms_events_write(path, kinds[format], &w->events, &err);
   if (status == MS_ERANGE)
     return ms_finish(L, status, &err, 0);
   lua_pushboolean(L, 1);
@@ -175,7 +174,7 @@ const ms_reg ms_data_events_functions[] = {
     {"write_events", write_events,
      "write_events(path, events, {format=}) -> true, or nil, message\n\n"
      "Tensors t, x, y, p of the table `events` as a file: aedat2 (x, y below 128, read back by layout sj), atis (x "
-     "below 256, y below 240, t below 2^23 us) or npz (SpikingJelly's events_np). The default follows the name: "
+     "below 256, y below 240, t below 2^23 us) or npz (as SpikingJelly's events). The default follows the name: "
      ".aedat, "
      ".bin or .npz. The file is there whole or not at all."},
     {"read_gesture_labels", read_gesture_labels,

@@ -75,6 +75,18 @@ static int list_folder(lua_State *L) {
   return 1;
 }
 
+static int imagenet100_classes(lua_State *L) {
+  const char *name, *list = luaL_optstring(L, 1, "nothing");
+  if (!ms_imagenet100_class(list, 0))
+    ms_raise(L, "imagenet100_classes: list: expected CMC or Kaggle, got %s", list);
+  lua_newtable(L);
+  for (int i = 0; (name = ms_imagenet100_class(list, i)); i++) {
+    lua_pushstring(L, name);
+    lua_seti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 /* ---- sources ---- */
 
 /* What a source will take over, so that nothing is lost when something raises before. */
@@ -331,6 +343,10 @@ static const ms_reg functions[] = {
      "an error, or left out and counted by \"lenient\". imagenet100: the classes must be one of the two subsets of "
      "that "
      "name; which says which."},
+    {"imagenet100_classes", imagenet100_classes,
+     "imagenet100_classes(list) -> table\n\nThe 100 folder names of the subset of ImageNet that list says: \"CMC\" "
+     "(TRT "
+     "uses it too) or \"Kaggle\", which have 8 in common. Sorted: the label is the place."},
     {"image_source", image_source,
      "image_source{paths=, labels=, random=false, size=224, shorter=256, scale={0.08, 1}, ratio={3/4, 4/3}, "
      "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded "
@@ -361,7 +377,7 @@ static const ms_reg methods[] = {
 
 void ms_open_data_files(lua_State *L) {
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
-  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {NULL, NULL}};
+  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {"__close", writer_gc}, {NULL, NULL}};
   if (luaL_newmetatable(L, FOLDER_TYPE))
     luaL_setfuncs(L, folder_meta, 0);
   if (luaL_newmetatable(L, WRITER_TYPE)) {

@@ -58,9 +58,9 @@ static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c,
 }
 
 static int new_loader(lua_State *L) {
-  static const char *const keys[] = {"source", "members", "batch_size", "shuffle", "drop_last",
-                                     "seed",   "workers", "prefetch",   "mean",    "std",
-                                     "scale",  "augment", "balanced",   "classes", NULL};
+  static const char *const keys[] = {"source",   "members",  "batch_size", "shuffle", "drop_last", "seed",
+                                     "workers",  "prefetch", "mean",       "std",     "scale",     "augment",
+                                     "balanced", "classes",  "plain",      NULL};
   ms_loader_config c = {0};
   ms_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -84,6 +84,7 @@ static int new_loader(lua_State *L) {
   c.scale = (ms_real)ms_option_number(L, 1, "loader", "scale", 255);
   c.balanced = ms_option_boolean(L, 1, "loader", "balanced", 0);
   c.classes = ms_option_integer(L, 1, "loader", "classes", 0);
+  c.plain = ms_option_boolean(L, 1, "loader", "plain", 0);
   if (lua_getfield(L, 1, "augment") != LUA_TNIL) /* stays on the stack, and with the loader */
     c.recipe = ms_check_recipe(L, lua_gettop(L), "augment");
   int recipe = lua_gettop(L);
@@ -177,14 +178,15 @@ static int loader_tostring(lua_State *L) {
 static const ms_reg functions[] = {
     {"loader", new_loader,
      "loader{source=, members=, batch_size=1, shuffle=false, drop_last=false, seed=0, workers=1, prefetch=2*workers, "
-     "mean=, std=, scale=255, augment=nil, balanced=false, classes=} -> loader\n\nMini-batches prepared by worker "
+     "mean=, std=, scale=255, augment=nil, balanced=false, classes=, plain=false} -> loader\n\nMini-batches prepared "
+     "by worker "
      "threads. "
      "members: "
      "int64 [n], which samples of the source, from 0; all of them by default. Bytes are divided by scale. augment: a "
      "recipe, "
      "done before the normalisation. balanced: every class is as likely, samples come with replacement. A batch "
      "depends on seed, epoch and position alone, not on the number of "
-     "workers."},
+     "workers. plain: the source makes no random choices."},
     {NULL, NULL, NULL}};
 
 static const ms_reg methods[] = {

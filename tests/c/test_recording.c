@@ -98,7 +98,7 @@ static void test_missing(void **state) {
 
 static void test_written(void **state) {
   (void)state;
-  static const ms_events_format formats[] = {MS_EVENTS_AEDAT2, MS_EVENTS_ATIS};
+  static const ms_events_format formats[] = {MS_EVENTS_AEDAT2, MS_EVENTS_NPZ, MS_EVENTS_ATIS};
   ms_events e = {0};
   size_t n;
   assert_int_equal(ms_events_reserve(&e, 3, "test", &E), MS_OK);
@@ -108,7 +108,7 @@ static void test_written(void **state) {
     e.y[e.n] = (uint16_t)(30 * e.n);
     e.p[e.n] = e.n == 1;
   }
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < 3; k++) {
     ms_events_options opt = {.format = formats[k]};
     assert_int_equal(ms_events_write(scratch("out"), formats[k], &e, &E), MS_OK);
     assert_int_equal(ms_events_read(&got, &scratch_bytes, scratch("out"), &opt, NULL, &E), MS_OK);

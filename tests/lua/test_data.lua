@@ -118,6 +118,24 @@ function TestFromTensors:test_own_images()
   lu.assertEquals(set.classes, { "0", "1", "2" })
 end
 
+-- Samples with time are taken as they are, from wherever they lie.
+function TestFromTensors:test_frames()
+  local frames, y = ms.randn(4, 3, 2, 5, 6), ms.tensor({ 0, 1, 1, 0 }, { dtype = "int64" })
+  for _, resident in ipairs { false, true } do
+    local set = data.FromTensors { images = frames, labels = y, batch_size = 3, resident = resident, mean = 0.5 }
+    lu.assertEquals({ set.T, set.shape, #set }, { 3, { 2, 5, 6 }, 4 })
+    local at = 0
+    for x in set do
+      for i = 1, x.shape[2] do
+        at = at + 1
+        s.near(x:select(2, i), frames[at] - 0.5, 1e-6)
+      end
+    end
+    lu.assertEquals(at, 4)
+    s.near(set[2].x, frames[2] - 0.5, 1e-6)
+  end
+end
+
 TestParts = {}
 
 local function numbered(n, options)
@@ -189,6 +207,32 @@ function TestParts:test_subset_with_and_hash()
   s.raises("folds: k: expected at most 20", set.folds, set, { k = 21 })
   for _ in some do break end
   s.raises("load_state_dict: samples: expected", set.load_state_dict, set, some:state_dict())
+end
+
+-- Derived sets have options, order and threads of their own; a validation part is not drawn at random.
+function TestParts:test_derived_sets()
+  local set = numbered(12, { batch_size = 4, balanced = true, seed = 3 })
+  lu.assertEquals({ #set:with { limit = 5 }, #set:with { limit = 50 }, #set:with { limit = 5 }:with { limit = 2 }, #set }, { 5, 12, 2, 12 })
+  for _ in set do break end
+  local same = set:with {}
+  lu.assertEquals({ { same:position() }, { set:position() } }, { { 1, 0 }, { 1, 1 } })
+  lu.assertEquals(labels(same), labels(set:with { batch_size = 3 }))
+  lu.assertEquals({ set:position() }, { 1, 1 })
+  lu.assertNotEquals(labels(set:with { seed = 4 }), labels(same:with {}))
+  local rest, validation = set:cut { validation = 0.5 }
+  lu.assertEquals({ rest.loading.balanced, validation.loading.balanced }, { true, false })
+  lu.assertEquals(#labels(validation), 6)
+  local list = {}
+  for x in validation do
+    for _, v in ipairs(x:flatten():totable()) do list[#list + 1] = math.tointeger(v) end
+  end
+  lu.assertEquals(list, members(validation))
+  ms.manual_seed(1)
+  local a = numbered(12, { shuffle = true })
+  local order = labels(a:with { batch_size = 5 })
+  ms.manual_seed(2) -- what has no seed of its own takes that of the run when it is made
+  lu.assertEquals(labels(a), order)
+  lu.assertNotEquals(labels(a:with {}), order)
 end
 
 -- The official order of a shuffling set can be had without it.

@@ -80,7 +80,7 @@ TestWrite = {}
 function TestWrite:test_there_and_back()
   local e = { t = ms.tensor({ 0, 5, 5, 90000 }, { dtype = "int64" }), x = ms.tensor({ 0, 127, 3, 4 }, { dtype = "int64" }),
     y = ms.tensor({ 127, 0, 8, 9 }, { dtype = "int64" }), p = ms.tensor({ 0, 1, 1, 0 }, { dtype = "uint8" }), width = 128, height = 128 }
-  for name, options in pairs { ["w.aedat"] = false, ["w.bin"] = false, w2 = { format = "aedat2" }, w5 = { format = "atis" }, ["w.npz"] = false } do
+  for name, options in pairs { ["w.aedat"] = false, ["w.bin"] = false, ["w.npz"] = false, w2 = { format = "aedat2" }, w5 = { format = "atis" }, wz = { format = "npz" } } do
     local path = folder .. "/" .. name
     lu.assertTrue(data.write_events(path, e, options or nil))
     local back = assert(data.read_events(path, { format = options and options.format or "auto" }))

@@ -284,10 +284,10 @@ static ms_status nothing(const gathering *g, int python, ms_error *err) {
   return ms_fail(
       err, MS_EIO,
       "%s: %s not found in %s; expected %s or a folder %s with %s ... %s\nhttps://www.cs.toronto.edu/~kriz/%s, "
-      "%lld bytes, md5 %s%s",
+      "%lld bytes, md5 %s; scripts/get-data.sh CIFAR%d gets it%s",
       OP, g->e->name, where[0] ? where : "(nowhere to look)", g->e->archive, g->e->folder, g->e->member[0].file,
       g->e->classes == 10 ? "test_batch.bin" : "test.bin", g->e->archive, (long long)g->e->bytes, g->e->md5,
-      python ? "\n(the Python version, which is there, is pickles: not read)" : "");
+      g->e->classes, python ? "\n(the Python version, which is there, is pickles: not read)" : "");
 }
 
 ms_status ms_cifar_read(ms_cifar *out, const ms_cifar_source *source, ms_error *err) {

@@ -310,6 +310,13 @@ static const char kaggle[WNIDS][10] = {
 #undef MS_WNID
 };
 
+const char *ms_imagenet100_class(const char *list, int i) {
+  return i < 0 || i >= WNIDS           ? NULL
+         : strcmp(list, "CMC") == 0    ? cmc[i]
+         : strcmp(list, "Kaggle") == 0 ? kaggle[i]
+                                       : NULL;
+}
+
 static int among(const char (*wnids)[10], const char *name) {
   for (int i = 0; i < WNIDS; i++)
     if (strcmp(wnids[i], name) == 0)

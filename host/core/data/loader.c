@@ -73,7 +73,7 @@ static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scr
   for (int64_t k = 0; k < n; k++) {
     int64_t position = l->order ? l->order[first + k] : first + k, i = l->c.members ? l->c.members[position] : position;
     const void *sample;
-    ms_status status = source->read(source, i, &l->augment_key, scratch, &sample, err);
+    ms_status status = source->read(source, i, l->c.plain ? NULL : &l->augment_key, scratch, &sample, err);
     if (status)
       return status;
     s->index[k] = i;

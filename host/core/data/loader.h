@@ -15,6 +15,7 @@ typedef struct ms_loader_config {
   int shuffle, drop_last;
   int balanced;    /* every class is as likely, samples are drawn with replacement; shuffle is not looked at */
   int64_t classes; /* where balanced: labels are below */
+  int plain;       /* the source makes no random choices */
   uint64_t seed;
   int workers;                     /* 0: batches are made by the caller's thread */
   int prefetch;                    /* batches made ahead */

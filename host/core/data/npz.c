@@ -206,27 +206,28 @@ ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in,
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "members are written as they lie in memory");
 
-static ms_status add(ms_zip_out *z, const char *name, const char *descr, int64_t n, const void *data, size_t width,
+static ms_status add(ms_zip_out *z, const char *name, const char *descr, int64_t n, const void *data, size_t bytes,
                      const char *op, ms_error *err) {
   ms_buffer head = {0};
   ms_status status = ms_npy_header(&head, descr, 1, &n, op, err);
   if (!status)
-    status = ms_zip_add(z, name, head.p, head.bytes, data, (size_t)n * width, op, err);
+    status = ms_zip_add(z, name, head.p, head.bytes, data, bytes, op, err);
   ms_buffer_free(&head);
   return status;
 }
 
 ms_status ms_npz_events_write(ms_buffer *out, const ms_events *e, const char *op, ms_error *err) {
   ms_zip_out z = {0};
-  ms_status status = add(&z, "t.npy", "<i8", e->n, e->t, 8, op, err);
+  size_t n = (size_t)e->n;
+  ms_status status = add(&z, "t.npy", "<i8", e->n, e->t, 8 * n, op, err);
   if (!status)
-    status = add(&z, "x.npy", "<u2", e->n, e->x, 2, op, err);
+    status = add(&z, "x.npy", "<u2", e->n, e->x, 2 * n, op, err);
   if (!status)
-    status = add(&z, "y.npy", "<u2", e->n, e->y, 2, op, err);
+    status = add(&z, "y.npy", "<u2", e->n, e->y, 2 * n, op, err);
   if (!status)
-    status = add(&z, "p.npy", "|u1", e->n, e->p, 1, op, err);
+    status = add(&z, "p.npy", "|u1", e->n, e->p, n, op, err);
   if (!status && !(status = ms_zip_finish(&z, op, err))) {
-    *out = z.archive;
+    *out = z.archive; /* hands it over */
     z.archive = (ms_buffer){0};
   }
   ms_zip_out_free(&z);

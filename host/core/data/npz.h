@@ -26,7 +26,7 @@ ms_status ms_npz_events(ms_events *out, ms_buffer *scratch, const ms_input *in, 
 /* Member frames [T, C, H, W]: MS_U8 where every value is a whole number from 0 to 255, else MS_F32. */
 ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in, ms_error *err);
 
-/* Such an archive of events: *out is {0} before and to be freed by ms_buffer_free. */
+/* Such a file: *out is {0} before and a whole archive afterwards, to be freed by ms_buffer_free. */
 ms_status ms_npz_events_write(ms_buffer *out, const ms_events *e, const char *op, ms_error *err);
 
 #endif

@@ -88,21 +88,29 @@ static ms_status fit(ms_picture *p, int64_t steps, ms_error *err) {
   return MS_OK;
 }
 
+/* Its messages name the file. */
+static ms_status frames_of(const recordings *r, int64_t i, const uint64_t *key, ms_scratch *scratch, ms_picture **out,
+                           ms_error *err) {
+  ms_error why;
+  ms_status status = make_frames(r, i, key, scratch, out, &why);
+  if (!status)
+    return MS_OK;
+  if (!strstr(why.text, name_of(r, i)))
+    return ms_fail(err, status, "%s: %.250s: %.300s", OP, name_of(r, i), why.text);
+  if (err)
+    *err = why;
+  return status;
+}
+
 static ms_status read_sample(const ms_source *s, int64_t i, const uint64_t *key, ms_scratch *scratch, const void **out,
                              ms_error *err) {
   const recordings *r = (const recordings *)s;
   ms_picture *p;
-  ms_error why;
-  ms_status status = make_frames(r, i, key, scratch, &p, &why);
+  ms_status status = frames_of(r, i, key, scratch, &p, err);
   if (!status && r->c.frames.split == MS_SPLIT_DURATION && !r->c.frames_only)
-    status = fit(p, s->t, &why);
-  if (status && strstr(why.text, name_of(r, i))) {
-    if (err)
-      *err = why;
-    return status;
-  }
+    status = fit(p, s->t, err);
   if (status)
-    return ms_fail(err, status, "%s: %.250s: %.300s", OP, name_of(r, i), why.text);
+    return status;
   if (p->t != s->t || p->h != s->h || p->w != s->w || p->c != s->c)
     return ms_fail(err, MS_ESHAPE, "%s: %.250s: expected [t, h, w, c] = %s, as the first sample has, got %s", OP,
                    name_of(r, i), ms_shape_text(4, (int64_t[]){s->t, s->h, s->w, s->c}).s,
@@ -124,7 +132,7 @@ static ms_status read_sample(const ms_source *s, int64_t i, const uint64_t *key,
 static ms_status take_shape(recordings *r, ms_error *err) {
   ms_scratch scratch = {0};
   ms_picture *p;
-  ms_status status = make_frames(r, 0, NULL, &scratch, &p, err);
+  ms_status status = frames_of(r, 0, NULL, &scratch, &p, err);
   if (!status) {
     int cut = r->c.frames.split == MS_SPLIT_DURATION && !r->c.frames_only;
     r->source.t = cut && r->c.steps > 0 ? r->c.steps : p->t;

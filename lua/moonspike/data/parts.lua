@@ -17,7 +17,7 @@ local function by_class(self)
 end
 
 local function take(self, positions)
-  return self.members:index_select(1, core.tensor.tensor(positions, { dtype = "int64" }):add(-1))
+  return self.members:index_select(1, core.tensor.tensor(positions, { dtype = "int64", device = "cpu" }):add(-1))
 end
 
 function Set:subset(positions, name)
@@ -42,7 +42,7 @@ local function shuffled_classes(self, purpose, seed)
 end
 
 local split_spec = { validation = o.number(o.required, { above = 0, below = 1 }), seed = o.integer(0) }
-local plain = { shuffle = false, drop_last = false, augment = {} }
+local plain = { shuffle = false, drop_last = false, balanced = false, augment = {}, plain = true } -- plain: nor by the source
 
 function Set:cut(opts)
   local opt = o.read("cut", opts, split_spec)
