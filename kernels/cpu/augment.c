@@ -237,20 +237,28 @@ static normal normal_of(const ms_augment_args *a) {
   return f;
 }
 
+/* One sample; *lost: there was no memory for its program. */
+static void run(const ms_augment_args *a, const normal *f, int64_t i, int64_t *bad, int64_t *lost) {
+  void *scratch = a->programs ? ms_cpu_scratch(0, scratch_bytes(a)) : NULL;
+  if (scratch || !a->programs)
+    *bad += !one_sample(a, f, i, scratch);
+  else
+    ++*lost;
+}
+
 ms_status ms_cpu_augment(ms_stream *s, const ms_augment_args *a) {
   (void)s;
   int64_t cost = a->steps * a->h * a->w * a->c, bad = 0, lost = 0;
   if (a->n * cost == 0)
     return MS_OK;
   const normal f = normal_of(a);
-  MS_PRAGMA(omp parallel for schedule(static) num_threads(ms_cpu_threads()) reduction(+ : bad, lost) \
-                if (MS_WORTH(a->n, cost)))
-  for (int64_t i = 0; i < a->n; i++) {
-    void *scratch = a->programs ? ms_cpu_scratch(0, scratch_bytes(a)) : NULL;
-    if (scratch || !a->programs)
-      bad += !one_sample(a, &f, i, scratch);
-    else
-      lost++;
+  if (MS_WORTH(a->n, cost)) {
+    MS_PRAGMA(omp parallel for schedule(static) num_threads(ms_cpu_threads()) reduction(+ : bad, lost))
+    for (int64_t i = 0; i < a->n; i++)
+      run(a, &f, i, &bad, &lost);
+  } else { /* a loader's threads come here sample by sample, and need no team of threads for that */
+    for (int64_t i = 0; i < a->n; i++)
+      run(a, &f, i, &bad, &lost);
   }
   if (bad)
     *a->bad = 1;

@@ -108,10 +108,20 @@ def prepare_events(kind, profile, count, read, side):
     ending = ".aedat" if kind == "dvs" else ".bin"
     integrate = frames_of(read, side)
     once(folder + ".events", lambda out: beside(folder, out, ending, lambda a, b: np.savez_compressed(b, **read(a))))
-    once(folder + ".frames", lambda out: beside(folder, out, ending, lambda a, b: np.savez_compressed(b, frames=integrate(a))))
-    once(folder + ".plain", lambda out: beside(folder, out, ending, lambda a, b: np.savez(b, frames=integrate(a))))
-    once(folder + ".map", lambda out: np.save(os.path.join(out, "frames.npy"),
-                                              np.stack([integrate(path).astype(np.uint8) for path, _ in listed(folder, ending)])))
+
+    def make_frames(out):
+        all = []
+
+        def write(path, to):
+            frames = integrate(path)
+            all.append(frames.astype(np.uint8))
+            np.savez_compressed(to, frames=frames)
+            plain = to.replace(out, folder + ".plain", 1)
+            os.makedirs(os.path.dirname(plain), exist_ok=True)
+            np.savez(plain, frames=frames)
+        beside(folder, out, ending, write)
+        np.save(folder + ".npy", np.stack(all))
+    once(folder + ".frames", make_frames)
     return folder
 
 
@@ -157,7 +167,7 @@ def event_samples(case, variant, folder):
         files = listed(folder, ending) if variant == "SpikingJelly" else listed(folder + ".events", ".npz")
         return files, lambda path: integrate(path).astype(np.float32)
     if variant == "NumPy memory map":
-        frames = np.load(os.path.join(folder + ".map", "frames.npy"), mmap_mode="r")
+        frames = np.load(folder + ".npy", mmap_mode="r")
         return [(i, label) for i, (_, label) in enumerate(listed(folder, ending))], lambda i: frames[i].astype(np.float32)
     return listed(folder + (".plain" if "uncompressed" in variant else ".frames"), ".npz"), utils.load_npz_frames
 
