@@ -48,21 +48,22 @@ local function with(base, extra)
 end
 
 local sets = {
-  cifar = function(resident) return data.CIFAR10(with(many, { root = folder, augment = "trt-cifar", resident = resident })) end,
-  fashion = function(resident) return data.FashionMNIST(with(many, { root = folder, augment = "cifar", resident = resident })) end,
+  cifar = function(how) return data.CIFAR10(with(many, { root = folder, augment = "trt-cifar", resident = how == "resident" })) end,
+  fashion = function(how) return data.FashionMNIST(with(many, { root = folder, augment = "cifar", resident = how == "resident" })) end,
   dvs = function() return data.EventFolder(with(few, { root = folder, augment = "trt-dvs" })) end,
   nmnist = function()
     return data.EventFolder(with(few, { root = folder, width = 34, height = 34, batch_size = 64, augment = { { "flip" }, { "roll", 2 } } }))
   end,
   jpeg = function() return data.ImageFolder(with(many, { root = folder, augment = { flip = true } })) end,
 }
-sets["dvs.cache"] = function(npz)
-  local how = npz and { root = folder .. ".frames", format = "frames" } or { root = folder, cache = folder .. ".cache" }
-  return data.EventFolder(with(few, with(how, { augment = "trt-dvs" })))
+local function cached(own, how)
+  how = how == "npz" and { root = folder .. ".frames", format = "frames" }
+    or { root = folder, cache = folder .. ".cache", frames = { dtype = how == "bytes" and "uint8" or "float32" } }
+  return data.EventFolder(with(few, with(own, how)))
 end
-sets["nmnist.cache"] = function(npz)
-  local how = npz and { root = folder .. ".frames", format = "frames" } or { root = folder, width = 34, height = 34, cache = folder .. ".cache" }
-  return data.EventFolder(with(few, with(how, { batch_size = 64, augment = { { "flip" }, { "roll", 2 } } })))
+sets["dvs.cache"] = function(how) return cached({ augment = "trt-dvs" }, how) end
+sets["nmnist.cache"] = function(how)
+  return cached({ width = 34, height = 34, batch_size = 64, augment = { { "flip" }, { "roll", 2 } } }, how)
 end
 
 -- Batches without end.
@@ -106,7 +107,7 @@ local function serve()
   if case == "training" then
     batches = training(tonumber(variant:match "^ours, (%d)"))
   else
-    set = sets[case](variant:find "resident" and true or variant:find "npz" and true or nil)
+    set = sets[case](variant:match "^ours, (.+)$")
     batches = stream(set)
   end
   local x = batches()
@@ -114,14 +115,18 @@ local function serve()
   for line in io.lines() do
     local name, seconds = line:match "^(%a+) ([%d.]+)$"
     if name == "run" then
-      for _ = 1, case == "training" and 2 or 6 do batches() end -- what was made ahead while others had their turn
-      local start, n, took = clock(), 0, 0
+      local ahead, n, took = 0, 0, nil
+      for _ = 1, case == "training" and 2 or 6 do -- made while others had their turn
+        local _, y = batches()
+        ahead = ahead + y.shape[1]
+      end
+      local start = clock()
       repeat
         local _, y = batches()
         n = n + y.shape[1]
         took = clock() - start
       until took >= tonumber(seconds)
-      say { samples = n, wall = took }
+      say { samples = n, wall = took, all = ahead + n }
     elseif name == "first" then
       if set then set:close() end
       local start = clock()

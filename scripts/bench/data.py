@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import re
-import resource
 import shutil
 import statistics
 import struct
@@ -25,9 +24,9 @@ STILL = ["ours", "ours, resident", "torchvision", "torchvision v2", "whole batch
 CASES = {
     "cifar": STILL, "fashion": STILL,
     "dvs": ["ours", "SpikingJelly", "SpikingJelly, npz events"],
-    "dvs.cache": ["ours", "ours, npz", "SpikingJelly", "SpikingJelly, uncompressed", "NumPy memory map"],
+    "dvs.cache": ["ours", "ours, bytes", "ours, npz", "SpikingJelly", "SpikingJelly, uncompressed", "NumPy memory map"],
     "nmnist": ["ours", "SpikingJelly", "SpikingJelly, npz events"],
-    "nmnist.cache": ["ours", "ours, npz", "SpikingJelly", "SpikingJelly, uncompressed", "NumPy memory map"],
+    "nmnist.cache": ["ours", "ours, bytes", "ours, npz", "SpikingJelly", "SpikingJelly, uncompressed", "NumPy memory map"],
     "jpeg": ["ours", "torchvision"],
     "training": ["ours, one batch", "ours, 0 workers", "ours, 1 worker", "ours, 2 workers"],
 }
@@ -326,13 +325,12 @@ def serve(case, variant, folder):
             say({"wall": time.perf_counter() - start})
             del own, loader
         elif task == "run":
-            for _ in range(6):  # what was made ahead while others had their turn
-                next(batches)
+            ahead = sum(len(next(batches)[1]) for _ in range(6))  # made while others had their turn
             start, n, took = time.perf_counter(), 0, 0
             while took < seconds:
                 n += len(next(batches)[1])
                 took = time.perf_counter() - start
-            say({"samples": n, "wall": took})
+            say({"samples": n, "wall": took, "all": ahead + n})
 
 
 # ---- the driver ----
@@ -389,11 +387,11 @@ class Side:
         return json.loads(line)
 
     def ask(self, what):
-        before = busy(self.process.pid)
+        before, start = busy(self.process.pid), time.perf_counter()
         self.process.stdin.write(f"{what} {SECONDS}\n")
         self.process.stdin.flush()
         got = self.answer()
-        got["cpu"] = busy(self.process.pid) - before
+        got["cpu"], got["turn"] = busy(self.process.pid) - before, time.perf_counter() - start
         return got
 
     def close(self):
@@ -421,7 +419,7 @@ def drive(out, wanted):
                 for side in sides:
                     got = side.ask("run")
                     entry = {"case": case, "variant": side.variant, "first": None if case == "training" else side.ask("first")["wall"],
-                             "rate": got["samples"] / got["wall"], "cpu": got["cpu"], "wall": got["wall"], "samples": got["samples"],
+                             "rate": got["samples"] / got["wall"], "cores": got["cpu"] / got["turn"], "cost": got["cpu"] / got["all"],
                              "memory": memory(side.process.pid), "load": os.getloadavg()[0]}
                     file.write(json.dumps(entry) + "\n")
         for side in sides:
@@ -441,12 +439,11 @@ def table(path):
         rates, costs = {}, {}
         for variant, entries in variants.items():
             rate = sorted(e["rate"] for e in entries)
-            # what was made ahead is in the time of the processor, so it is set against the same share of the wall's
-            cost = statistics.median(e["cpu"] / e["samples"] for e in entries)
+            cost = statistics.median(e["cost"] for e in entries)
             first = statistics.median(e["first"] for e in entries) if entries[0]["first"] is not None else None
             rates[variant], costs[variant] = statistics.median(rate), cost
             print(f"{case:13} {variant:27} {rates[variant]:10.0f} {rate[0]:8.0f} {rate[-1]:8.0f} "
-                  f"{statistics.median(e['cpu'] / e['wall'] for e in entries):6.2f} {1e6 * cost:8.1f} "
+                  f"{statistics.median(e['cores'] for e in entries):6.2f} {1e6 * cost:8.1f} "
                   f"{'' if first is None else f'{1e3 * first:.1f}':>9} {statistics.median(e['memory'] for e in entries):6.0f}")
         peers = {v: r for v, r in rates.items() if not v.startswith("ours")}
         if peers and "ours" in rates:

@@ -6,7 +6,7 @@
 #   fashion       Fashion-MNIST: crop 4, flip, normalised, batches of 64; torchvision
 #   dvs           AEDAT 2.0 recordings of 128 x 128 (about 200,000 events): read, [10, 2, 128, 128] frames of equally many events, flip, roll 5,
 #                 batches of 16; SpikingJelly's reading and integration, from these files and from its archives of events
-#   dvs.cache     the same frames, made before: our cache, SpikingJelly's npz (compressed, its default, and not), a NumPy memory map
+#   dvs.cache     the same frames, made before: our cache, SpikingJelly's npz (compressed, its default, and not), a NumPy memory map of bytes
 #   nmnist        ATIS recordings of 34 x 34 (about 5,000 events), batches of 64; nmnist.cache
 #   jpeg          a folder of JPEG files of 500 x 375: random resized crop 224, flip, normalised, batches of 64; ImageFolder of torchvision
 #   training      (ours alone) the front page's training with 0, 1 and 2 workers, and with one batch again and again
@@ -39,6 +39,6 @@ export OMP_NUM_THREADS=2 PYTHONWARNINGS=ignore
 
 echo "$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), cores $mask, $(uname -sr), load $(cut -d' ' -f1-3 /proc/loadavg)"
 echo "commit $(git -C "$root" describe --always --dirty 2>/dev/null || echo unknown), $(date -u +%FT%TZ), $("${CC:-cc}" --version | head -n 1)"
-echo "$("$MOONSPIKE" --version), libjpeg-turbo $(pkg-config --modversion libjpeg 2>/dev/null || echo unknown)"
+echo "$("$MOONSPIKE" --version | sed -n '1s/ *(.*//p'), libjpeg-turbo $(pkg-config --modversion libjpeg 2>/dev/null || echo unknown)"
 "$PYTHON" "$here/data.py" versions
 exec taskset -c "$mask" "$PYTHON" "$here/data.py" drive "$BENCH_WORK/data-$(date -u +%Y%m%dT%H%M%S).jsonl" "$@"
