@@ -325,12 +325,14 @@ def serve(case, variant, folder):
             say({"wall": time.perf_counter() - start})
             del own, loader
         elif task == "run":
-            ahead = sum(len(next(batches)[1]) for _ in range(6))  # made while others had their turn
+            for _ in range(6):  # what was made ahead while others had their turn
+                next(batches)
+            say({"begins": True})
             start, n, took = time.perf_counter(), 0, 0
             while took < seconds:
                 n += len(next(batches)[1])
                 took = time.perf_counter() - start
-            say({"samples": n, "wall": took, "all": ahead + n})
+            say({"samples": n, "wall": took})
 
 
 # ---- the driver ----
@@ -387,11 +389,14 @@ class Side:
         return json.loads(line)
 
     def ask(self, what):
-        before, start = busy(self.process.pid), time.perf_counter()
         self.process.stdin.write(f"{what} {SECONDS}\n")
         self.process.stdin.flush()
+        if what != "run":
+            return self.answer()
+        self.answer()
+        before = busy(self.process.pid)
         got = self.answer()
-        got["cpu"], got["turn"] = busy(self.process.pid) - before, time.perf_counter() - start
+        got["cpu"] = busy(self.process.pid) - before
         return got
 
     def close(self):
@@ -419,7 +424,7 @@ def drive(out, wanted):
                 for side in sides:
                     got = side.ask("run")
                     entry = {"case": case, "variant": side.variant, "first": None if case == "training" else side.ask("first")["wall"],
-                             "rate": got["samples"] / got["wall"], "cores": got["cpu"] / got["turn"], "cost": got["cpu"] / got["all"],
+                             "rate": got["samples"] / got["wall"], "cores": got["cpu"] / got["wall"], "cost": got["cpu"] / got["samples"],
                              "memory": memory(side.process.pid), "load": os.getloadavg()[0]}
                     file.write(json.dumps(entry) + "\n")
         for side in sides:
