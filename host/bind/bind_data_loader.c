@@ -1,4 +1,5 @@
 /* Loaders of mini-batches. */
+#include "../core/capture.h"
 #include "../core/data/loader.h"
 #include "bind_private.h"
 #include "bind_data_source.h"
@@ -63,10 +64,12 @@ static ms_tensor *option_members(lua_State *L) {
 }
 
 static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c, ms_error *err) {
+  ms_status status = ms_capture_refuse("a loader", "begins", err);
+  if (status)
+    return status;
   if (members) {
     ms_data numbers;
-    ms_status status = ms_on_host(&h->members, members, MS_I64, err);
-    if (status || (status = ms_data_of(&numbers, h->members, err)))
+    if ((status = ms_on_host(&h->members, members, MS_I64, err)) || (status = ms_data_of(&numbers, h->members, err)))
       return status;
     c->members = numbers.p;
     c->n = members->size[0];
@@ -129,8 +132,8 @@ static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_t
   ms_batch b;
   ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
   const ms_source *s = h->source;
-  ms_status status = ms_loader_peek(h->loader, &b, err);
-  if (status)
+  ms_status status = ms_capture_refuse("the next batch", "is made by the host", err);
+  if (status || (status = ms_loader_peek(h->loader, &b, err)))
     return status;
   if (b.n > 0) {
     int64_t size[5] = {s->t, b.n, s->c, s->h, s->w};

@@ -17,7 +17,7 @@ local function by_class(self)
 end
 
 local function take(self, positions)
-  return self.members:index_select(1, core.tensor.tensor(positions, { dtype = "int64" }):add(-1))
+  return self.members:index_select(1, core.tensor.tensor(positions, { dtype = "int64", device = "cpu" }):add(-1))
 end
 
 function Set:subset(positions, name)

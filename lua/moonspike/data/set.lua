@@ -57,7 +57,8 @@ function Set.new(where, parts, opt)
   self.where = where
   local n, t, c, h, w, dtype = self.source:size()
   self.shape, self.frames, self.dtype, self.samples = { c, h, w }, t, dtype, n
-  if not self.members then self.members = core.tensor.arange(0, n):long() end
+  self.members = (self.members or core.tensor.arange(0, n):long()):to "cpu"
+  self.labels = self.labels:to "cpu"
   if opt.limit and opt.limit < #self then self.members = self.members:narrow(1, 1, opt.limit) end
   self.T = self.T or t
   self.scale = self.scale or 255
