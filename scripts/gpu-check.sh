@@ -117,7 +117,7 @@ stage_sanitize() {
 
 stage_train() {
   local options=(--epochs 5) least=0.88
-  [ "$emulation" = 0 ] || options=(--epochs 1 --limit 32 --batch 8) least=0
+  [ "$emulation" = 0 ] || options=(--epochs 1 --limit 16 --batch 4) least=0
   local out=$report/fashion
   rm -rf "$out"
   [ ! -d "$data" ] || export MOONSPIKE_DATA=$data
@@ -142,7 +142,7 @@ run captured $1" | DEVICE=cuda LOSS=trt "$build/moonspike" scripts/bench/step.lu
 
 stage_bench() {
   if [ "$emulation" != 0 ]; then
-    BATCH=1 ours 1 fashion.T2 bf16 && BATCH=1 ours 1 fashion.T2 bf16 1 cublas
+    BATCH=1 ours 1 fashion.T2 bf16 && BATCH=1 ours 1 fashion.T2 bf16 60000 cublas
     return
   fi
   echo "-- resnet19.T6 bf16 without cuDNN, batch 64"

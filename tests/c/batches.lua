@@ -13,6 +13,9 @@ local others = 255 - images
 local function set(how)
   local options = { images = images, labels = labels, batch_size = BATCH, seed = 3, T = 1, mean = { 0.1, 0.2, 0.3 }, std = 0.5 }
   for key, value in pairs(how) do options[key] = value end
+  if how.movies then
+    options.images, options.labels, options.T, options.movies = images:view(N // 3, 3, 3, 6, 5):float(), labels:narrow(1, 1, N // 3), nil, nil
+  end
   return ms.data.FromTensors(options)
 end
 
@@ -46,6 +49,7 @@ end
 local function each(f)
   for _, how in ipairs {
     { shuffle = true, augment = { crop = 2, flip = true, cutout = 3 } }, { balanced = true, augment = "nda", drop_last = true }, { limit = 50 },
+    { movies = true, shuffle = true, augment = { crop = 2 } },
   } do
     for _, where in ipairs { { workers = 0 }, { workers = 1 }, { workers = 3 }, { resident = true } } do
       how.workers, how.resident = where.workers, where.resident or false
