@@ -352,8 +352,8 @@ typedef struct ms_backend {
   ms_status (*alloc)(ms_stream *s, void **out, size_t bytes); /* 64-byte aligned, stream-ordered */
   void (*free)(ms_stream *s, void *p, size_t bytes);
   ms_status (*alloc_host)(void **out, size_t bytes); /* pinned where the device needs it */
-  void (*free_host)(void *p, size_t bytes);
-  void (*trim)(ms_stream *s); /* gives cached memory back */
+  void (*free_host)(void *p, size_t bytes);          /* copies under way may go on using it */
+  void (*trim)(ms_stream *s);                        /* gives cached memory back */
   ms_status (*memory)(ms_stream *s, ms_memory_info *out);
   /* From the host: src may be changed as soon as this returns, but memory of alloc_host only when the stream has come by.
   ** To the host: dst is complete after the next synchronize. */
@@ -363,10 +363,10 @@ typedef struct ms_backend {
   ms_status (*event_record)(ms_stream *s, ms_event *e);
   ms_status (*event_wait)(ms_stream *s, ms_event *e);        /* s waits, not the host */
   ms_status (*event_synchronize)(ms_stream *s, ms_event *e); /* the host waits, for an event recorded in s */
-  ms_status (*capture_begin)(ms_stream *s);               /* (optional) NULL: steps run uncaptured */
-  ms_status (*capture_end)(ms_stream *s, ms_graph **out); /* (optional) */
-  ms_status (*graph_launch)(ms_stream *s, ms_graph *g);   /* (optional) */
-  void (*graph_destroy)(ms_graph *g);                     /* (optional) */
+  ms_status (*capture_begin)(ms_stream *s);                  /* (optional) NULL: steps run uncaptured */
+  ms_status (*capture_end)(ms_stream *s, ms_graph **out);    /* (optional) */
+  ms_status (*graph_launch)(ms_stream *s, ms_graph *g);      /* (optional) */
+  void (*graph_destroy)(ms_graph *g);                        /* (optional) */
   ms_status (*conv_plan)(ms_stream *s, const ms_conv_desc *d, ms_conv_plan **out);
   void (*conv_plan_destroy)(ms_conv_plan *plan);
   /* For any arguments, with engines forced, flagged, tabled and threaded as they are now: asked again when they change */

@@ -1,4 +1,5 @@
 /* Loaders of mini-batches. */
+#include "../core/capture.h"
 #include "../core/data/loader.h"
 #include "bind_private.h"
 #include "bind_data_source.h"
@@ -46,7 +47,9 @@ static ms_tensor *option_members(lua_State *L) {
 static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c, ms_error *err) {
   ms_tensor *here = NULL;
   ms_data numbers;
-  ms_status status = MS_OK;
+  ms_status status = ms_capture_refuse("a loader", "begins", err);
+  if (status)
+    return status;
   if (members && !(status = ms_on_host(&here, members, MS_I64, err)) && !(status = ms_data_of(&numbers, here, err))) {
     c->members = numbers.p;
     c->n = members->size[0];
@@ -115,8 +118,8 @@ static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_t
   ms_batch b;
   ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
   const ms_source *s = h->source->source;
-  ms_status status = ms_loader_peek(h->loader, &b, err);
-  if (status)
+  ms_status status = ms_capture_refuse("the next batch", "is made by the host", err);
+  if (status || (status = ms_loader_peek(h->loader, &b, err)))
     return status;
   if (b.n > 0) {
     int64_t size[5] = {s->t, b.n, s->c, s->h, s->w};

@@ -63,6 +63,7 @@ CASES = {
 }
 CASES.update({f"gpu.{n}": [(f"gpu.{n}.{p}", n, p, (["new published"] if p == "bf16" else []) + GPU) for p in ("bf16", "tf32", "fp32")]
               for n in GPU_NETWORKS})
+CASES["gpu.resnet19.T6"].append(("gpu.resnet19.T6.bf16.cublas", "resnet19.T6", "bf16", []))  # a GPU without cuDNN
 MEMORY = [(f"{n}.fp32", n, "fp32", ["new", "new cl", "debian cl", "new compiled hoist cl"]) for n in ("resnet19", "vggsnn")]
 CASES.update({job[0]: [job] for jobs in list(CASES.values()) for job in jobs})  # resnet19.bf16 alone
 ORDER = ["lif", "regulariser", "conv", "startup", "fashion", "inference", "resnet19", "vggsnn"]
@@ -198,7 +199,8 @@ def measure(record, label, case, precision, peers, rounds, screen=True):
     weights = os.path.join(WORK, f"{case}.safetensors")
     alive, best = [], {}
     try:
-        ours = Worker("ours", [MOONSPIKE, os.path.join(HERE, "step.lua"), case, precision, weights])
+        engine = ["cublas"] if label.endswith(".cublas") else []
+        ours = Worker("ours", [MOONSPIKE, os.path.join(HERE, "step.lua"), case, precision, weights] + engine)
         try:
             introduce("ours", ours.start())
         except Failed as why:

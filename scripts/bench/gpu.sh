@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Times a training step of ours and of PyTorch and SpikingJelly alternately on a GPU.
 # usage: scripts/bench/gpu.sh [case ...]
-#   cases   gpu.resnet19.T4 gpu.resnet19.T6 gpu.vggsnn.T10 gpu.sew34.T4 (all of these without arguments); each in bf16, tf32 and fp32
+#   cases   gpu.resnet19.T4 gpu.resnet19.T6 gpu.vggsnn.T10 gpu.sew34.T4 (all of these without arguments); each in bf16, tf32 and fp32, T6 also without cuDNN
 # Variables:
 #   MOONSPIKE     our program (build/moonspike), with the plugin beside it or in MOONSPIKE_PLUGIN
 #   PYTHON        a Python with torch, and where wanted spikingjelly with cupy and triton (python3)

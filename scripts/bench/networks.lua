@@ -23,14 +23,16 @@ local function block(cin, cout, stride)
   }
 end
 
-local function resnet19()
-  local net = nn.Sequential { conv(3, 64, 3, 1), nn.BatchNorm2d(64), nn.LIF() }
-  local cin = 64
-  for _, b in ipairs { { 128, 1 }, { 128, 1 }, { 128, 1 }, { 256, 2 }, { 256, 1 }, { 256, 1 }, { 512, 2 }, { 512, 1 } } do
-    net:add(block(cin, b[1], b[2]))
-    cin = b[1]
+-- unit: channels of the first layer.
+local function resnet19(unit)
+  unit = unit or 64
+  local net = nn.Sequential { conv(3, unit, 3, 1), nn.BatchNorm2d(unit), nn.LIF() }
+  local cin = unit
+  for _, b in ipairs { { 2, 1 }, { 2, 1 }, { 2, 1 }, { 4, 2 }, { 4, 1 }, { 4, 1 }, { 8, 2 }, { 8, 1 } } do
+    net:add(block(cin, b[1] * unit, b[2]))
+    cin = b[1] * unit
   end
-  for _, m in ipairs { nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 256), nn.LIF(), nn.Linear(256, 10) } do
+  for _, m in ipairs { nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(cin, 4 * unit), nn.LIF(), nn.Linear(4 * unit, 10) } do
     net:add(m)
   end
   return net

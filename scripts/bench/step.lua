@@ -1,7 +1,8 @@
--- Our side of one case. usage: moonspike step.lua CASE PRECISION [WEIGHTS]
+-- Our side of one case. usage: moonspike step.lua CASE PRECISION [WEIGHTS [ENGINE]]
 --   CASE        a network (resnet19, vggsnn, fashion, sew34; resnet19.T6 for another T), infer.NETWORK, lif, conv, regulariser
 --   PRECISION   fp32, tf32 or bf16
---   WEIGHTS     a file for the initial weights and the input of a network, from which the peers start
+--   WEIGHTS     a file for the initial weights and the input of a network, from which the peers start ("": none)
+--   ENGINE      runs every convolution that it can: "cublas" is a GPU without cuDNN
 -- Prints one JSON line about itself, then answers "run NAME N" with the seconds of N runs: drive.py asks. To time a step by hand:
 --   echo "run step 10" | moonspike scripts/bench/step.lua resnet19 bf16
 -- DEVICE names the device ("cpu"); BATCH, SIZE and LOSS change a network (networks.lua). Networks on a device that records steps have a
@@ -13,8 +14,9 @@ local networks = require "networks"
 local layers = require "layers"
 local protocol = require "protocol"
 
-local case, precision, path = arg[1], arg[2] or "fp32", arg[3]
+local case, precision, path = arg[1], arg[2] or "fp32", arg[3] ~= "" and arg[3] or nil
 ms.device(os.getenv "DEVICE" or "cpu")
+if arg[4] then ms.engines.force(arg[4]) end
 ms.manual_seed(1)
 
 if precision == "tf32" then

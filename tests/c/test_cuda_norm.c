@@ -261,9 +261,9 @@ static void test_launches(void **state) {
 /* More columns of blocks than the stream has counters. */
 static void test_wide(void **state) {
   TWIN_NEEDED();
-  check_stats(70, 8500, MS_F32, 1, 0, 7);
+  check_stats(40, 8500, MS_F32, 1, 0, 7);
   twin_release(state);
-  check_grad(70, 8500, 1, MS_F32, MS_F32, MS_F32, 15);
+  check_grad(40, 8500, 1, MS_F32, MS_F32, MS_F32, 15);
 }
 
 int main(void) {

@@ -1,5 +1,5 @@
 /* What a training step of ResNet-19 costs the host, counted on the emulation: calls of the table, launches, waits. The
-** counts do not depend on the size of the images, so they are small. */
+** counts do not depend on the size of the images nor on the number of channels, so both are small. */
 #include "../../host/bind/bind.h"
 #include "../../host/core/device.h"
 #include <dlfcn.h>
@@ -39,7 +39,7 @@ static const char script[] = "package.path = '" MS_ROOT "/scripts/bench/?.lua;' 
                              "local ms, networks = require 'moonspike', require 'networks'\n"
                              "ms.device 'cuda' ms.autocast(...)\n"
                              "local spec = networks.find 'resnet19.T6'\n"
-                             "local net = spec.make()\n"
+                             "local net = spec.make(8)\n"
                              "local x, y = networks.batch(spec)\n"
                              "local criterion, opt = ms.loss.TRT(net), ms.optim.Adam(net:parameters(), { lr = 1e-3 })\n"
                              "return function()\n"

@@ -1,5 +1,6 @@
 /* What the host waits for, on a device that is not the CPU to core (its rows are the CPU's). A training step waits for
 ** nothing; whatever must look at a value does so on the CPU only, or because it was asked to. */
+#include "../../host/core/data/augment.h"
 #include "mininet.h"
 
 static ms_backend table;
@@ -143,6 +144,22 @@ static void values_that_go_there_are_not_waited_for(void **state) {
     ms_release(held[k]);
 }
 
+/* Of samples that lie there, by indices that do not. */
+static void a_batch_is_not_waited_for(void **state) {
+  (void)state;
+  static const ms_augment_recipe recipe = {1, {{MS_AUGMENT_crop, 1, 0, 2, 1, 1}}};
+  ms_augment_opts o = {.recipe = &recipe, .scale = 1};
+  int64_t size[4] = {3, 2, 4, 4};
+  ms_tensor *x, *index = labels_of(2, (int64_t[]){2, 0}), *batch;
+  OK(ms_full(&x, &other, MS_F32, 4, size, 1, &test_err));
+  waits = 0;
+  OK(ms_augment(&batch, x, index, &o, &test_err));
+  assert_int_equal(waits, 0);
+  ms_release(x);
+  ms_release(index);
+  ms_release(batch);
+}
+
 static void what_asks_for_a_value_waits(void **state) {
   (void)state;
   ms_device_set_current(&other);
@@ -158,6 +175,7 @@ int main(void) {
       cmocka_unit_test_teardown(a_step_waits_for_nothing, teardown),
       cmocka_unit_test_teardown(wrong_values_are_errors_where_looking_is_free, teardown),
       cmocka_unit_test_teardown(values_that_go_there_are_not_waited_for, teardown),
+      cmocka_unit_test_teardown(a_batch_is_not_waited_for, teardown),
       cmocka_unit_test_teardown(what_asks_for_a_value_waits, teardown),
   };
   return cmocka_run_group_tests(tests, setup, NULL);

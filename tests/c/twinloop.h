@@ -113,7 +113,7 @@ static inline twin_loop random_twin_loop(int nin, const ms_dtype *types) {
   for (int d = 0; d < ndim; d++) {
     size[d] = pick(60) ? sizes[pick(9)] : 0;
     if (total * size[d] > 6000)
-      size[d] = 2;
+      size[d] = total > 3000 ? 1 : 2;
     total *= size[d];
   }
   twin_loop t = twin_loop_of(ndim, size, nin);

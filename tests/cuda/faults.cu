@@ -316,6 +316,12 @@ static void wrong_index() {
   MUST(cudaFreeAsync(y, s));
 }
 
+static void large_launch() { // of EMU_THREADS=1000
+  float *x = device_array(N);
+  LAUNCH(count_up, bad ? 40 : 4, 32, 0, s, x, N);
+  MUST(cudaFreeAsync(x, s));
+}
+
 // ---- streams and captures ----
 
 static void missing_wait() {
@@ -410,6 +416,14 @@ static void allocation_in_capture() {
 
 static void sync_in_capture() {
   capture([&] { cudaStreamSynchronize(s); });
+}
+
+static void query_in_capture() {
+  cudaEvent_t event;
+  MUST(cudaEventCreate(&event));
+  MUST(cudaEventRecord(event, s));
+  capture([&] { cudaEventQuery(event); });
+  MUST(cudaEventDestroy(event));
 }
 
 static void default_stream_in_capture() {
@@ -517,6 +531,7 @@ static const struct {
     PROGRAM(different_barriers),
     PROGRAM(partial_mask),
     PROGRAM(wrong_index),
+    PROGRAM(large_launch),
     PROGRAM(missing_wait),
     PROGRAM(missing_sync),
     PROGRAM(host_freed_early),
@@ -525,6 +540,7 @@ static const struct {
     PROGRAM(free_in_another_stream_in_capture),
     PROGRAM(allocation_in_capture),
     PROGRAM(sync_in_capture),
+    PROGRAM(query_in_capture),
     PROGRAM(default_stream_in_capture),
     PROGRAM(replay_after_free),
     PROGRAM(product_aliases),

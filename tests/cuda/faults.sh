@@ -103,6 +103,7 @@ fault divergent_barrier "others never reach" $none
 fault different_barriers "different barriers" $none
 fault partial_mask "full mask" $none
 fault wrong_index "wrong result" $none
+fault large_launch "count_up: a launch of 1280 threads, at most 1000" EMU_THREADS=1000
 fault missing_wait "wrong result" $lazy
 fault missing_sync "wrong result" $lazy
 fault host_freed_early heap-use-after-free $lazy
@@ -111,6 +112,7 @@ fault free_in_capture cudaErrorStreamCapture $none
 fault free_in_another_stream_in_capture cudaErrorStreamCapture $none
 fault allocation_in_capture cudaErrorStreamCapture $none
 fault sync_in_capture cudaErrorStreamCapture $none
+fault query_in_capture cudaErrorStreamCapture $none
 fault default_stream_in_capture cudaErrorStreamCapture $none
 fault replay_after_free "not a device pointer" $none
 fault product_aliases "wrong result" $none

@@ -3,6 +3,7 @@ package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
 local s = require "support"
 local ms = require "moonspike"
+local core = require "moonspike.core"
 local data = ms.data
 
 local folder = s.folder()
@@ -314,7 +315,7 @@ function TestResident:test_same_bits()
   for _, how in ipairs {
     { shuffle = true, augment = { crop = 2, flip = true, cutout = 6 }, drop_last = true }, { balanced = true, augment = "nda" }, {},
   } do
-    how.batch_size, how.seed, how.limit = 16, 4, 50
+    how.batch_size, how.seed, how.limit, how.resident = 16, 4, 50, false
     local threads = fashion(how)
     how.resident = true
     local here = fashion(how)
@@ -330,6 +331,23 @@ function TestResident:test_same_bits()
       lu.assertEquals(i, #list)
     end
   end
+end
+
+-- Where nothing is said: on a GPU, of whose free memory they take at most a quarter.
+function TestResident:test_by_default()
+  local memory, set, bytes = core.device.memory, nil, 60 * 28 * 28
+  local function lies_there(free, how)
+    core.device.memory = function() return { free = free } end
+    set = fashion(how)
+    local done, loader = pcall(set.loader, set)
+    core.device.memory = memory
+    return done and type(loader) == "table"
+  end
+  lu.assertEquals(lies_there(4 * bytes, {}), ms.device() ~= "cpu")
+  lu.assertFalse(lies_there(4 * bytes - 1, {}))
+  lu.assertFalse(lies_there(1 << 40, { resident = false }))
+  lu.assertTrue(lies_there(0, { resident = true }))
+  lu.assertTrue(core.device.memory().free >= 0)
 end
 
 function TestResident:test_position_and_close()

@@ -320,7 +320,6 @@ ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_erro
 
 static void free_slot(ms_loader *l, slot *s) {
   ms_device *d = l->c.device;
-  settle(s, NULL);
   if (s->copied)
     d->k->event_destroy(s->copied);
   ms_release(s->tensor);

@@ -82,7 +82,9 @@ ms_status ms_augment(ms_tensor **out, ms_tensor *x, ms_tensor *index, const ms_a
   ms_augment_args a = {0};
   ms_device *d = ms_tensor_device(x);
   ms_tensor *dense = NULL, *list = NULL, *at = NULL, *programs = NULL, *values = NULL, *bad = NULL, *y = NULL;
-  ms_status st = check(&a, x, index, o, err);
+  ms_status st = ms_capture_refuse("the next batch", "is drawn by the host", err);
+  if (!st)
+    st = check(&a, x, index, o, err);
   int64_t size[5] = {a.steps, a.n, a.c, a.h, a.w};
   int frames = x->ndim == 5;
   if (st || (st = ms_dense(&dense, x, -1, err)) || (st = ms_dense(&list, index, -1, err)) ||

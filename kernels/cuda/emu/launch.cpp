@@ -18,6 +18,16 @@ static bool wrong(const char *name, dim3 g, dim3 b, size_t bytes, cudaError_t e,
   return false;
 }
 
+// EMU_THREADS: a thread costs about 20 ns here, so that a test with large launches has the wrong size.
+static void check_size(const char *name, dim3 g, dim3 b) {
+  static const unsigned long long most = env("EMU_THREADS", 0);
+  double threads = (double)g.x * g.y * g.z * b.x * b.y * b.z;
+  if (most && threads > (double)most) {
+    kernel = name;
+    die("a launch of %.0f threads, at most %llu are wanted (EMU_THREADS)", threads, most);
+  }
+}
+
 bool begin_launch(Stream *s, const char *name, const void *k, dim3 g, dim3 b, size_t bytes) {
   if (sticky)
     return false;
@@ -40,6 +50,7 @@ bool begin_launch(Stream *s, const char *name, const void *k, dim3 g, dim3 b, si
   if (bytes > (size_t)(limit == dynamic_limits.end() ? (int)SHARED_DEFAULT : limit->second))
     return wrong(name, g, b, bytes, cudaErrorInvalidValue,
                  "more dynamic shared memory than cudaFuncSetAttribute allowed");
+  check_size(name, g, b);
   return true;
 }
 

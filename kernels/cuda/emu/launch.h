@@ -18,7 +18,8 @@
 
 namespace emu {
 
-// Checks a launch and counts it; where it must not go on the error is the last one.
+// Checks a launch and counts it; where it must not go on the error is the last one. EMU_THREADS=n ends the program at a
+// launch of more threads.
 bool begin_launch(Stream *s, const char *name, const void *kernel, dim3 grid, dim3 block, size_t bytes);
 // A pointer handed to a kernel, when it is launched and when it runs (a graph may run long after). Returns the number of
 // its block.

@@ -293,6 +293,8 @@ cudaError_t cudaEventQuery(cudaEvent_t e) {
     return call.error;
   if (e->record->capture)
     return fail(cudaErrorCapturedEvent, "query of an event that was captured");
+  if (cudaError_t err = not_capturing("query of an event while a stream captures"))
+    return err;
   if (!e->record->stream)
     return cudaSuccess;
   step(e->record->stream); // a program may poll

@@ -7,7 +7,8 @@ local o = require "moonspike.options"
 local Resident = {}
 Resident.__index = Resident
 
--- opt: samples [s, C, H, W] or [s, T, C, H, W], labels [s], members (int64 [n] from 0), device, and what core.data.loader takes.
+-- opt: samples [s, C, H, W] or [s, T, C, H, W]; labels [s], members (int64 [n] from 0), both on the CPU; device, and what
+-- core.data.loader takes.
 function Resident.new(opt)
   local self = setmetatable({ opt = opt, epoch = 1, batch = 0 }, Resident)
   self.samples, self.labels, self.n = opt.samples:to(opt.device), opt.labels:to(opt.device), opt.members.shape[1]
@@ -21,12 +22,12 @@ function Resident:position() return self.epoch, self.batch end
 function Resident:start(epoch, batch)
   if epoch < 0 then o.fail("start: epoch: expected at least 0, got %d", epoch) end
   if batch < 0 or batch > self.count then o.fail("start: batch: expected 0 to %d, got %d", self.count, batch) end
-  self.epoch, self.batch, self.index = epoch, batch, nil
+  self.epoch, self.batch, self.order = epoch, batch, nil
 end
-function Resident:close() self.samples, self.labels, self.index = nil, nil, nil end
+function Resident:close() self.samples, self.labels, self.order = nil, nil, nil end
 function Resident:repairs() return {} end
 
--- Which samples the epoch takes, in its order, on the device.
+-- Which samples the epoch takes, in its order, on the CPU.
 local function arm(self)
   local opt, order = self.opt, nil
   if opt.balanced then
@@ -34,23 +35,24 @@ local function arm(self)
   elseif opt.shuffle then
     order = core.data.order { n = self.n, seed = opt.seed, epoch = self.epoch }
   end
-  self.index = (order and opt.members:index_select(1, order) or opt.members):to(opt.device)
+  self.order = order and opt.members:index_select(1, order) or opt.members
   self.key = core.data.epoch_key(opt.seed, "augment", self.epoch)
 end
 
+-- Indices go to the device, and nothing comes back: the host does not wait.
 function Resident:next()
   local opt = self.opt
   if self.batch >= self.count then
     self:start(self.epoch + 1, 0)
     return nil
   end
-  if not self.index then arm(self) end
+  if not self.order then arm(self) end
   local first = self.batch * opt.batch_size
-  local index = self.index:narrow(1, first + 1, math.min(opt.batch_size, self.n - first))
+  local index = self.order:narrow(1, first + 1, math.min(opt.batch_size, self.n - first))
   local x = core.data.augment(self.samples, index, opt.augment, { key = self.key, scale = opt.scale, mean = opt.mean, std = opt.std })
   if x:dim() == 4 then x = x:unsqueeze(1) end
   self.batch = self.batch + 1
-  return x, self.labels:index_select(1, index)
+  return x, self.labels:index_select(1, index:to(opt.device))
 end
 
 return Resident

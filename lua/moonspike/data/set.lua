@@ -61,6 +61,7 @@ function Set.new(where, parts, opt)
   local n, t, c, h, w, dtype = self.source:size()
   self.shape, self.frames, self.dtype, self.samples = { c, h, w }, t, dtype, n
   self.members = limited((self.members or core.tensor.arange(0, n)):long():to "cpu", opt.limit)
+  self.labels = self.labels:to "cpu"
   self.T = self.T or t
   self.scale = self.scale or 255
   self.split = self.split or "all"
