@@ -15,6 +15,7 @@ for _, part in ipairs { core.tensor, core.ops, (require "moonspike.tensor") } do
 end
 
 ms.nn = require "moonspike.nn"
+ms.models = require "moonspike.models"
 ms.loss = require "moonspike.loss"
 ms.optim = require "moonspike.optim"
 ms.data = require "moonspike.data"
@@ -78,6 +79,7 @@ doc.set(ms, [[
 
       ms.zeros ones randn tensor ...   tensors; every function is also a method: x:sum(), x:matmul(y)
       ms.nn        modules, layers, neurons, containers, initialisers
+      ms.models    the published networks: ResNet19 VGGSNN SEWResNet ..., list() describe(name) create(name)
       ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.data      FashionMNIST, Images
