@@ -120,6 +120,9 @@ end, function(self, logits, y)
   end)
 end)
 
+-- The parameters that r(t) covers, in order.
+function loss.TRT:parameters() return regularised(self.net, self.options.reg_params) end
+
 -- Mean squared difference of two tensors of one shape.
 function loss.MSE(a, b)
   if not o.is_tensor(a) then o.fail("MSE: a: expected a tensor, got %s", o.show(a)) end
@@ -153,6 +156,7 @@ doc.set(loss.TRT, [[
     Temporal Regularization Training, arXiv 2506.19256, eq. 13 and 14. Defaults follow the published code, which regularises every
     parameter whose name lacks "bias" (BatchNorm gammas too) from t = 0; the paper's text speaks of weights only
     (reg_params = "weights") and t = 1 (reg_t0 = 1). net: a module, or a list of parameters that are all regularised.]] .. common)
+doc.set(loss.TRT.parameters, "criterion:parameters() -> list\n\nThe parameters that loss.TRT regularises.")
 doc.set(loss.CrossEntropy, [[
     loss.CrossEntropy{ label_smooth = 0 }
 

@@ -75,7 +75,7 @@ local a_function = o.where(nil, "a function that returns a module", is_function)
 -- The options of a network: its own and the common ones, with its published values as defaults.
 function maker.read(where, given, own, defaults)
   local spec = {
-    classes = o.integer(defaults.classes, { from = 2, to = 1000000 }), channels = o.integer(defaults.channels, { from = 1, to = 65535 }),
+    classes = o.integer(defaults.classes, { from = 2 }), channels = o.integer(defaults.channels, { from = 1, to = 65535 }),
     size = o.pair(defaults.size, { from = 1, to = 65535 }), T = o.integer(defaults.T, { from = 1, to = 65535 }),
     neuron = a_function, norm = a_function,
   }

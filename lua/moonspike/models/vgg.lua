@@ -32,7 +32,7 @@ local names = {
     drop = "classifier.module.0", out = "classifier.module.1",
   },
   nda = {
-    entries = 3, conv = function(_, e) return ("features.%d.module"):format(e) end, norm = function(_, e) return ("features.%d.bn"):format(e + 1) end,
+    entries = 3, conv = function(_, e) return ("features.%d.ann_module"):format(e) end, norm = function(_, e) return ("features.%d"):format(e + 1) end,
     neuron = function(_, e) return ("features.%d"):format(e + 2) end, pool = function(_, e) return ("features.%d"):format(e) end,
     global = "avgpool", out = "classifier.0.module",
   },
