@@ -80,7 +80,7 @@ doc.set(ms, [[
       ms.zeros ones randn tensor ...   tensors; every function is also a method: x:sum(), x:matmul(y)
       ms.nn        modules, layers, neurons, containers, initialisers
       ms.models    the published networks: ResNet19 VGGSNN SEWResNet ..., list() describe(name) create(name)
-      ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
+      ms.loss      SDT SMSE LTS TET TET_S TRT TKS L2 Control CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.data      FashionMNIST, Images
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast

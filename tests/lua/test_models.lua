@@ -4,6 +4,7 @@ local lu = require "luaunit"
 local s = require "support"
 local ms = require "moonspike"
 local parts = require "moonspike.models.parts"
+local regularised = require("moonspike.loss.regularised").parameters
 local nn, models = ms.nn, ms.models
 
 local function elements(list)
@@ -55,9 +56,10 @@ function TestCounts:test_loss_regularises_what_is_described()
   for _, row in ipairs { { "resnet19", 10, 12630858, 12625280, 42 }, { "vggsnn", 101, 9688165, 9685312, 17 }, { "sew-resnet34-trt", 100, 21335972, 21327360, 73 } } do
     local net = models.create(row[1], { classes = row[2] })
     lu.assertEquals(elements(net:parameters()), row[3], row[1])
-    local list = ms.loss.TRT(net):parameters()
+    local list = regularised(net, "weights+gammas")
     lu.assertEquals({ elements(list), #list }, { row[4], row[5] }, row[1])
-    local weights = ms.loss.TRT(net, { reg_params = "weights" }):parameters()
+    lu.assertEquals(#regularised(net, "all but biases"), #list, row[1]) -- the rule of the published code
+    local weights = regularised(net, "weights")
     lu.assertEquals(elements(list) - elements(weights), models.describe(row[1]).gammas, row[1])
   end
 end

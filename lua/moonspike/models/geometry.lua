@@ -81,7 +81,8 @@ function geometry.walk(module, name, size, visit)
   return rule(module, name, size, visit)
 end
 
--- Elements of all parameters, and of those that the regulariser of TRT covers, without drawing their values: total, regularised, tensors, gammas.
+-- Elements of all parameters, and of those that loss.TRT regularises by default (named weight), without drawing their values: total,
+-- regularised, tensors, gammas.
 function geometry.count(net)
   local total, regularised, tensors, gammas, seen = 0, 0, 0, 0, {}
   for _, module in net:named_modules() do
@@ -93,7 +94,7 @@ function geometry.count(net)
         local n = 1
         for _, s in ipairs(size) do n = n * s end
         total = total + n
-        if not key:find("bias", 1, true) then
+        if key == "weight" then
           regularised, tensors = regularised + n, tensors + 1
           if #size == 1 then gammas = gammas + n end
         end

@@ -5,45 +5,17 @@ local o = require "moonspike.options"
 
 local maker = {}
 
--- ---- neurons as published; see help(ms.nn.LIF) for the options ----
+-- ---- neurons ----
 
-local neurons = {}
-maker.neurons = neurons
-
-local function lif(opts) return function() return nn.LIF(opts) end end
-
-local function spikingjelly(more)
-  local opts = { fire = ">=", surrogate = "atan", alpha = 2, decay_input = true, detach_reset = true }
-  for key, value in pairs(more) do opts[key] = value end
-  return lif(opts)
+-- The neuron of a published code, see nn.published.
+function maker.published(name)
+  return function() return nn.published(name) end
 end
 
-neurons.trt = lif {}
-neurons.trt_no_leak = lif { tau = 1 }
-neurons.tdbn = lif { tau = 4, v_threshold = 0.5, surrogate = "rectangle", alpha = 1 }
-neurons.nda = lif { tau = 4, v_threshold = 0.5, fire = ">=", surrogate = "rectangle", alpha = 1 }
-neurons.tab = lif { tau = 1 / 0.9 }
-neurons.tic = spikingjelly { tau = 2 }
-neurons.efficient = spikingjelly { tau = 4 / 3 }
-neurons.efficient_shared = spikingjelly { tau = 4 / 3, reset = "soft" }
-neurons.tks = lif { tau = 2, decay_input = true, v_threshold = 0.5, detach_reset = true, surrogate = "qgate", alpha = 2 }
-
-function neurons.sew() return nn.IF { fire = ">=", surrogate = "atan", alpha = 2, detach_reset = true } end
-function neurons.wide() return nn.PLIF { fire = ">=", surrogate = "atan", alpha = 2, detach_reset = true } end
-
--- IMP: one learnable initial membrane for each neuron, U(-0.2, 0.2).
-local function learnable(make, opts)
-  return function(_, _, size)
-    opts.v0_shape = size
-    local neuron = make(opts)
-    neuron.v0 = nil -- makes room: the values are drawn later, under the parameter's name
-    neuron.v0 = nn.Parameter({ 1, table.unpack(size) }, function(t, key) nn.init.uniform_(t, -0.2, 0.2, key) end)
-    return neuron
-  end
+-- The same with a learnable initial membrane for each neuron (IMP).
+function maker.learnable(name)
+  return function(_, _, size) return nn.published(name, { v0 = "learnable", v0_shape = size }) end
 end
-
-neurons.imp = learnable(nn.LIF, { tau = 4, v0 = "learnable" })
-neurons.imp_if = learnable(nn.IF, { fire = ">=", surrogate = "atan", alpha = 2, v0 = "learnable" })
 
 -- ---- norms ----
 

@@ -145,12 +145,12 @@ local function variant(base, more)
 end
 
 local variants = {
-  trt = variant(plain, { naming = names.trt, neuron = maker.neurons.trt, kaiming = true, T = 4 }),
-  tet = variant(plain, { naming = names.tet, neuron = maker.neurons.trt, T = 4 }),
-  tdbn = variant(plain, { naming = names.tet, neuron = maker.neurons.tdbn, norm = maker.norms.tdbn, stem = 128, T = 4 }),
-  tab = variant(plain, { naming = names.tab, neuron = maker.neurons.tab, norm = maker.norms.tab, stem = 128, kaiming = true, T = 4,
+  trt = variant(plain, { naming = names.trt, neuron = maker.published "trt", kaiming = true, T = 4 }),
+  tet = variant(plain, { naming = names.tet, neuron = maker.published "trt", T = 4 }),
+  tdbn = variant(plain, { naming = names.tet, neuron = maker.published "tdbn", norm = maker.norms.tdbn, stem = 128, T = 4 }),
+  tab = variant(plain, { naming = names.tab, neuron = maker.published "tab", norm = maker.norms.tab, stem = 128, kaiming = true, T = 4,
     final_pool = 2, dropout = 0.25 }),
-  tic = variant(steps, { neuron = maker.neurons.tic, T = 10 }),
+  tic = variant(steps, { neuron = maker.published "tic", T = 10 }),
 }
 
 local function build_resnet19(self, opt, v)
@@ -182,9 +182,9 @@ end
 local EfficientLIFNet = Module("EfficientLIFNet", parts.Net)
 resnet.EfficientLIFNet = EfficientLIFNet
 
-local shared = variant(steps, { neuron = maker.neurons.efficient_shared, T = 5 })
+local shared = variant(steps, { neuron = maker.published "efficientlif-shared", T = 5 })
 local sharing = {
-  none = variant(steps, { neuron = maker.neurons.efficient, T = 5, widths = { 128, 256, 512 } }),
+  none = variant(steps, { neuron = maker.published "efficientlif", T = 5, widths = { 128, 256, 512 } }),
   layer = variant(shared, { share = true }),
   channel = variant(shared, { groups = 2 }),
   both = variant(shared, { share = true, groups = 2 }),
@@ -203,9 +203,9 @@ local SEWResNet = Module("SEWResNet", parts.Net)
 resnet.SEWResNet = SEWResNet
 
 local sew_variants = {
-  sew = { naming = names.sew, neuron = maker.neurons.sew, kaiming = true, once = true, pool = "max" },
-  trt = { naming = names.trt_sew, neuron = maker.neurons.trt_no_leak, kaiming = true, once = false, pool = "max" },
-  imp = { naming = names.sew, neuron = maker.neurons.imp_if, kaiming = true, once = true, pool = "avg", zero_init = true, narrow_out = true },
+  sew = { naming = names.sew, neuron = maker.published "sew", kaiming = true, once = true, pool = "max" },
+  trt = { naming = names.trt_sew, neuron = maker.published "trt-imagenet100", kaiming = true, once = false, pool = "max" },
+  imp = { naming = names.sew, neuron = maker.learnable "imp-imagenet100", kaiming = true, once = true, pool = "avg", zero_init = true, narrow_out = true },
 }
 
 -- Blocks that begin as the identity: with AND the branch has to be one.

@@ -88,10 +88,10 @@ local pooled = { 64, 128, "A", 256, 256, "A", 512, 512, "A", 512, 512, "A" }
 local strided = { 64, { 128, 2 }, 256, { 256, 2 }, 512, { 512, 2 }, 512, { 512, 2 } }
 
 local variants = {
-  trt = { naming = names.trt, neuron = maker.neurons.trt, kaiming = true },
-  tet = { naming = names.tet, neuron = maker.neurons.trt, kaiming = true, bias = true },
-  tks = { naming = names.tks, neuron = maker.neurons.tks },
-  imp = { naming = names.imp, neuron = maker.neurons.imp, norm = maker.norms.tebn, kaiming = true, bias = true, dropout = 0.25 },
+  trt = { naming = names.trt, neuron = maker.published "trt", kaiming = true },
+  tet = { naming = names.tet, neuron = maker.published "trt", kaiming = true, bias = true },
+  tks = { naming = names.tks, neuron = maker.published "tks" },
+  imp = { naming = names.imp, neuron = maker.learnable "imp-vgg", norm = maker.norms.tebn, kaiming = true, bias = true, dropout = 0.25 },
 }
 
 local function with(v, more)
@@ -120,7 +120,7 @@ function VGG11:init(given)
   parts.Net.init(self)
   build(self, maker.read("VGG11", given, {}, { classes = 10, channels = 2, size = 48, T = 10 }), {
     naming = names.nda, plan = { 64, "A", 128, "A", 256, 256, "A", 512, 512, 512, 512 }, global = true,
-    neuron = maker.neurons.nda, norm = maker.norms.nda, kaiming = true, bias = true, zero_bias = true,
+    neuron = maker.published "nda", norm = maker.norms.nda, kaiming = true, bias = true, zero_bias = true,
   })
 end
 
@@ -131,7 +131,7 @@ function VGG9:init(given)
   parts.Net.init(self)
   build(self, maker.read("VGG9", given, {}, { classes = 10, channels = 3, size = 32, T = 4 }), {
     naming = names.tab, plan = { 64, 64, "A", 128, 128, "A", 256, 256, 256, "A" }, hidden = 1024, dropout = 0.25,
-    neuron = maker.neurons.tab, norm = maker.norms.tab, kaiming = true,
+    neuron = maker.published "tab", norm = maker.norms.tab, kaiming = true,
   })
 end
 
@@ -155,7 +155,7 @@ end)
 function VGG:init(given)
   parts.Net.init(self)
   local opt = maker.read("VGG", given, { plan = plan_rule, conv_bias = o.boolean(false) }, { classes = 10, channels = 1, size = 28, T = 4 })
-  build(self, opt, { naming = names.trt, neuron = maker.neurons.trt, kaiming = true, bias = opt.conv_bias })
+  build(self, opt, { naming = names.trt, neuron = maker.published "trt", kaiming = true, bias = opt.conv_bias })
 end
 
 -- ---- 7B-wideNet ----
@@ -175,7 +175,7 @@ function WideNet7B:init(given)
   parts.Net.init(self)
   local opt = maker.read("WideNet7B", given, { connect = o.choice("ADD", { "ADD", "AND", "IAND" }) },
     { classes = 10, channels = 2, size = 128, T = 16 })
-  local make, at = maker.new("WideNet7B", opt, { neuron = maker.neurons.wide }), -1
+  local make, at = maker.new("WideNet7B", opt, { neuron = maker.published "sew-plif" }), -1
   local function place()
     at = at + 1
     return ("conv.%d"):format(at)
