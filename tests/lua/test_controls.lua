@@ -182,7 +182,8 @@ function TestPenalty:test_which_parameters()
   lu.assertEquals(touched(loss.TRT(net)), "0.weight 1.weight 3.weight")
   lu.assertEquals(touched(loss.TRT(net, { reg_params = "all but biases" })), "0.weight 1.weight 2.w 2.v0 3.weight")
   lu.assertEquals(touched(loss.Control(net, { which = "weights_only" })), "0.weight 3.weight")
-  lu.assertEquals(touched(loss.L2(net, { weights = 1 })), "0.weight 1.weight 3.weight")
+  lu.assertEquals(touched(loss.L2(net, { weights = 1 })), "0.weight 3.weight")
+  lu.assertEquals(touched(loss.L2(net, { weights = 1, gammas = 1 })), "0.weight 1.weight 3.weight")
 end
 
 TestControls = {}
@@ -220,6 +221,18 @@ function TestControls:test_gradient_of_the_fitted_penalty()
   l2(net(x):detach(), y):backward()
   s.near(net[1].weight.grad, net[1].weight:detach() * 0.02, 1e-5)
   s.near(net[2].weight.grad, net[2].weight:detach() * 0.06, 1e-5)
+end
+
+-- The published code's --l2: CE of the mean logits and every parameter, biases and betas too.
+function TestControls:test_published_l2()
+  local net = make()
+  local l2 = loss.L2(net, { weights = .01, gammas = .01, others = .01, eta = 0, over = "mean" })
+  local out, all = net(x):detach(), {}
+  for i, p in ipairs(net:parameters()) do all[i] = p:detach() end
+  local value = l2(out, y)
+  s.near(value:item(), loss.SDT()(out, y):item() + .01 * sum_of_squares(all), 1e-5)
+  value:backward()
+  for i, p in ipairs(net:parameters()) do s.near(p.grad, all[i] * .02, 1e-5) end
 end
 
 function TestControls:test_the_others()
