@@ -18,6 +18,7 @@ ms.nn = require "moonspike.nn"
 ms.models = require "moonspike.models"
 ms.loss = require "moonspike.loss"
 ms.optim = require "moonspike.optim"
+ms.schedule = require "moonspike.schedule"
 ms.data = require "moonspike.data"
 ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
@@ -82,6 +83,7 @@ doc.set(ms, [[
       ms.models    the published networks: ResNet19 VGGSNN SEWResNet ..., list() describe(name) create(name)
       ms.loss      SDT SMSE LTS TET TET_S TRT TKS L2 Control CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
+      ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic

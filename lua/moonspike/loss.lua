@@ -77,6 +77,7 @@ doc.set(loss.CrossEntropy, [[
 
     Mean cross entropy of logits [N, C], or of every time step of [T, N, C].]] .. common)
 doc.set(loss.MSE, "loss.MSE(a, b) -> mean((a - b)^2)")
-doc.set(loss, "ms.loss: SDT SMSE LTS TET TET_S TRT TKS L2 CrossEntropy MSE; Control and strength (what TRT has to be compared with). A loss of your own is any function of tensors.")
+doc.set(loss, "ms.loss: SDT SMSE LTS TET TET_S TRT TKS L2 CrossEntropy MSE; Control and strength (what TRT has to be compared with).\n" ..
+  "A loss of your own is any function of tensors.")
 
 return o.named(loss, "loss")

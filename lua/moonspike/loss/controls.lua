@@ -140,7 +140,7 @@ doc.set(controls.Control, [[
     What TRT's gains have to be compared with; the other options are loss.TRT's. which:
       "no_delta"      delta = 0: plain L2, lambda sum w^2
       "fitted_l2"     L2 with one strength for the weights and one for the gammas of normalisations, each such that its penalty equals TRT's
-                      on the net as it is now (before training), for T steps: a loss.L2
+                      on the net as it is now (before training), for T steps: a loss.L2, whose .options hold them
       "no_lambda"     lambda = 0: the MSE term alone
       "no_eta"        eta = 0: the penalty alone
       "weights_only"  weights without gammas]])

@@ -1,4 +1,4 @@
--- Criteria with a penalty on the weights: TRT, and L2 with a strength for weights and one for gammas. Which parameters are penalised.
+-- Criteria with a penalty on the weights: TRT, and L2 with strengths for weights, gammas and the rest. Which parameters are penalised.
 
 local core = require "moonspike.core"
 local o = require "moonspike.options"
@@ -15,6 +15,7 @@ local kept = {
   ["weights+gammas"] = is_weight,
   ["weights"] = function(name, p) return is_weight(name) and p:dim() > 1 end,
   ["gammas"] = function(name, p) return is_weight(name) and p:dim() == 1 end,
+  ["others"] = function(name) return not is_weight(name) end,
   ["all but biases"] = function(name) return not name:find("bias", 1, true) end,
 }
 
@@ -58,7 +59,7 @@ function regularised.l2(params, strength)
 end
 
 local function settings(opt)
-  return { over = "each", ce = 1 - opt.eta, mse = opt.eta, onehot = true, smooth = opt.label_smooth }
+  return { over = opt.over or "each", ce = 1 - opt.eta, mse = opt.eta, onehot = true, smooth = opt.label_smooth }
 end
 
 regularised.TRT = base.criterion("TRT", function(self, net, opts)
@@ -72,9 +73,10 @@ end, function(self, logits, y)
   return base.classify(self, logits, y, function(steps) return regularised.trt(params, opt, steps) end)
 end)
 
+local groups = { "weights", "gammas", "others" }
 local l2_spec = {
-  weights = o.number(o.required, { from = 0 }), gammas = o.number(0, { from = 0 }), eta = o.number(0.05, { from = 0, to = 1 }),
-  label_smooth = base.smooth,
+  weights = o.number(o.required, { from = 0 }), gammas = o.number(0, { from = 0 }), others = o.number(0, { from = 0 }),
+  eta = o.number(0.05, { from = 0, to = 1 }), over = o.choice("each", { "each", "mean" }), label_smooth = base.smooth,
 }
 
 regularised.L2 = base.criterion("L2", function(self, net, opts)
@@ -83,10 +85,13 @@ regularised.L2 = base.criterion("L2", function(self, net, opts)
   self.core = settings(self.options)
 end, function(self, logits, y)
   return base.classify(self, logits, y, function()
-    local w = regularised.l2(regularised.parameters(self.net, "weights"), self.options.weights)
-    local g = regularised.l2(regularised.parameters(self.net, "gammas"), self.options.gammas)
-    if not w and not g then o.fail("L2: net: expected parameters to regularise, got none") end
-    return w and g and w + g or w or g
+    local sum
+    for _, group in ipairs(groups) do
+      local strength = self.options[group]
+      local part = (strength > 0 or group == "weights") and regularised.l2(regularised.parameters(self.net, group), strength)
+      sum = sum and part and sum + part or sum or part or nil
+    end
+    return sum or o.fail("L2: net: expected parameters to regularise, got none")
   end)
 end)
 
@@ -101,9 +106,11 @@ doc.set(regularised.TRT, [[
     alone unless reg_params = "all but biases". net: a module, or a list of parameters that are all regularised. The penalty does
     not depend on the data: see loss.strength, and loss.Control for the controls.]] .. base.common)
 doc.set(regularised.L2, [[
-    loss.L2(net, { weights =, gammas = 0, eta = 0.05, label_smooth = 0 })
+    loss.L2(net, { weights =, gammas = 0, others = 0, eta = 0.05, over = "each" | "mean", label_smooth = 0 })
 
     mean over t of (1 - eta) CE(O(t), y) + eta MSE(O(t), onehot(y)), plus weights * sum w^2 over the weights plus gammas * sum w^2 over the
-    factors of the normalisations: TRT with plain penalties. loss.Control fits the two strengths to TRT's.]] .. base.common)
+    factors of the normalisations plus others * sum w^2 over all else, biases too: TRT with plain penalties. over = "mean": CE and
+    MSE of the mean of the logits. loss.Control fits the strengths to TRT's. The published code's own control (its option --l2) is
+    loss.L2(net, { weights = l, gammas = l, others = l, eta = 0, over = "mean" }): biases and BatchNorm's betas are in it.]] .. base.common)
 
 return regularised

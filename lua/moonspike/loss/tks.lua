@@ -51,7 +51,7 @@ doc.set(TKS, [[
     a CE(mean over t of O(t), y) + (1 - a) temperature^2 mean over t of CE(O(t), q): the teacher q = softmax(S / temperature), S the sum of the
     O(t) of the sample whose answer is right (none: q is uniform); a = 1 - alpha epoch / epochs, moved by criterion:set_epoch(epoch).
     Dong et al. 2023, "Temporal Knowledge Sharing Enables Spiking Neural Network Learning from Past and Future". Defaults follow the
-    published code: the sum (teacher = "mean" divides by the number of right steps), gradients through the teacher too, students
-    without temperature.]] .. base.common)
+    published code (TKS and Brain-Cog): the sum (teacher = "mean" divides by the number of right steps), gradients through the teacher too, students
+    without temperature. criterion.parts: loss, ce, kd.]] .. base.common)
 
 return { TKS = TKS }
