@@ -269,7 +269,7 @@ static void fill_tables(ms_loader *l, const ms_loader_config *config) {
 
 ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_error *err) {
   ms_loader_config c = *config;
-  size_t bytes;
+  size_t bytes = 0;
   *out = NULL;
   ms_status status = check(&c, &bytes, err);
   if (status)
