@@ -265,7 +265,7 @@ function TestParts:test_own_set_refuses()
   s.raises("transform: expected x, y as results, got nothing", run, { transform = function() end })
   s.raises("get(1): expected a label from 0 as second result, got nil", run, { get = function() return ms.ones(1, 2, 2) end })
   local set = own {}
-  s.raises("load_state_dict: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = 1 })
+  s.raises("load_state_dict: epoch: expected 1 or more, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = 1 })
 end
 
 function TestParts:test_transform_runs_on_batches()
@@ -374,9 +374,9 @@ end
 function TestResident:test_impossible_positions()
   for _, resident in ipairs { true, false } do
     local set <close> = numbered(10, { batch_size = 3, resident = resident, workers = 0 })
-    s.raises("start: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = set.seed })
-    s.raises("start: batch: expected 0 to 4, got 99", set.load_state_dict, set, { epoch = 1, batch = 99, seed = set.seed })
-    s.raises("start: batch: expected 0 to 4, got -1", set.load_state_dict, set, { epoch = 1, batch = -1, seed = set.seed })
+    s.raises("load_state_dict: epoch: expected 1 or more, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = set.seed })
+    s.raises("load_state_dict: batch: expected 0 to 4, got 99", set.load_state_dict, set, { epoch = 1, batch = 99, seed = set.seed })
+    s.raises("load_state_dict: batch: expected 0 to 4, got -1", set.load_state_dict, set, { epoch = 1, batch = -1, seed = set.seed })
     lu.assertEquals({ set:position() }, { 1, 0 })
   end
 end

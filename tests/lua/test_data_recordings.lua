@@ -370,7 +370,7 @@ function TestEventFolder:test_archives_of_frames()
   same(x:select(2, 2), part)
   same(set[2].x, part)
   same(data.EventFolder { root = root, format = "frames", split = "all", size = 3 }:raw(2), data.resize(part, { size = 3 }))
-  s.raises("EventFolder: T: expected 3, as the archives have, got 4", data.EventFolder, { root = root, format = "frames", split = "all", T = 4 })
+  s.raises("frames/a/1.npz: expected 4 frames, got 3", data.EventFolder, { root = root, format = "frames", split = "all", T = 4 })
   lu.assertNotStrContains(set:describe(), "events/s")
   data.write_npz(root .. "/b/1.npz", { frames = ms.zeros(2, 2, 4, 5) })
   s.raises("b/1.npz: expected [t, h, w, c] = [3, 4, 5, 2], as the first sample has, got [2, 4, 5, 2]", s.epoch, set)
@@ -472,8 +472,8 @@ function TestMessages:test_options()
     "limit, mean, policy, preset, resident, resize, root, seed, share, shuffle, size, split, split_seed, std, train, transform, workers)", cifar, { splits = 1 })
   for text, options in pairs {
     ["CIFAR10DVS: preset: expected one of sj-duration, sj-number, sj-time, tet-pt, tonic-event-bins, tonic-time-bins, trt-code, trt-paper, got 'trt'"] = { preset = "trt" },
-    ["CIFAR10DVS: preset: expected a string, got 3"] = { preset = 3 }, ["CIFAR10DVS: T: expected an integer >= 1, got 0"] = { T = 0 },
-    ["cifar10_airplane_0.aedat: integrate: T: expected 1 to 65536, got 100000"] = { T = 100000 },
+    ["CIFAR10DVS: preset: expected a string, got 3"] = { preset = 3 }, ["CIFAR10DVS: T: expected an integer >= 1 and <= 65536, got 0"] = { T = 0 },
+    ["CIFAR10DVS: T: expected an integer >= 1 and <= 65536, got 100000"] = { T = 100000 },
     ["CIFAR10DVS: policy: expected one of 'strict', 'lenient', 'oracle', got 'loose'"] = { policy = "loose" },
     ["CIFAR10DVS: split: expected one of all, floor, random"] = { split = "official" }, ["CIFAR10DVS: share: expected a number > 0 and < 1, got 1"] = { share = 1 },
     ["CIFAR10DVS: drop: expected one of 'none', 'time', 'area', 'random', 'any', got 'all'"] = { drop = "all" },

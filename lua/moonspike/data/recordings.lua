@@ -41,10 +41,6 @@ local function make(where, name, list, opt, sensor)
     o.fail("%s: preset: '%s' expects recordings in the orientation '%s', archives are in SpikingJelly's; layout = 'sj' takes them so", where,
       opt.preset, preset.layout)
   end
-  for _, key in ipairs { "drop", "mirror", "flip_polarity", "reverse" } do
-    local v = how[key] or 0
-    if opt.cache and v ~= 0 and v ~= "none" then o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(v)) end
-  end
   local int = { dtype = "int64", device = "cpu" }
   local labels
   if list.shd then
@@ -60,8 +56,6 @@ local function make(where, name, list, opt, sensor)
   labels = labels or source:labels()
   local most = labels:max():item()
   if most >= #list.classes then o.fail("%s: labels: expected 0 to %d, got %d", where, #list.classes - 1, most) end
-  local _, steps = source:size()
-  if opt.T and opt.T ~= steps then o.fail("%s: T: expected %d, as the archives have, got %d", where, steps, opt.T) end
   local parts = { name = name, source = source, labels = labels, classes = list.classes, split = list.split, folder = list.folder,
     names = function(i) return list.names and list.names[i] or tostring(i) end, notes = { ("frames by '%s', policy '%s'"):format(opt.preset, opt.policy) } }
   if list.members then parts.members = core.tensor.tensor(list.members, int):add(-1) end
