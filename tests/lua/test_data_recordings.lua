@@ -472,7 +472,7 @@ function TestMessages:test_options()
     "limit, mean, policy, preset, resident, resize, root, seed, share, shuffle, size, split, split_seed, std, train, transform, workers)", cifar, { splits = 1 })
   for text, options in pairs {
     ["CIFAR10DVS: preset: expected one of sj-duration, sj-number, sj-time, tet-pt, tonic-event-bins, tonic-time-bins, trt-code, trt-paper, got 'trt'"] = { preset = "trt" },
-    ["CIFAR10DVS: preset: expected a string, got 3"] = { preset = 3 }, ["CIFAR10DVS: T: expected an integer >= 1, got 0"] = { T = 0 },
+    ["CIFAR10DVS: preset: expected a string, got 3"] = { preset = 3 }, ["CIFAR10DVS: T: expected an integer >= 1 and <= 65536, got 0"] = { T = 0 },
     ["CIFAR10DVS: T: expected an integer >= 1 and <= 65536, got 100000"] = { T = 100000 },
     ["CIFAR10DVS: policy: expected one of 'strict', 'lenient', 'oracle', got 'loose'"] = { policy = "loose" },
     ["CIFAR10DVS: split: expected one of all, floor, random"] = { split = "official" }, ["CIFAR10DVS: share: expected a number > 0 and < 1, got 1"] = { share = 1 },

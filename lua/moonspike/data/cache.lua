@@ -40,7 +40,7 @@ local still = { [false] = true, none = true, [0] = true } -- values that draw no
 function cache.use(where, parts, list, how, opt)
   for _, key in ipairs { "random", "rand_augment", "drop", "mirror", "flip_polarity", "reverse" } do
     if how[key] ~= nil and not still[how[key]] then
-      o.fail("%s: cache: expected nothing random, since a cache keeps each sample once, got %s = %s", where, key, o.show(how[key]))
+      o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(how[key]))
     end
   end
   local text = recipe(where, parts, list, how)

@@ -41,10 +41,6 @@ local function make(where, name, list, opt, sensor)
     o.fail("%s: preset: '%s' expects recordings in the orientation '%s', archives are in SpikingJelly's; layout = 'sj' takes them so", where,
       opt.preset, preset.layout)
   end
-  for _, key in ipairs { "drop", "mirror", "flip_polarity", "reverse" } do
-    local v = how[key] or 0
-    if opt.cache and v ~= 0 and v ~= "none" then o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(v)) end
-  end
   local int = { dtype = "int64", device = "cpu" }
   local labels
   if list.shd then
