@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Downloads a data set, checks and unpacks it: get-data.sh NAME [FOLDER]. FOLDER is $MOONSPIKE_DATA by default, else ./data. What no program can
-# get is explained. The list (addresses, sizes, checksums) is lua/moonspike/data/find.lua, read by build/moonspike.
+# get is explained. The list (addresses, sizes, checksums) is lua/moonspike/data/find.lua, read by $MOONSPIKE, else by build/moonspike.
 # usage: get-data.sh [NAME [FOLDER]]      without a name: the names
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${2:-${MOONSPIKE_DATA:-data}}
+moonspike=${MOONSPIKE:-build/moonspike}
 
-[ -x build/moonspike ] || { scripts/install-deps.sh build && TARGET=moonspike scripts/build.sh build; } >&2
+[ -x "$moonspike" ] || { scripts/install-deps.sh build && TARGET=moonspike scripts/build.sh build; } >&2
 
 # One line a file: name, bytes, kind of checksum, checksum, address, separated by tabs; "-" where something is unknown.
 list() {
-  build/moonspike -e '
-    local find, name = require "moonspike.data.find", arg and arg[1] or os.getenv "NAME"
+  "$moonspike" -e '
+    require "moonspike"
+    local find, o, name = require "moonspike.data.find", require "moonspike.options", os.getenv "NAME"
     local set = find.sets[name]
-    if not set then io.stderr:write("unknown data set ", name, "\n") os.exit(2) end
+    if not set then io.stderr:write("unknown data set ", name, " (known: ", table.concat(o.keys(find.sets), ", "), ")\n") os.exit(2) end
     for _, f in ipairs(set.files or {}) do
       print(table.concat({ f[1], f.bytes or "-", f.sha256 and "sha256" or "md5", f.sha256 or f.md5, f.url, set.unpack and "unpack" or "keep" }, "\t"))
     end
@@ -21,7 +23,7 @@ list() {
 }
 
 if [ $# -eq 0 ]; then
-  build/moonspike -e 'local o = require "moonspike.options" print(table.concat(o.keys(require("moonspike.data.find").sets), " "))'
+  "$moonspike" -e 'require "moonspike" local o = require "moonspike.options" print(table.concat(o.keys(require("moonspike.data.find").sets), " "))'
   exit 0
 fi
 
@@ -50,6 +52,8 @@ whole() { # FILE BYTES KIND SUM
   [ "$("${3}sum" "$1" | cut -d' ' -f1)" = "$4" ]
 }
 
+[[ $files != *$'\tunpack'* ]] || command -v unzip >/dev/null || { echo "unzip is not installed" >&2; exit 1; } # before gigabytes are fetched
+
 target=$folder/$1
 mkdir -p "$target"
 while IFS=$'\t' read -r name bytes kind sum url unpack; do
@@ -57,16 +61,17 @@ while IFS=$'\t' read -r name bytes kind sum url unpack; do
   if whole "$file" "$bytes" "$kind" "$sum"; then
     echo "$file is there"
   else
-    fetch "$url" "$file.part"
+    whole "$file.part" "$bytes" "$kind" "$sum" || fetch "$url" "$file.part"
     if ! whole "$file.part" "$bytes" "$kind" "$sum"; then
-      echo "$file.part: expected $bytes bytes with $kind $sum, got $(stat -c %s "$file.part") bytes with $("${kind}sum" "$file.part" | cut -d' ' -f1)" >&2
+      echo "$file.part: expected ${bytes/#-/some} bytes with $kind $sum, got $(stat -c %s "$file.part") bytes with $("${kind}sum" "$file.part" | cut -d' ' -f1)" >&2
+      rm "$file.part" # there is nothing to go on from
       exit 1
     fi
     mv "$file.part" "$file"
+    rm -f "$file.unpacked"
   fi
   if [ "$unpack" = unpack ] && [ ! -e "$file.unpacked" ]; then
-    command -v unzip >/dev/null || { echo "unzip is not installed" >&2; exit 1; }
-    unzip -q -n "$file" -d "$target"
+    unzip -q -o "$file" -d "$target" </dev/null # over what an interrupted run left
     touch "$file.unpacked"
   fi
 done <<<"$files"

@@ -42,6 +42,11 @@ int ms_option_boolean(lua_State *L, int index, const char *op, const char *key, 
 /* names ends with NULL */
 int ms_option_enum(lua_State *L, int index, const char *op, const char *key, int fallback, const char *const *names);
 const char *ms_option_string(lua_State *L, int index, const char *op, const char *key, const char *fallback);
+/* Strings that are not empty and hold no NUL, ended by NULL; they live in values left on the stack. */
+const char **ms_check_strings(lua_State *L, int index, const char *op, const char *key, int *n); /* the table at index */
+const char **ms_option_strings(lua_State *L, int index, const char *op, const char *key, int *n);
+/* One number for each channel, in a userdata left on the stack; NULL where it is not given. */
+ms_real *ms_option_channels(lua_State *L, int index, const char *op, const char *key, int64_t channels);
 /* A number for both, or a table of two: stride = 2, stride = {2, 1}. */
 void ms_option_pair(lua_State *L, int index, const char *op, const char *key, int fallback, int out[2]);
 

@@ -4,11 +4,16 @@
 #include "bind_private.h"
 #include <zlib.h>
 
+const char *const ms_policy_names[] = {"strict", "lenient", "oracle", NULL};
+
 static int read_idx(lua_State *L) {
   ms_error err;
+  static const char *const keys[] = {"policy", NULL}, *const policies[] = {"strict", "lenient", NULL};
   const char *path = luaL_checkstring(L, 1);
+  ms_check_options(L, 2, "read_idx", keys);
+  ms_policy policy = (ms_policy)ms_option_enum(L, 2, "read_idx", "policy", MS_STRICT, policies);
   ms_handle *h = ms_push_handle(L);
-  return ms_finish_env(L, ms_idx_read(&h->tensor, path, &err), &err, 1);
+  return ms_finish_env(L, ms_idx_read(&h->tensor, path, policy, &err), &err, 1);
 }
 
 static int crc(lua_State *L) {
@@ -59,9 +64,10 @@ static const ms_reg functions[] = {
      "which a "
      "shuffling loader of this seed takes its samples in this epoch; purpose: another order of the same seed."},
     {"read_idx", read_idx,
-     "read_idx(path) -> tensor, or nil, message\n\nReads an IDX file (MNIST), plain or gzip: uint8, int64 or float32 "
-     "in the "
-     "file's shape."},
+     "read_idx(path[, {policy=\"strict\"}]) -> tensor, or nil, message\n\nReads an IDX file (MNIST), plain or gzip: "
+     "uint8, int64 or float32 in the file's shape. policy \"lenient\" ignores what follows the data, and keeps the "
+     "whole "
+     "items of a file that ends too early."},
     {NULL, NULL, NULL}};
 
 int ms_open_data(lua_State *L) {

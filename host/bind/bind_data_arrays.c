@@ -79,28 +79,11 @@ static int open_npz(lua_State *L) {
   return ms_finish_env(L, ms_npz_file_open(&h->file, path, most < 0 ? 0 : (uint64_t)most, &err), &err, 1);
 }
 
-/* A list of strings without NUL bytes, in a fresh userdata. */
-static const char **check_strings(lua_State *L, int index, const char *arg, int *n) {
-  luaL_checktype(L, index, LUA_TTABLE);
-  *n = (int)luaL_len(L, index);
-  const char **list = ms_push_scratch(L, sizeof *list * (size_t)*n);
-  for (int i = 0; i < *n; i++) {
-    size_t length;
-    if (lua_geti(L, index, i + 1) != LUA_TSTRING)
-      ms_arg_error(L, index, lua_pushfstring(L, "%s: [%d]: string expected, got %s", arg, i + 1, ms_type_name(L, -1)));
-    list[i] = lua_tolstring(L, -1, &length); /* the table holds on to it */
-    if (length == 0 || memchr(list[i], 0, length))
-      ms_arg_error(L, index, lua_pushfstring(L, "%s: [%d]: expected a name without NUL bytes", arg, i + 1));
-    lua_pop(L, 1);
-  }
-  return list;
-}
-
 static int write_npz(lua_State *L) {
   ms_error err;
   int names, tensors;
   const char *path = luaL_checkstring(L, 1);
-  const char **name = check_strings(L, 2, "names", &names);
+  const char **name = ms_check_strings(L, 2, "write_npz", "names", &names);
   ms_tensor **tensor = ms_check_tensors(L, 3, "tensors", &tensors);
   if (names != tensors)
     ms_arg_error(L, 3, "tensors: expected one for each name");
@@ -132,8 +115,7 @@ static int read_cifar(lua_State *L) {
                             .repairs = &repairs};
   if (source.classes != 10 && source.classes != 100)
     ms_raise(L, "read_cifar: classes: expected 10 or 100, got %d", source.classes);
-  lua_getfield(L, 1, "roots");
-  source.roots = check_strings(L, 2, "roots", &source.nroots);
+  source.roots = ms_option_strings(L, 1, "read_cifar", "roots", &source.nroots);
   ms_cifar *c = ms_push_scratch(L, sizeof *c);
   ms_handle *images = ms_push_handle(L), *labels = ms_push_handle(L), *coarse = ms_push_handle(L);
   ms_status status = ms_cifar_read(c, &source, &err);

@@ -29,7 +29,7 @@ static int recipe(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   int64_t n = luaL_len(L, 1);
-  if (n > MS_RECIPE_STEPS)
+  if (n < 0 || n > MS_RECIPE_STEPS)
     return ms_raise(L, "recipe: expected at most %d steps, got %I", MS_RECIPE_STEPS, n);
   ms_augment_recipe *r = lua_newuserdatauv(L, sizeof *r, 0);
   memset(r, 0, sizeof *r);
@@ -71,23 +71,6 @@ static int recipe_tostring(lua_State *L) {
   return 1;
 }
 
-/* A list of one number for each channel in a userdata that stays on the stack; NULL (and nil) where it is not given. */
-static ms_real *option_channels(lua_State *L, int index, const char *key, int64_t channels) {
-  int type = lua_getfield(L, index, key);
-  if (type == LUA_TNIL)
-    return NULL;
-  if (type != LUA_TTABLE || luaL_len(L, -1) != channels)
-    ms_raise(L, "augment: %s: expected a table of %I numbers, one for each channel", key, channels);
-  ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
-  for (int64_t k = 0; k < channels; k++) {
-    if (lua_geti(L, -2, k + 1) != LUA_TNUMBER)
-      ms_raise(L, "augment: %s[%I]: expected a number, got %s", key, k + 1, ms_type_name(L, -1));
-    values[k] = (ms_real)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-  }
-  return values;
-}
-
 static int augment(lua_State *L) {
   static const char *const keys[] = {"key", "scale", "mean", "std", NULL};
   ms_error err;
@@ -103,8 +86,8 @@ static int augment(lua_State *L) {
   int64_t channels = x->ndim > 3 ? x->size[x->ndim - 3] : 1;
   o.key = (uint64_t)ms_option_integer(L, 4, "augment", "key", 0);
   o.scale = ms_option_number(L, 4, "augment", "scale", x->dtype == MS_U8 ? 255 : 1);
-  o.mean = option_channels(L, 4, "mean", channels);
-  o.std = option_channels(L, 4, "std", channels);
+  o.mean = ms_option_channels(L, 4, "augment", "mean", channels);
+  o.std = ms_option_channels(L, 4, "augment", "std", channels);
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, ms_augment(&out->tensor, x, index, &o, &err), &err, 1);
 }
@@ -181,8 +164,9 @@ static int rand_augment(lua_State *L) {
   ms_rand_augment r;
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   int64_t key = ms_check_integer(L, 3, "key"), sample = ms_check_integer(L, 4, "sample");
-  if (x->ndim != 3 || x->dtype != MS_U8 || ms_tensor_device(x) != ms_device_cpu())
-    return ms_raise(L, "rand_augment: x: expected uint8 [C, H, W] on the CPU, got %s", ms_tensor_text(x).s);
+  if (x->ndim != 3 || x->dtype != MS_U8 || ms_numel(x) == 0 || ms_tensor_device(x) != ms_device_cpu())
+    return ms_raise(L, "rand_augment: x: expected uint8 [C, H, W] on the CPU, nothing empty, got %s",
+                    ms_tensor_text(x).s);
   ms_check_rand_augment(L, 2, &r);
   ms_handle *out = ms_push_handle(L);
   return ms_finish(L, rand_augment_tensor(&out->tensor, x, &r, (uint64_t)key, (uint64_t)sample, &err), &err, 1);

@@ -35,11 +35,10 @@ static int option_size(lua_State *L, int index, const char *op, const char *key)
 
 void ms_check_read_options(lua_State *L, int index, const char *op, ms_aedat2_layout layout, ms_events_options *out) {
   static const char *const formats[] = {"auto", "aedat2", "aedat3", "atis", "mat5", "npz", NULL};
-  static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
   static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
   *out =
       (ms_events_options){.format = (ms_events_format)ms_option_enum(L, index, op, "format", MS_EVENTS_AUTO, formats),
-                          .policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, policies),
+                          .policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, ms_policy_names),
                           .layout = (ms_aedat2_layout)ms_option_enum(L, index, op, "layout", (int)layout, layouts),
                           .width = option_size(L, index, op, "width"),
                           .height = option_size(L, index, op, "height"),
@@ -80,21 +79,23 @@ static int ends(const char *text, const char *ending) {
 }
 
 static int write_events(lua_State *L) {
-  static const char *const keys[] = {"format", NULL}, *const formats[] = {"aedat2", "atis", NULL};
+  static const char *const keys[] = {"format", NULL}, *const formats[] = {"aedat2", "atis", "npz", NULL};
+  static const char *const endings[] = {".aedat", ".bin", ".npz"};
+  static const ms_events_format kinds[] = {MS_EVENTS_AEDAT2, MS_EVENTS_ATIS, MS_EVENTS_NPZ};
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
   luaL_checktype(L, 2, LUA_TTABLE);
   ms_check_options(L, 3, "write_events", keys);
-  int format = ms_option_enum(L, 3, "write_events", "format",
-                              ends(path, ".aedat") ? 0
-                              : ends(path, ".bin") ? 1
-                                                   : -1,
-                              formats);
+  int format = 2;
+  while (format >= 0 && !ends(path, endings[format]))
+    format--;
+  format = ms_option_enum(L, 3, "write_events", "format", format, formats);
   if (format < 0)
-    ms_raise(L, "write_events: format: expected aedat2 or atis, where the name does not end in .aedat or .bin");
+    ms_raise(L, "write_events: format: expected aedat2, atis or npz, where the name does not end in .aedat, .bin or "
+                ".npz");
   ms_event_work *w = ms_push_event_work(L);
   ms_check_events(L, 2, "write_events", &w->events);
-  ms_status status = ms_events_write(path, format ? MS_EVENTS_ATIS : MS_EVENTS_AEDAT2, &w->events, &err);
+  ms_status status = ms_events_write(path, kinds[format], &w->events, &err);
   if (status == MS_ERANGE)
     return ms_finish(L, status, &err, 0);
   lua_pushboolean(L, 1);
@@ -103,7 +104,7 @@ static int write_events(lua_State *L) {
 
 /* ---- DVS128 Gesture ---- */
 
-#define LIST_BYTES ((size_t)1 << 20)
+#define LIST_BYTES ((size_t)1 << 16) /* the lists of the data set have 3 KB */
 
 static int read_gesture_labels(lua_State *L) {
   static const char op[] = "read_gesture_labels";
@@ -161,19 +162,21 @@ const ms_reg ms_data_events_functions[] = {
      "A recording of an event camera: { t = int64 [n] in microseconds, x = int64 [n], y = int64 [n], p = uint8 [n] "
      "(1 ON, 0 OFF), width, height, repairs }, (0, 0) at the top left.\n"
      "format: auto (by the first bytes, else by the name), aedat2 (DVS128, CIFAR10-DVS), aedat3 (DVS128 Gesture), "
-     "atis (.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol).\n"
+     "atis (.bin of N-MNIST, N-Caltech101), mat5 (ASL-DVS: ts, x, y, pol), npz (SpikingJelly's: t, x, y, p).\n"
      "policy: strict (damage is an error that names byte and record), lenient (what can be mended is, and counted in "
      "repairs), oracle (as SpikingJelly, mistakes included: unsorted times, coordinates off the sensor).\n"
      "layout (aedat2): sj (SpikingJelly), jaer (upright in jAER), etf (dat2mat, events-tfds), trt.\n"
-     "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for the others (N-MNIST: 34 x 34).\n"
+     "width, height: of the sensor; 0 is 128 x 128 for AEDAT, 240 x 180 for atis and mat5 (N-MNIST: 34 x 34), what the "
+     "events need for npz.\n"
      "start_us, end_us: only start <= t < end; end 0: to the last. The first saccade of N-MNIST: end_us = 100000.\n"
      "flip_x, flip_y: mirrored afterwards. ASL-DVS in SpikingJelly: both; in tonic: flip_y. stabilize: undoes the "
      "saccades of N-MNIST."},
     {"write_events", write_events,
      "write_events(path, events, {format=}) -> true, or nil, message\n\n"
-     "Tensors t, x, y, p of the table `events` as a file: aedat2 (x, y below 128, read back by layout sj) or atis (x "
-     "below 256, y below 240, t below 2^23 us). The default follows the name: .aedat or .bin. The file is there "
-     "whole or not at all."},
+     "Tensors t, x, y, p of the table `events` as a file: aedat2 (x, y below 128, read back by layout sj), atis (x "
+     "below 256, y below 240, t below 2^23 us) or npz (as SpikingJelly's events). The default follows the name: "
+     ".aedat, "
+     ".bin or .npz. The file is there whole or not at all."},
     {"read_gesture_labels", read_gesture_labels,
      "read_gesture_labels(path) -> {{label=, start_us=, end_us=}, ...}, or nil, message\n\n"
      "The rows of a userNN_..._labels.csv of DVS128 Gesture; labels from 0. A sample is the events with start_us <= "

@@ -27,9 +27,9 @@ int ms_push_events(lua_State *L, const ms_events *e);
 #define MS_READ_KEYS "format", "policy", "layout", "width", "height", "flip_x", "flip_y", "stabilize"
 void ms_check_read_options(lua_State *L, int index, const char *op, ms_aedat2_layout layout, ms_events_options *out);
 
-#define MS_FRAME_KEYS                                                                                     \
-  "preset", "T", "duration_us", "split", "polarity", "occupancy", "transpose", "post", "dtype", "policy", \
-      "repair_time", "bin"
+/* policy is one of MS_READ_KEYS */
+#define MS_FRAME_KEYS \
+  "preset", "T", "duration_us", "split", "polarity", "occupancy", "transpose", "post", "dtype", "repair_time", "bin"
 const ms_frames_preset *ms_check_frame_options(lua_State *L, int index, const char *op, ms_frames_options *out);
 
 #define MS_DROP_KEYS "drop", "released", "mirror", "flip_polarity", "reverse"

@@ -11,24 +11,6 @@
 #define WRITER_TYPE "ms.CacheWriter"
 #define FOLDER_TYPE "ms.Folder"
 
-static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
-
-/* Field `key` of the table at 1 as a list of strings, in a userdata left on the stack, ended by NULL. */
-static const char **option_strings(lua_State *L, const char *op, const char *key, int *n) {
-  if (lua_getfield(L, 1, key) != LUA_TTABLE)
-    ms_raise(L, "%s: %s: expected a table of strings, got %s", op, key, ms_type_name(L, -1));
-  *n = (int)luaL_len(L, -1);
-  const char **list = ms_push_scratch(L, ((size_t)*n + 1) * sizeof *list);
-  for (int i = 0; i < *n; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
-      ms_raise(L, "%s: %s[%d]: expected a string, got %s", op, key, i + 1, ms_type_name(L, -1));
-    list[i] = lua_tostring(L, -1); /* the table keeps it alive */
-    lua_pop(L, 1);
-  }
-  list[*n] = NULL;
-  return list;
-}
-
 /* ---- folders ---- */
 
 static int folder_gc(lua_State *L) {
@@ -70,10 +52,12 @@ static int list_folder(lua_State *L) {
   luaL_checktype(L, 1, LUA_TTABLE);
   ms_check_options(L, 1, op, keys);
   lua_settop(L, 1);
-  const char **roots = option_strings(L, op, "roots", &nroots);
-  ms_folder_options opt = {.extensions = option_strings(L, op, "extensions", &count),
-                           .policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies),
+  const char **roots = ms_option_strings(L, 1, op, "roots", &nroots);
+  ms_folder_options opt = {.extensions = ms_option_strings(L, 1, op, "extensions", &count),
+                           .policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, ms_policy_names),
                            .repairs = &repairs};
+  if (count == 0)
+    ms_raise(L, "%s: extensions: expected at least one, got none", op);
   int imagenet = ms_option_boolean(L, 1, op, "imagenet100", 0);
   ms_folder *f = lua_newuserdatauv(L, sizeof *f, 0);
   memset(f, 0, sizeof *f);
@@ -91,6 +75,18 @@ static int list_folder(lua_State *L) {
   return 1;
 }
 
+static int imagenet100_classes(lua_State *L) {
+  const char *name, *list = luaL_optstring(L, 1, "nothing");
+  if (!ms_imagenet100_class(list, 0))
+    ms_raise(L, "imagenet100_classes: list: expected CMC or Kaggle, got %s", list);
+  lua_newtable(L);
+  for (int i = 0; (name = ms_imagenet100_class(list, i)); i++) {
+    lua_pushstring(L, name);
+    lua_seti(L, -2, i + 1);
+  }
+  return 1;
+}
+
 /* ---- sources ---- */
 
 /* What a source will take over, so that nothing is lost when something raises before. */
@@ -102,21 +98,18 @@ static int paths_gc(lua_State *L) {
 /* Field "paths" of the table at 1, in a userdata left on the stack. */
 static ms_paths *option_paths(lua_State *L, const char *op) {
   ms_error err;
-  if (lua_getfield(L, 1, "paths") != LUA_TTABLE)
-    ms_raise(L, "%s: paths: expected a table of strings, got %s", op, ms_type_name(L, -1));
-  int64_t n = luaL_len(L, -1);
+  ms_status status = MS_OK;
+  int n;
+  const char **list = ms_option_strings(L, 1, op, "paths", &n);
   ms_paths *p = lua_newuserdatauv(L, sizeof *p, 0);
   *p = (ms_paths){0};
   lua_createtable(L, 0, 1);
   lua_pushcfunction(L, paths_gc);
   lua_setfield(L, -2, "__gc");
   lua_setmetatable(L, -2);
-  for (int64_t i = 0; i < n; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
-      ms_raise(L, "%s: paths[%I]: expected a string, got %s", op, i + 1, ms_type_name(L, -1));
-    ms_finish(L, ms_paths_add(p, lua_tostring(L, -1), op, &err), &err, 0);
-    lua_pop(L, 1);
-  }
+  for (int i = 0; i < n && !status; i++)
+    status = ms_paths_add(p, list[i], op, &err);
+  ms_finish(L, status, &err, 0);
   return p;
 }
 
@@ -146,7 +139,7 @@ static int image_source(lua_State *L) {
   ms_images_source_config c = {.recipe = ms_option_boolean(L, 1, op, "random", 0)
                                              ? ms_image_recipe_train(size)
                                              : ms_image_recipe_test(shorter, size)};
-  c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, policies);
+  c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, ms_policy_names);
   c.recipe.filter = ms_option_enum(L, 1, op, "filter", 0, filters) ? MS_FILTER_BICUBIC : MS_FILTER_BILINEAR;
   c.recipe.decode.grey = ms_option_boolean(L, 1, op, "grey", 0);
   option_range(L, op, "scale", c.recipe.scale);
@@ -167,34 +160,35 @@ static int image_source(lua_State *L) {
 
 /* ---- recordings ---- */
 
-/* Field `key` as int64 [n] kept by the source, or NULL. */
-static ms_status window(lua_State *L, ms_tensor **keep, const char *key, int64_t n, const int64_t **out,
-                        ms_error *err) {
-  ms_data d;
-  lua_getfield(L, 1, key);
+/* Field `key` as int64 [n], left on the stack; NULL (and nil) where it is not given. */
+static ms_tensor *option_times(lua_State *L, const char *op, const char *key, int64_t n) {
+  if (lua_getfield(L, 1, key) == LUA_TNIL)
+    return NULL;
   ms_tensor *t = ms_test_tensor(L, -1);
-  lua_pop(L, 1);
-  if (!t)
-    return MS_OK;
-  if (t->ndim != 1 || t->size[0] != n || t->dtype != MS_I64)
-    return ms_fail(err, MS_ESHAPE, "event_source: %s: expected int64 [%lld], got %s", key, (long long)n,
-                   ms_tensor_text(t).s);
-  ms_status status = ms_on_host(keep, t, MS_I64, err);
-  if (status || (status = ms_data_of(&d, *keep, err)))
-    return status;
-  *out = d.p;
-  return MS_OK;
+  if (!t || t->ndim != 1 || t->size[0] != n || t->dtype != MS_I64)
+    ms_raise(L, "%s: %s: expected int64 [%I], one for each path, got %s", op, key, n,
+             t ? ms_tensor_text(t).s : ms_type_name(L, -1));
+  return t;
 }
 
-static ms_status fill_events(lua_State *L, ms_source_handle *h, ms_events_source_config *c, ms_paths *paths,
-                             const char *shd, ms_tensor *labels, ms_error *err) {
+/* Keeps t (or NULL) for the source. */
+static ms_status keep_times(ms_tensor **keep, ms_tensor *t, const int64_t **out, ms_error *err) {
+  ms_data d;
+  ms_status status = t ? ms_on_host(keep, t, MS_I64, err) : MS_OK;
+  if (t && !status && !(status = ms_data_of(&d, *keep, err)))
+    *out = d.p;
+  return status;
+}
+
+static ms_status fill_events(ms_source_handle *h, ms_events_source_config *c, ms_paths *paths, const char *shd,
+                             ms_tensor *const window[2], ms_tensor *labels, ms_error *err) {
   ms_status status = MS_OK;
   if (shd && !(status = ms_shd_open(&c->shd, "event_source", shd, err)))
     c->labels = ms_shd_labels(c->shd);
   if (labels)
     status = ms_source_labels(h, labels, &c->labels, err);
-  if (status || (status = window(L, &h->start, "start_us", paths ? paths->n : 0, &c->start, err)) ||
-      (status = window(L, &h->end, "end_us", paths ? paths->n : 0, &c->end, err))) {
+  if (status || (status = keep_times(&h->start, window[0], &c->start, err)) ||
+      (status = keep_times(&h->end, window[1], &c->end, err))) {
     ms_shd_close(c->shd);
     return status;
   }
@@ -223,6 +217,8 @@ static void resize_options(lua_State *L, const char *op, const ms_frames_preset 
 
 static int event_source(lua_State *L) {
   static const char op[] = "event_source";
+  static const char *const of_files[] = {"paths", "labels", "start_us", "end_us", "frames",    "format", "layout",
+                                         "width", "height", "flip_x",   "flip_y", "stabilize", NULL};
   static const char *const keys[] = {MS_READ_KEYS, MS_FRAME_KEYS, MS_DROP_KEYS, "paths",  "labels", "shd", "start_us",
                                      "end_us",     "steps",       "frames",     "resize", "size",   NULL};
   ms_error err;
@@ -236,20 +232,29 @@ static int event_source(lua_State *L) {
   ms_check_event_augment(L, 1, op, &c.augment);
   resize_options(L, op, preset, &c);
   const char *shd = ms_option_string(L, 1, op, "shd", NULL);
+  for (int i = 0; shd && of_files[i]; i++)
+    if (lua_getfield(L, 1, of_files[i]) != LUA_TNIL)
+      ms_raise(L, "%s: %s: expected nothing beside shd, got %s", op, of_files[i], ms_type_name(L, -1));
+    else
+      lua_pop(L, 1);
   ms_paths *paths = shd ? NULL : option_paths(L, op);
   ms_tensor *labels = shd ? NULL : ms_check_labels(L, 1, op, paths->n);
+  ms_tensor *window[2] = {shd ? NULL : option_times(L, op, "start_us", paths->n),
+                          shd ? NULL : option_times(L, op, "end_us", paths->n)};
+  if (!window[0] != !window[1])
+    ms_raise(L, "%s: start_us, end_us: expected both or neither, got one", op);
   ms_source_handle *h = ms_push_source(L);
-  return ms_finish(L, fill_events(L, h, &c, paths, shd, labels, &err), &err, 1);
+  return ms_finish(L, fill_events(h, &c, paths, shd, window, labels, &err), &err, 1);
 }
 
 /* The events of one recording of a source, as tensors. */
 static int source_events(lua_State *L) {
   ms_error err;
+  ms_event_work *w = ms_push_event_work(L); /* first: a collection may run code that closes the source */
   const ms_source *s = ms_check_source(L, 1, "source_events");
   int64_t i = ms_check_index(L, 2, "i", s->n);
   if (!ms_source_has_events(s))
     return ms_raise(L, "source_events: the source has no recordings");
-  ms_event_work *w = ms_push_event_work(L);
   ms_scratch scratch = {0};
   ms_status status = ms_source_events_read(s, i, &scratch, &err);
   w->events = scratch.events;
@@ -260,8 +265,10 @@ static int source_events(lua_State *L) {
 
 /* ---- caches ---- */
 
+/* Its user value is the source, which it has entered. */
 typedef struct writer {
   ms_cache_writer *w;
+  ms_source_handle *source;
 } writer;
 
 static writer *check_writer(lua_State *L) {
@@ -274,28 +281,31 @@ static writer *check_writer(lua_State *L) {
 static int writer_gc(lua_State *L) {
   writer *h = luaL_checkudata(L, 1, WRITER_TYPE);
   ms_cache_abort(h->w);
-  h->w = NULL;
+  ms_source_leave(h->source);
+  *h = (writer){0};
   return 0;
 }
 
 static int cache_writer(lua_State *L) {
   ms_error err;
-  const ms_source *s = ms_check_source(L, 1, "cache_writer: source");
   const char *path = luaL_checkstring(L, 2);
   writer *h = lua_newuserdatauv(L, sizeof *h, 1);
-  h->w = NULL;
+  *h = (writer){0};
   luaL_setmetatable(L, WRITER_TYPE);
+  h->source = ms_source_enter(L, 1, "cache_writer: source");
   lua_pushvalue(L, 1);
   lua_setiuservalue(L, -2, 1);
-  return ms_finish_env(L, ms_cache_begin(&h->w, s, path, &err), &err, 1);
+  return ms_finish_env(L, ms_cache_begin(&h->w, h->source->source, path, &err), &err, 1);
 }
 
 static int writer_step(lua_State *L) {
   ms_error err;
   int64_t done = 0;
   writer *h = check_writer(L);
-  int threads = (int)luaL_optinteger(L, 2, 1);
-  ms_status status = ms_cache_step(h->w, threads, &done, &err);
+  int64_t threads = luaL_optinteger(L, 2, 1);
+  if (threads < 1 || threads > INT32_MAX)
+    ms_arg_error(L, 2, "threads: expected at least 1");
+  ms_status status = ms_cache_step(h->w, (int)threads, &done, &err);
   lua_pushinteger(L, done);
   return ms_finish(L, status, &err, 1);
 }
@@ -306,6 +316,7 @@ static int writer_commit(lua_State *L) {
   writer *h = check_writer(L);
   ms_status status = ms_cache_commit(h->w, &repairs, &err);
   h->w = NULL;
+  writer_gc(L);
   if (!status)
     ms_push_repairs(L, &repairs);
   return ms_finish_env(L, status, &err, 1);
@@ -314,11 +325,11 @@ static int writer_commit(lua_State *L) {
 static int cached_source(lua_State *L) {
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
-  const ms_source *like = ms_check_source(L, 2, "cached_source: like");
   ms_source_handle *h = ms_push_source(L);
-  lua_pushvalue(L, 2); /* whose labels it takes */
+  h->like = ms_source_enter(L, 2, "cached_source: like"); /* whose labels it takes */
+  lua_pushvalue(L, 2);
   lua_setiuservalue(L, -2, 1);
-  return ms_finish_env(L, ms_source_cached(&h->source, path, like, &err), &err, 1);
+  return ms_finish_env(L, ms_source_cached(&h->source, path, h->like->source, &err), &err, 1);
 }
 
 static const ms_reg functions[] = {
@@ -332,6 +343,10 @@ static const ms_reg functions[] = {
      "an error, or left out and counted by \"lenient\". imagenet100: the classes must be one of the two subsets of "
      "that "
      "name; which says which."},
+    {"imagenet100_classes", imagenet100_classes,
+     "imagenet100_classes(list) -> table\n\nThe 100 folder names of the subset of ImageNet that list says: \"CMC\" "
+     "(TRT "
+     "uses it too) or \"Kaggle\", which have 8 in common. Sorted: the label is the place."},
     {"image_source", image_source,
      "image_source{paths=, labels=, random=false, size=224, shorter=256, scale={0.08, 1}, ratio={3/4, 4/3}, "
      "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded "
@@ -362,7 +377,7 @@ static const ms_reg methods[] = {
 
 void ms_open_data_files(lua_State *L) {
   static const luaL_Reg folder_meta[] = {{"__gc", folder_gc}, {NULL, NULL}};
-  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {NULL, NULL}};
+  static const luaL_Reg writer_meta[] = {{"__gc", writer_gc}, {"__close", writer_gc}, {NULL, NULL}};
   if (luaL_newmetatable(L, FOLDER_TYPE))
     luaL_setfuncs(L, folder_meta, 0);
   if (luaL_newmetatable(L, WRITER_TYPE)) {

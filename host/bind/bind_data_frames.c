@@ -35,7 +35,6 @@ static const ms_frames_preset *check_preset(lua_State *L, int index, const char 
 static const char *const splits[] = {"number", "time", "duration", "span", "time-bins", "event-bins", NULL};
 static const char *const polarities[] = {"both", "merged", "difference", "dead", NULL};
 static const char *const posts[] = {"none", "max", "clip", "log1p", NULL};
-static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
 static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
 
 const ms_frames_preset *ms_check_frame_options(lua_State *L, int index, const char *op, ms_frames_options *out) {
@@ -52,7 +51,7 @@ const ms_frames_preset *ms_check_frame_options(lua_State *L, int index, const ch
   f.transpose = ms_option_boolean(L, index, op, "transpose", f.transpose);
   f.post = (ms_frames_post)ms_option_enum(L, index, op, "post", (int)f.post, posts);
   f.dtype = ms_option_enum(L, index, op, "dtype", f.dtype == MS_U8, dtypes) ? MS_U8 : MS_F32;
-  f.policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, policies);
+  f.policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, ms_policy_names);
   f.repair_time = ms_option_boolean(L, index, op, "repair_time", f.repair_time);
   int bin[2];
   ms_option_pair(L, index, op, "bin", 0, bin);
@@ -72,7 +71,7 @@ static ms_status to_frames(ms_tensor **out, const ms_picture *p, ms_error *err) 
 }
 
 static int integrate(lua_State *L) {
-  static const char op[] = "integrate", *const keys[] = {MS_FRAME_KEYS, NULL};
+  static const char op[] = "integrate", *const keys[] = {MS_FRAME_KEYS, "policy", NULL};
   ms_error err;
   ms_check_options(L, 2, op, keys);
   ms_frames_options f;
@@ -207,23 +206,11 @@ static int synthesize(lua_State *L) {
   return ms_push_events(L, &w->events);
 }
 
-static const char **check_paths(lua_State *L, const char *op, int64_t n) {
-  if (lua_getfield(L, 1, "paths") != LUA_TTABLE || luaL_len(L, -1) != n)
-    ms_raise(L, "%s: paths: expected a table of %I names, one for each image", op, n);
-  const char **paths = ms_push_scratch(L, (size_t)(n + 1) * sizeof *paths);
-  for (int64_t i = 0; i < n; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TSTRING)
-      ms_raise(L, "%s: paths[%I]: expected a string, got %s", op, i + 1, ms_type_name(L, -1));
-    paths[i] = lua_tostring(L, -1); /* the table keeps it */
-    lua_pop(L, 1);
-  }
-  return paths;
-}
-
 static int make_events(lua_State *L) {
   static const char op[] = "make_events", *const formats[] = {"bin", "aedat", NULL};
   static const char *const keys[] = {SYNTHETIC_KEYS, "images", "paths", "first", "format", "workers", NULL};
   ms_error err;
+  int names;
   luaL_checktype(L, 1, LUA_TTABLE);
   ms_check_options(L, 1, op, keys);
   ms_synthetic s = synthetic_options(L, 1, op);
@@ -239,7 +226,9 @@ static int make_events(lua_State *L) {
                       .workers = option_int(L, 1, op, "workers", 1, 1, MS_EVENT_FILES_MOST_WORKERS)};
   f.format = ms_option_enum(L, 1, op, "format", s.path == MS_PATH_LOOPS, formats) ? MS_EVENTS_AEDAT2 : MS_EVENTS_ATIS;
   f.images = ms_push_host(L, t);
-  f.paths = check_paths(L, op, f.n);
+  f.paths = ms_option_strings(L, 1, op, "paths", &names);
+  if (names != f.n)
+    ms_raise(L, "%s: paths: expected a table of %I names, one for each image, got %d", op, f.n, names);
   int64_t written, events;
   ms_status status = ms_event_files_make(&f, &written, &events, &err);
   lua_pushinteger(L, written);

@@ -4,12 +4,11 @@
 
 static int read_image(lua_State *L) {
   static const char *const keys[] = {"grey", "policy", NULL};
-  static const char *const policies[] = {"strict", "lenient", "oracle", NULL};
   ms_error err;
   const char *path = luaL_checkstring(L, 1);
   ms_check_options(L, 2, "read_image", keys);
   ms_image_options opt = {.grey = ms_option_boolean(L, 2, "read_image", "grey", 0)};
-  ms_policy policy = (ms_policy)ms_option_enum(L, 2, "read_image", "policy", MS_STRICT, policies);
+  ms_policy policy = (ms_policy)ms_option_enum(L, 2, "read_image", "policy", MS_STRICT, ms_policy_names);
   ms_handle *h = ms_push_handle(L);
   return ms_finish_env(L, ms_image_read(&h->tensor, path, &opt, policy, &err), &err, 1);
 }

@@ -9,9 +9,7 @@
 /* Empty until it is filled, and after close. Its user values are the source and the recipe, which it reads from. */
 typedef struct loader_handle {
   ms_loader *loader;
-  ms_tensor *members; /* dense, on the cpu; retained; or NULL */
-  const ms_source *source;
-  ms_device *device;
+  ms_source_handle *source; /* entered */
 } loader_handle;
 
 static loader_handle *check_loader(lua_State *L) {
@@ -24,26 +22,9 @@ static loader_handle *check_loader(lua_State *L) {
 static int loader_close(lua_State *L) {
   loader_handle *h = luaL_checkudata(L, 1, LOADER_TYPE);
   ms_loader_close(h->loader);
-  ms_release(h->members);
+  ms_source_leave(h->source);
   *h = (loader_handle){0};
   return 0;
-}
-
-/* A list of one number for each channel, in a userdata left on the stack; NULL (and nil) where it is not given. */
-static ms_real *option_channels(lua_State *L, const char *key, int64_t channels) {
-  int type = lua_getfield(L, 1, key);
-  if (type == LUA_TNIL)
-    return NULL;
-  if (type != LUA_TTABLE || luaL_len(L, -1) != channels)
-    ms_raise(L, "loader: %s: expected a table of %I numbers, one for each channel", key, channels);
-  ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
-  for (int64_t i = 0; i < channels; i++) {
-    if (lua_geti(L, -2, i + 1) != LUA_TNUMBER)
-      ms_raise(L, "loader: %s[%I]: expected a number, got %s", key, i + 1, ms_type_name(L, -1));
-    values[i] = (ms_real)lua_tonumber(L, -1);
-    lua_pop(L, 1);
-  }
-  return values;
 }
 
 static int option_int(lua_State *L, const char *key, int fallback) {
@@ -64,30 +45,37 @@ static ms_tensor *option_members(lua_State *L) {
 }
 
 static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c, ms_error *err) {
+  ms_tensor *here = NULL;
+  ms_data numbers;
   ms_status status = ms_capture_refuse("a loader", "begins", err);
-  if (status)
-    return status;
-  if (members) {
-    ms_data numbers;
-    if ((status = ms_on_host(&h->members, members, MS_I64, err)) || (status = ms_data_of(&numbers, h->members, err)))
-      return status;
+  if (!status && members && !(status = ms_on_host(&here, members, MS_I64, err)) &&
+      !(status = ms_data_of(&numbers, here, err))) {
     c->members = numbers.p;
     c->n = members->size[0];
   }
-  return ms_loader_new(&h->loader, c, err);
+  if (!status)
+    status = ms_loader_new(&h->loader, c, err);
+  ms_release(here);
+  return status;
 }
 
 static int new_loader(lua_State *L) {
-  static const char *const keys[] = {"source", "members", "batch_size", "shuffle", "drop_last",
-                                     "seed",   "workers", "prefetch",   "mean",    "std",
-                                     "scale",  "augment", "balanced",   "classes", NULL};
+  static const char *const keys[] = {"source",   "members",  "batch_size", "shuffle", "drop_last", "seed",
+                                     "workers",  "prefetch", "mean",       "std",     "scale",     "augment",
+                                     "balanced", "classes",  "plain",      NULL};
   ms_loader_config c = {0};
   ms_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
   ms_check_options(L, 1, "loader", keys);
   lua_settop(L, 1);
-  lua_getfield(L, 1, "source"); /* stays at 2 */
-  c.source = ms_check_source(L, 2, "loader: source");
+  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 2); /* at 2: it leaves the source, whatever raises */
+  *h = (loader_handle){0};
+  luaL_setmetatable(L, LOADER_TYPE);
+  lua_getfield(L, 1, "source"); /* stays at 3 */
+  h->source = ms_source_enter(L, 3, "loader: source");
+  lua_pushvalue(L, 3);
+  lua_setiuservalue(L, 2, 1);
+  c.source = h->source->source;
   ms_tensor *members = option_members(L);
   c.batch_size = ms_option_integer(L, 1, "loader", "batch_size", 1);
   c.shuffle = ms_option_boolean(L, 1, "loader", "shuffle", 0);
@@ -98,20 +86,17 @@ static int new_loader(lua_State *L) {
   c.scale = (ms_real)ms_option_number(L, 1, "loader", "scale", 255);
   c.balanced = ms_option_boolean(L, 1, "loader", "balanced", 0);
   c.classes = ms_option_integer(L, 1, "loader", "classes", 0);
+  c.plain = ms_option_boolean(L, 1, "loader", "plain", 0);
   if (lua_getfield(L, 1, "augment") != LUA_TNIL) /* stays on the stack, and with the loader */
     c.recipe = ms_check_recipe(L, lua_gettop(L), "augment");
   int recipe = lua_gettop(L);
-  c.mean = option_channels(L, "mean", c.source->c);
-  c.std = option_channels(L, "std", c.source->c);
+  c.mean = ms_option_channels(L, 1, "loader", "mean", c.source->c);
+  c.std = ms_option_channels(L, 1, "loader", "std", c.source->c);
   if (ms_device_current() != ms_device_cpu())
     c.device = ms_device_current();
-  loader_handle *h = lua_newuserdatauv(L, sizeof *h, 2);
-  *h = (loader_handle){.source = c.source, .device = c.device};
-  luaL_setmetatable(L, LOADER_TYPE);
-  lua_pushvalue(L, 2);
-  lua_setiuservalue(L, -2, 1);
   lua_pushvalue(L, recipe);
-  lua_setiuservalue(L, -2, 2);
+  lua_setiuservalue(L, 2, 2);
+  lua_pushvalue(L, 2);
   return ms_finish(L, fill(h, members, &c, &err), &err, 1);
 }
 
@@ -131,7 +116,7 @@ static ms_status deliver(ms_tensor **out, ms_device *d, ms_dtype dtype, int ndim
 static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_tensor **index, ms_error *err) {
   ms_batch b;
   ms_device *d = ms_device_current(), *cpu = ms_device_cpu();
-  const ms_source *s = h->source;
+  const ms_source *s = h->source->source;
   ms_status status = ms_capture_refuse("the next batch", "is made by the host", err);
   if (status || (status = ms_loader_peek(h->loader, &b, err)))
     return status;
@@ -195,14 +180,15 @@ static int loader_tostring(lua_State *L) {
 static const ms_reg functions[] = {
     {"loader", new_loader,
      "loader{source=, members=, batch_size=1, shuffle=false, drop_last=false, seed=0, workers=1, prefetch=2*workers, "
-     "mean=, std=, scale=255, augment=nil, balanced=false, classes=} -> loader\n\nMini-batches prepared by worker "
+     "mean=, std=, scale=255, augment=nil, balanced=false, classes=, plain=false} -> loader\n\nMini-batches prepared "
+     "by worker "
      "threads. "
      "members: "
      "int64 [n], which samples of the source, from 0; all of them by default. Bytes are divided by scale. augment: a "
      "recipe, "
      "done before the normalisation. balanced: every class is as likely, samples come with replacement. A batch "
      "depends on seed, epoch and position alone, not on the number of "
-     "workers."},
+     "workers. plain: the source makes no random choices."},
     {NULL, NULL, NULL}};
 
 static const ms_reg methods[] = {

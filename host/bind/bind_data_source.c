@@ -2,24 +2,49 @@
 #include "bind_data_source.h"
 #include "bind_private.h"
 
-static int source_close(lua_State *L) {
-  ms_source_handle *h = luaL_checkudata(L, 1, MS_SOURCE_TYPE);
+static void free_unused(ms_source_handle *h) {
+  if (!h->closed || h->users > 0)
+    return;
   ms_source_close(h->source);
   ms_release(h->samples);
   ms_release(h->labels);
   ms_release(h->start);
   ms_release(h->end);
-  *h = (ms_source_handle){0};
+  ms_source_leave(h->like);
+  *h = (ms_source_handle){.closed = 1};
+}
+
+static int source_close(lua_State *L) {
+  ms_source_handle *h = luaL_checkudata(L, 1, MS_SOURCE_TYPE);
+  h->closed = 1;
+  free_unused(h);
   return 0;
 }
 
-const ms_source *ms_check_source(lua_State *L, int index, const char *what) {
-  const ms_source_handle *h = luaL_testudata(L, index, MS_SOURCE_TYPE);
+static ms_source_handle *check_handle(lua_State *L, int index, const char *what) {
+  ms_source_handle *h = luaL_testudata(L, index, MS_SOURCE_TYPE);
   if (!h)
     ms_raise(L, "%s: expected a source, got %s", what, ms_type_name(L, index));
-  if (!h->source)
+  if (h->closed || !h->source)
     ms_raise(L, "%s: the source is closed", what);
-  return h->source;
+  return h;
+}
+
+const ms_source *ms_check_source(lua_State *L, int index, const char *what) {
+  return check_handle(L, index, what)->source;
+}
+
+ms_source_handle *ms_source_enter(lua_State *L, int index, const char *what) {
+  ms_source_handle *h = check_handle(L, index, what);
+  h->users++;
+  return h;
+}
+
+void ms_source_leave(ms_source_handle *h) {
+  if (!h)
+    return;
+  h->users--;
+  free_unused(h);
 }
 
 ms_source_handle *ms_push_source(lua_State *L) {
@@ -120,9 +145,9 @@ static ms_status sample(ms_tensor **out, const ms_source *s, int64_t i, ms_scrat
 static int source_read(lua_State *L) {
   ms_error err;
   ms_scratch scratch = {0};
+  ms_handle *h = ms_push_handle(L); /* first: a collection may run code that closes the source */
   const ms_source *s = ms_check_source(L, 1, "read");
   int64_t i = ms_check_index(L, 2, "i", s->n);
-  ms_handle *h = ms_push_handle(L);
   ms_status status = sample(&h->tensor, s, i, &scratch, &err);
   ms_scratch_free(&scratch);
   return ms_finish(L, status, &err, 1);
@@ -131,8 +156,8 @@ static int source_read(lua_State *L) {
 static int source_labels(lua_State *L) {
   ms_error err;
   ms_data to;
-  const ms_source *s = ms_check_source(L, 1, "labels");
   ms_handle *h = ms_push_handle(L);
+  const ms_source *s = ms_check_source(L, 1, "labels");
   ms_status status = ms_tensor_new(&h->tensor, ms_device_cpu(), MS_I64, 1, &s->n, &err);
   if (!status && !(status = ms_data_of(&to, h->tensor, &err)))
     memcpy(to.p, s->labels, (size_t)s->n * sizeof *s->labels);
@@ -141,7 +166,7 @@ static int source_labels(lua_State *L) {
 
 static int source_tostring(lua_State *L) {
   const ms_source_handle *h = luaL_checkudata(L, 1, MS_SOURCE_TYPE);
-  if (h->source)
+  if (h->source && !h->closed)
     lua_pushfstring(L, "source (%I samples)", h->source->n);
   else
     lua_pushliteral(L, "source (closed)");
@@ -158,7 +183,8 @@ static const ms_reg methods[] = {
     {"size", source_size, "source:size() -> n, t, c, h, w, dtype"},
     {"read", source_read, "source:read(i) -> tensor [t, c, h, w]\n\nSample i, from 1, as it is stored, on the CPU."},
     {"labels", source_labels, "source:labels() -> int64 [n]\n\nOf all samples, from 0."},
-    {"close", source_close, "source:close()\n\nNot while a loader reads from it. More than once is fine."},
+    {"close", source_close,
+     "source:close()\n\nWhat still reads from it (loaders, caches) may go on. More than once is fine."},
     {NULL, NULL, NULL}};
 
 static const luaL_Reg source_meta[] = {{"__gc", source_close}, {"__tostring", source_tostring}, {NULL, NULL}};

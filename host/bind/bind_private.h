@@ -56,6 +56,7 @@ int ms_tensor_assign(lua_State *L, ms_tensor *t); /* t[key] = value, key at 2, v
 int ms_open_random(lua_State *L);
 
 /* ---- core.data, by file: functions, or what puts them into the table on top ---- */
+extern const char *const ms_policy_names[]; /* bind_data.c: by ms_policy, ends with NULL */
 void ms_open_data_source(lua_State *L);
 void ms_open_data_loader(lua_State *L);
 void ms_open_data_files(lua_State *L);

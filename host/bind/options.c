@@ -149,3 +149,47 @@ void ms_option_pair(lua_State *L, int index, const char *op, const char *key, in
   }
   lua_pop(L, 1);
 }
+
+const char **ms_check_strings(lua_State *L, int index, const char *op, const char *key, int *n) {
+  index = lua_absindex(L, index);
+  if (!lua_istable(L, index))
+    ms_raise(L, "%s: %s: expected a table of strings, got %s", op, key, ms_type_name(L, index));
+  lua_Integer count = luaL_len(L, index);
+  if (count < 0 || count > INT32_MAX - 1)
+    ms_raise(L, "%s: %s: expected a table of strings, got one of length %I", op, key, count);
+  const char **list = ms_push_scratch(L, ((size_t)count + 1) * sizeof *list);
+  lua_createtable(L, (int)count, 0); /* holds the strings, whatever becomes of the caller's table */
+  for (lua_Integer i = 0; i < count; i++) {
+    size_t bytes;
+    if (lua_geti(L, index, i + 1) != LUA_TSTRING)
+      ms_raise(L, "%s: %s[%I]: expected a string, got %s", op, key, i + 1, ms_type_name(L, -1));
+    list[i] = lua_tolstring(L, -1, &bytes);
+    if (bytes == 0 || memchr(list[i], 0, bytes))
+      ms_raise(L, "%s: %s[%I]: expected a string without NUL bytes that is not empty, got %d bytes", op, key, i + 1,
+               (int)bytes);
+    lua_rawseti(L, -2, i + 1);
+  }
+  list[count] = NULL;
+  *n = (int)count;
+  return list;
+}
+
+const char **ms_option_strings(lua_State *L, int index, const char *op, const char *key, int *n) {
+  lua_getfield(L, index, key);
+  return ms_check_strings(L, -1, op, key, n);
+}
+
+ms_real *ms_option_channels(lua_State *L, int index, const char *op, const char *key, int64_t channels) {
+  if (!push_option(L, index, key))
+    return NULL;
+  if (!lua_istable(L, -1) || luaL_len(L, -1) != channels)
+    ms_raise(L, "%s: %s: expected a table of %I numbers, one for each channel", op, key, channels);
+  ms_real *values = ms_push_scratch(L, (size_t)channels * sizeof *values);
+  for (int64_t k = 0; k < channels; k++) {
+    if (lua_geti(L, -2, k + 1) != LUA_TNUMBER)
+      ms_raise(L, "%s: %s[%I]: expected a number, got %s", op, key, k + 1, ms_type_name(L, -1));
+    values[k] = (ms_real)lua_tonumber(L, -1);
+    lua_pop(L, 1);
+  }
+  return values;
+}

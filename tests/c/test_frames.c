@@ -247,7 +247,8 @@ static void test_options(void **state) {
   assert_true(value(0, 0, 1, 0) == (double)(ms_real)((ms_real)-2 / 3));
   o.post = MS_POST_LOG1P;
   assert_int_equal(integrate(&e, &o, &err), MS_OK);
-  assert_true(value(0, 0, 1, 0) == (double)(ms_real)-log1p(2));
+  volatile double two = 2; /* what the compiler computes may differ in the last bit */
+  assert_true(value(0, 0, 1, 0) == (double)(ms_real)-log1p(two));
   refused(&e, (ms_frames_options){.T = 1, .polarity = MS_POLARITY_DIFFERENCE, .dtype = MS_U8}, "expected float32");
   refused(&e, (ms_frames_options){.T = 1, .post = MS_POST_LOG1P, .dtype = MS_U8}, "expected float32");
   refused(&e, (ms_frames_options){.T = 1, .occupancy = 1, .polarity = MS_POLARITY_DIFFERENCE}, "occupancy");

@@ -23,7 +23,7 @@ static ms_status read_bytes(ms_tensor **t, const void *bytes, size_t n, ms_error
   const char *path = scratch("file");
   put_file(path, bytes, n);
   err->text[0] = 0;
-  ms_status status = ms_idx_read(t, path, err);
+  ms_status status = ms_idx_read(t, path, MS_STRICT, err);
   if (status) {
     assert_null(*t);
     assert_true(strncmp(err->text, "read_idx: ", 10) == 0);
@@ -169,9 +169,9 @@ static void test_missing(void **state) {
   (void)state;
   ms_tensor *t;
   ms_error err;
-  assert_int_equal(ms_idx_read(&t, scratch("none"), &err), MS_EIO);
+  assert_int_equal(ms_idx_read(&t, scratch("none"), MS_STRICT, &err), MS_EIO);
   assert_non_null(strstr(err.text, "No such file"));
-  assert_int_equal(ms_idx_read(&t, scratch_folder, &err), MS_EIO);
+  assert_int_equal(ms_idx_read(&t, scratch_folder, MS_STRICT, &err), MS_EIO);
   assert_non_null(strstr(err.text, "not a regular file"));
 }
 
@@ -184,7 +184,7 @@ static void test_memory(void **state) {
     ms_tensor *t;
     ms_error err;
     ms_fail_allocation(n);
-    ms_status status = ms_idx_read(&t, scratch("file"), &err);
+    ms_status status = ms_idx_read(&t, scratch("file"), MS_STRICT, &err);
     ms_fail_allocation(-1);
     if (status == MS_OK) {
       ms_release(t);
@@ -196,10 +196,33 @@ static void test_memory(void **state) {
   assert_int_equal(ms_live_counts().bytes, before);
 }
 
+/* Lenient: whole items of a short file, nothing of what follows the data. */
+static void test_lenient(void **state) {
+  (void)state;
+  unsigned char bytes[sizeof images + 3] = {0}, out[12];
+  const char *path = scratch("file");
+  memcpy(bytes, images, sizeof images);
+  for (size_t n = 0; n <= sizeof bytes; n++) {
+    ms_tensor *t;
+    ms_error err;
+    put_file(path, bytes, n);
+    ms_status status = ms_idx_read(&t, path, MS_LENIENT, &err);
+    if (n < 16 + 6) { /* not one image */
+      assert_int_equal(status, MS_EFORMAT);
+      continue;
+    }
+    assert_int_equal(status, MS_OK);
+    assert_int_equal(t->size[0], n < sizeof images ? 1 : 2);
+    assert_int_equal(ms_read(t, out, &err), MS_OK);
+    assert_memory_equal(out, images + 16, (size_t)t->size[0] * 6);
+    ms_release(t);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),  cmocka_unit_test(test_types),
-                                     cmocka_unit_test(test_gzip),    cmocka_unit_test(test_truncated),
-                                     cmocka_unit_test(test_flipped), cmocka_unit_test(test_impossible),
-                                     cmocka_unit_test(test_missing), cmocka_unit_test(test_memory)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_golden),    cmocka_unit_test(test_types),   cmocka_unit_test(test_gzip),
+      cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped), cmocka_unit_test(test_impossible),
+      cmocka_unit_test(test_missing),   cmocka_unit_test(test_memory),  cmocka_unit_test(test_lenient)};
   return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

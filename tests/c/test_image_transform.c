@@ -121,7 +121,7 @@ static void test_recipes(void **state) {
   ms_image_recipe r[] = {ms_image_recipe_train(0), ms_image_recipe_test(100, 224), ms_image_recipe_train(8),
                          ms_image_recipe_train(8), ms_image_recipe_train(8)};
   static const char *const text[] = {
-      "test: size: expected 1 to 65536, got 0", "test: resize: expected 224 (the size) to",
+      "test: size: expected 1 to 65536, got 0", "test: shorter: expected 224 (the size) to",
       "test: scale: expected 0 < low <= high <= 1, got 0.5 and 0.1", "test: ratio:", "test: filter:"};
   (void)state;
   r[2].scale[0] = 0.5;

@@ -364,11 +364,17 @@ static void test_refused(void **state) {
     assert_null(none);
     assert_non_null(strstr(err.text, bad[i].why));
   }
-  ms_source *wide;
+  ms_source *wide, *lasting;
   ms_error err;
   assert_int_equal(ms_source_memory(&wide, pixels, MS_U8, (int64_t[]){1, 1, H, INT64_MAX / H, 1}, labels, &err), MS_OK);
-  REFUSED(source, wide, MS_ERANGE, "too large");
+  assert_int_equal(ms_source_memory(&lasting, pixels, MS_U8, (int64_t[]){1, INT64_MAX / H, H, 1, 1}, labels, &err),
+                   MS_OK);
+  REFUSED(source, wide, MS_ERANGE, "expected images of less than 16777216 x 16777216");
+  c.mean = c.std = NULL;
+  c.source = lasting;
+  refused(c, MS_ERANGE, "too large");
   ms_source_close(wide);
+  ms_source_close(lasting);
 }
 
 static void test_empty(void **state) {

@@ -113,6 +113,25 @@ static void test_bomb(void **state) {
   refused(F, b, packed_file(b, sizeof b, 1, tag), MS_STRICT, none, "they end too early");
 }
 
+/* One that it can reach, but no recording needs. */
+static void test_too_large(void **state) {
+  (void)state;
+  size_t noise = (size_t)11 << 17, room = 2 * noise;
+  uint8_t *raw = malloc(noise), *b = malloc(room);
+  uLongf bytes = room - 136;
+  uint32_t seed = 1;
+  for (size_t i = 0; i < noise; i++)
+    raw[i] = (uint8_t)((seed = seed * 1664525u + 1013904223u) >> 24);
+  unhex(raw, "0e000000 08000040");
+  file(b, "");
+  assert_int_equal(compress(b + 136, &bytes, raw, noise), Z_OK);
+  uint32_t tag[2] = {15, (uint32_t)bytes};
+  memcpy(b + 128, tag, 8);
+  refused(F, b, 136 + bytes, MS_STRICT, none, "expected at most 1073741824 bytes unpacked, got more");
+  free(raw);
+  free(b);
+}
+
 /* One array of 1 x 2 with elements of every type, little- and big-endian. */
 static void test_types(void **state) {
   (void)state;
@@ -171,7 +190,9 @@ static void test_no_whole_numbers(void **state) {
   uint8_t b[1024];
   size_t n = file(b, X TS Y POL);
   unhex(b + n - 16, "0000000000000040");
-  refused(F, b, n, MS_LENIENT, WIDE, "'pol': expected 1, 0 or -1, got 2");
+  refused(F, b, n, MS_STRICT, WIDE, "record 1: 'pol': expected 1, 0 or -1, got 2");
+  decoded(F, b, n, MS_LENIENT, WIDE, (row[]){events[0], events[2]}, 2);
+  assert_int_equal(repairs.count[MS_REPAIR_INVALID], 1);
 }
 
 static void test_arrays(void **state) {
@@ -249,10 +270,16 @@ static int teardown(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),     cmocka_unit_test(test_events),
-                                     cmocka_unit_test(test_compressed), cmocka_unit_test(test_bomb),
-                                     cmocka_unit_test(test_types),      cmocka_unit_test(test_no_whole_numbers),
-                                     cmocka_unit_test(test_arrays),     cmocka_unit_test(test_headers),
-                                     cmocka_unit_test(test_scipy),      cmocka_unit_test(test_damage)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),
+                                     cmocka_unit_test(test_events),
+                                     cmocka_unit_test(test_compressed),
+                                     cmocka_unit_test(test_bomb),
+                                     cmocka_unit_test(test_too_large),
+                                     cmocka_unit_test(test_types),
+                                     cmocka_unit_test(test_no_whole_numbers),
+                                     cmocka_unit_test(test_arrays),
+                                     cmocka_unit_test(test_headers),
+                                     cmocka_unit_test(test_scipy),
+                                     cmocka_unit_test(test_damage)};
   return cmocka_run_group_tests(tests, NULL, teardown);
 }

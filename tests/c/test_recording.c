@@ -1,4 +1,5 @@
 #include "eventstest.h"
+#include "../../host/core/data/npz.h"
 #include "../../host/core/data/recording.h"
 
 /* One event in each format. */
@@ -68,6 +69,23 @@ static void test_options(void **state) {
   assert_int_equal(repairs.count[MS_REPAIR_TRUNCATED], 12);
 }
 
+/* An archive without events, or without any in the window, is refused as the other formats refuse it. */
+static void test_no_events(void **state) {
+  (void)state;
+  ms_events e = {.t = (int64_t[]){5}, .x = (uint16_t[]){1}, .y = (uint16_t[]){2}, .p = (uint8_t[]){1}};
+  for (e.n = 0; e.n < 2; e.n++) {
+    ms_buffer archive = {0};
+    ms_events_options opt = {.start_us = e.n ? 6 : 0};
+    assert_int_equal(ms_npz_events_write(&archive, &e, "test", &E), MS_OK);
+    assert_int_equal(read_file("a.npz", archive.p, archive.bytes, opt), MS_EFORMAT);
+    assert_non_null(strstr(E.text, e.n ? "a.npz: no events between start_us and end_us" : "a.npz: no events"));
+    opt.policy = MS_LENIENT;
+    assert_int_equal(read_file("a.npz", archive.p, archive.bytes, opt), MS_OK);
+    assert_int_equal(got.n, 0);
+    ms_buffer_free(&archive);
+  }
+}
+
 static void test_missing(void **state) {
   (void)state;
   const ms_events_options none = {0};
@@ -80,7 +98,7 @@ static void test_missing(void **state) {
 
 static void test_written(void **state) {
   (void)state;
-  static const ms_events_format formats[] = {MS_EVENTS_AEDAT2, MS_EVENTS_ATIS};
+  static const ms_events_format formats[] = {MS_EVENTS_AEDAT2, MS_EVENTS_NPZ, MS_EVENTS_ATIS};
   ms_events e = {0};
   size_t n;
   assert_int_equal(ms_events_reserve(&e, 3, "test", &E), MS_OK);
@@ -90,7 +108,7 @@ static void test_written(void **state) {
     e.y[e.n] = (uint16_t)(30 * e.n);
     e.p[e.n] = e.n == 1;
   }
-  for (int k = 0; k < 2; k++) {
+  for (int k = 0; k < 3; k++) {
     ms_events_options opt = {.format = formats[k]};
     assert_int_equal(ms_events_write(scratch("out"), formats[k], &e, &E), MS_OK);
     assert_int_equal(ms_events_read(&got, &scratch_bytes, scratch("out"), &opt, NULL, &E), MS_OK);
@@ -118,6 +136,7 @@ static int teardown(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_detection), cmocka_unit_test(test_options),
-                                     cmocka_unit_test(test_missing), cmocka_unit_test(test_written)};
+                                     cmocka_unit_test(test_missing), cmocka_unit_test(test_written),
+                                     cmocka_unit_test(test_no_events)};
   return cmocka_run_group_tests(tests, scratch_setup, teardown);
 }

@@ -10,7 +10,7 @@ static int64_t time_of(const uint8_t *p, int64_t before, int wild) {
   uint32_t v;
   memcpy(&v, p, sizeof v);
   if (wild)
-    return (int64_t)((uint64_t)v << (p[0] & 31)) * (p[1] & 1 ? -1 : 1);
+    return (p[1] & 2 ? INT64_MAX : 0) - (int64_t)((uint64_t)v << (p[0] & 31)) * (p[1] & 2 || p[1] & 1 ? 1 : -1);
   return before + (v & 0xffff);
 }
 
@@ -36,7 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                          .policy = data[9] >> 1 & 1   ? MS_LENIENT
                                    : data[9] >> 2 & 1 ? MS_ORACLE
                                                       : MS_STRICT};
-  ms_event_augment a = {.drop = data[10] % MS_DROP_COUNT, .released = data[11] & 1, .flip_x = data[12] / 255.0};
+  ms_event_augment a = {.drop = data[10] % MS_DROP_COUNT,
+                        .released = data[11] & 1,
+                        .flip_x = data[12] / 255.0,
+                        .reverse = data[19] / 255.0};
   if (ms_events_reserve(&e, n + 1, "fuzz", &err))
     abort();
   e.width = 1 + data[13] % 8;
@@ -48,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     e.y[e.n] = data[16] == 1 ? p[5] : p[5] % e.height;
     e.p[e.n] = p[6] & 1;
   }
-  if (data[15] != 1 && data[16] != 1 && (ms_events_augment(&e, &scratch, &a, data[17], data[18], &err) || e.n > n))
+  if (data[16] != 1 && (ms_events_augment(&e, &scratch, &a, data[17], data[18], &err) || e.n > n))
     abort();
   ms_status status = ms_frames_integrate(&frames, &scratch, &e, &o, &err);
   if (status && !err.text[0])

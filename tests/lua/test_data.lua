@@ -119,6 +119,24 @@ function TestFromTensors:test_own_images()
   lu.assertEquals(set.classes, { "0", "1", "2" })
 end
 
+-- Samples with time are taken as they are, from wherever they lie.
+function TestFromTensors:test_frames()
+  local frames, y = ms.randn(4, 3, 2, 5, 6), ms.tensor({ 0, 1, 1, 0 }, { dtype = "int64" })
+  for _, resident in ipairs { false, true } do
+    local set = data.FromTensors { images = frames, labels = y, batch_size = 3, resident = resident, mean = 0.5 }
+    lu.assertEquals({ set.T, set.shape, #set }, { 3, { 2, 5, 6 }, 4 })
+    local at = 0
+    for x in set do
+      for i = 1, x.shape[2] do
+        at = at + 1
+        s.near(x:select(2, i), frames[at] - 0.5, 1e-6)
+      end
+    end
+    lu.assertEquals(at, 4)
+    s.near(set[2].x, frames[2] - 0.5, 1e-6)
+  end
+end
+
 TestParts = {}
 
 local function numbered(n, options)
@@ -192,12 +210,62 @@ function TestParts:test_subset_with_and_hash()
   s.raises("load_state_dict: samples: expected", set.load_state_dict, set, some:state_dict())
 end
 
+-- Derived sets have options, order and threads of their own; a validation part is not drawn at random.
+function TestParts:test_derived_sets()
+  local set = numbered(12, { batch_size = 4, balanced = true, seed = 3 })
+  lu.assertEquals({ #set:with { limit = 5 }, #set:with { limit = 50 }, #set:with { limit = 5 }:with { limit = 2 }, #set }, { 5, 12, 2, 12 })
+  for _ in set do break end
+  local same = set:with {}
+  lu.assertEquals({ { same:position() }, { set:position() } }, { { 1, 0 }, { 1, 1 } })
+  lu.assertEquals(labels(same), labels(set:with { batch_size = 3 }))
+  lu.assertEquals({ set:position() }, { 1, 1 })
+  lu.assertNotEquals(labels(set:with { seed = 4 }), labels(same:with {}))
+  local rest, validation = set:cut { validation = 0.5 }
+  lu.assertEquals({ rest.loading.balanced, validation.loading.balanced }, { true, false })
+  lu.assertEquals(#labels(validation), 6)
+  local list = {}
+  for x in validation do
+    for _, v in ipairs(x:flatten():totable()) do list[#list + 1] = math.tointeger(v) end
+  end
+  lu.assertEquals(list, members(validation))
+  ms.manual_seed(1)
+  local a = numbered(12, { shuffle = true })
+  local order = labels(a:with { batch_size = 5 })
+  ms.manual_seed(2) -- what has no seed of its own takes that of the run when it is made
+  lu.assertEquals(labels(a), order)
+  lu.assertNotEquals(labels(a:with {}), order)
+end
+
 -- The official order of a shuffling set can be had without it.
 function TestParts:test_order()
   local set = numbered(30, { shuffle = true, seed = 9, batch_size = 30 })
   for epoch = 1, 2 do
     for x in set do lu.assertEquals(x:flatten():long():totable(), data.order { n = 30, seed = 9, epoch = epoch }:totable()) end
   end
+end
+
+-- A set that is closed in its own loop ends it, and begins anew in the next.
+function TestParts:test_closed_in_its_loop()
+  local set, seen = numbered(6, { batch_size = 2 }), 0
+  for _ = 1, 2 do
+    for _ in set do
+      seen = seen + 1
+      set:close()
+    end
+  end
+  lu.assertEquals(seen, 2)
+end
+
+function TestParts:test_own_set_refuses()
+  local function own(opts)
+    opts.size, opts.get = 3, opts.get or function() return ms.ones(1, 2, 2), 0 end
+    return ms.data.Dataset(opts)
+  end
+  local function run(opts) for _ in own(opts) do end end
+  s.raises("transform: expected x, y as results, got nothing", run, { transform = function() end })
+  s.raises("get(1): expected a label from 0 as second result, got nil", run, { get = function() return ms.ones(1, 2, 2) end })
+  local set = own {}
+  s.raises("load_state_dict: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = 1 })
 end
 
 function TestParts:test_transform_runs_on_batches()
@@ -208,6 +276,18 @@ function TestParts:test_transform_runs_on_batches()
   s.raises("transform: expected x, y as results, got nothing", function()
     for _ in numbered(2, { transform = function() end }) do break end
   end)
+end
+
+-- Against sums written plainly.
+function TestParts:test_statistics()
+  local set = data.FromTensors { images = ms.tensor({ 0, 255, 51, 102, 204, 0, 255, 255 }, { dtype = "uint8" }):view(2, 2, 1, 2),
+    labels = ms.tensor({ 0, 1 }, { dtype = "int64" }), mean = 0.5, std = 3, shuffle = true, batch_size = 1, T = 3 }
+  local whole, each = set:statistics(), set:statistics { per = "sample" }
+  s.near(whole.mean, { (0 + 1 + 0.8 + 0) / 4, (0.2 + 0.4 + 1 + 1) / 4 }, 1e-6)
+  s.near(whole.std, { math.sqrt((1 + 0.64) / 4 - 0.45 ^ 2), math.sqrt((0.04 + 0.16 + 2) / 4 - 0.65 ^ 2) }, 1e-5)
+  s.near(each.mean, whole.mean, 1e-6)
+  s.near(each.std, { (0.5 + 0.4) / 2, (0.1 + 0) / 2 }, 1e-5)
+  s.near(set:statistics { samples = 1 }.mean, { 0.5, 0.3 }, 1e-6)
 end
 
 function TestParts:test_describe_and_show()
@@ -290,6 +370,17 @@ function TestResident:test_position_and_close()
 end
 
 -- Classes of 30, 20 and 10 samples come equally often.
+-- A state that no set can be in is refused, wherever the samples lie, and changes nothing.
+function TestResident:test_impossible_positions()
+  for _, resident in ipairs { true, false } do
+    local set <close> = numbered(10, { batch_size = 3, resident = resident, workers = 0 })
+    s.raises("start: epoch: expected at least 0, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = set.seed })
+    s.raises("start: batch: expected 0 to 4, got 99", set.load_state_dict, set, { epoch = 1, batch = 99, seed = set.seed })
+    s.raises("start: batch: expected 0 to 4, got -1", set.load_state_dict, set, { epoch = 1, batch = -1, seed = set.seed })
+    lu.assertEquals({ set:position() }, { 1, 0 })
+  end
+end
+
 function TestResident:test_balanced()
   local list = {}
   for i = 1, 60 do list[i] = i <= 30 and 0 or i <= 50 and 1 or 2 end

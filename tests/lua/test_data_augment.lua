@@ -87,6 +87,16 @@ function TestAugment:test_values()
 end
 
 -- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
+-- An index that is a view: a column, one number many times.
+function TestAugment:test_index_of_any_layout()
+  local x, column = ms.arange(0, 16):view(4, 1, 2, 2), ints { { 0, 1 }, { 2, 3 } }:transpose(1, 2):select(1, 1)
+  lu.assertEquals(data.augment(x, column):totable(), data.augment(x, ints { 0, 2 }):totable())
+  local many = ints { 3 }:expand(10000)
+  for _, spec in ipairs { {}, { { "vflip", p = 1 } } } do
+    lu.assertEquals(data.augment(x, many, spec):sum():item(), 10000 * (12 + 13 + 14 + 15))
+  end
+end
+
 function TestAugment:test_as_the_loader()
   local x, stats = (ms.rand(9, 3, 12, 12) * 255):to "uint8", { mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
   local set <close> = data.FromTensors { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
@@ -208,9 +218,16 @@ function TestMixtures:test_refused()
   s.raises("mixup: y: expected 2 labels (int64) or [2, classes] shares, got int64 [3]", data.mixup, x, ints { 0, 1, 2 }, { classes = 3 })
   s.raises("mixup: x: expected [N, C, H, W] or [T, N, C, H, W], got [2]", data.mixup, ms.zeros(2), ints { 0, 1 }, { classes = 3 })
   s.raises("event_mix: x: expected [T, N, C, H, W], got [2, 1, 3, 3]", data.event_mix, x, ints { 0, 1 }, { classes = 3 })
-  s.raises("mixup: alpha: expected a number > 0, got 0", data.mixup, x, ints { 0, 1 }, { alpha = 0 })
+  s.raises("mixup: alpha: expected a number > 0 and < inf, got 0", data.mixup, x, ints { 0, 1 }, { alpha = 0 })
   s.raises("cutmix: unknown option 'beta' (known: alpha, classes, key)", data.cutmix, x, ints { 0, 1 }, { beta = 1 })
   if ms.device() == "cpu" then s.raises("mixup: y: expected labels from 0 to 2, got 0 to 3", data.mixup, x, ints { 0, 3 }, { classes = 3 }) end
+end
+
+-- An endless alpha would make the draw of its gamma variable endless.
+function TestMixtures:test_alpha_is_finite()
+  local x, y = ms.rand(2, 3, 1, 4, 4), ms.zeros(3):long()
+  s.raises("mixup: alpha: expected a number > 0 and < inf, got inf", data.mixup, x, y, { classes = 2, alpha = math.huge })
+  lu.assertEquals(data.mixup(x, y, { classes = 2, alpha = 1e300 }).shape, { 2, 3, 1, 4, 4 })
 end
 
 TestShares = {}

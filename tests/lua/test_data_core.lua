@@ -41,6 +41,7 @@ function TestIdx:test_fashion_mnist()
 end
 
 TestLoader = {}
+TestLoader.setUp, TestLoader.tearDown = TestIdx.setUp, TestIdx.tearDown
 
 local function source(images, labels) return data.source { samples = images, labels = labels } end
 
@@ -143,6 +144,51 @@ function TestLoader:test_frames_and_members()
     for n, i in ipairs { 2, 1, 2 } do lu.assertEquals(x[t][n]:totable(), movie[i][t]:totable()) end
   end
   lu.assertEquals({ y:totable(), index:totable() }, { { 0, 1, 0 }, { 1, 0, 1 } })
+end
+
+-- Lists that say a length of their own, or hold what a file's name cannot.
+function TestLoader:test_lists_of_strings()
+  local function length(n) return setmetatable({}, { __len = function() return n end }) end
+  s.raises("list_folder: roots: expected a table of strings, got one of length -1", data.list_folder, { roots = length(-1), extensions = { ".x" } })
+  s.raises("list_folder: extensions: expected at least one, got none", data.list_folder, { roots = { folder }, extensions = {} })
+  s.raises("list_folder: roots[1]: expected a string without NUL bytes", data.list_folder, { roots = { folder .. "\0" }, extensions = { ".x" } })
+  s.raises("image_source: paths[1]: expected a string, got nil", data.image_source, { paths = length(1), labels = ms.zeros(1):long() })
+  s.raises("recipe: expected at most 32 steps, got -1", data.recipe, length(-1))
+  s.raises("rand_augment: x: expected uint8 [C, H, W] on the CPU, nothing empty", data.rand_augment, ms.zeros(3, 0, 4):to "uint8", {}, 1, 1)
+end
+
+-- What reads from a source is not hurt when it is closed, nor by a change of the tensor that members came from.
+function TestLoader:test_closed_source_and_changed_members()
+  local images, labels = set(6)
+  for _, workers in ipairs { 0, 2 } do
+    local from, members = source(images, labels), tensor({ 5, 4, 3, 2 }, { dtype = "int64" })
+    local l <close> = data.loader { source = from, members = members, batch_size = 2, workers = workers }
+    from:close()
+    members:add_(1000000)
+    lu.assertEquals(tostring(from), "source (closed)")
+    local _, _, first = l:next()
+    local _, _, second = l:next()
+    lu.assertEquals({ first:totable(), second:totable() }, { { 5, 4 }, { 3, 2 } })
+    from:close()
+  end
+end
+
+function TestLoader:test_closed_source_of_a_cache()
+  local images, labels = set(6)
+  local from, path = source(images, labels), folder .. "/cache.npy"
+  local writer = data.cache_writer(from, path)
+  from:close()
+  lu.assertEquals(writer:step(1), 6)
+  writer:commit()
+  s.raises("cached_source: like: the source is closed", data.cached_source, path, from)
+  from = source(images, labels)
+  local cached = data.cached_source(path, from)
+  from:close()
+  lu.assertEquals(cached:labels():totable(), labels:totable())
+  lu.assertEquals(cached:read(2):totable(), { images[2]:totable() })
+  local l <close> = data.loader { source = cached, batch_size = 6, workers = 1 }
+  cached:close()
+  lu.assertEquals(select(2, l:next()):totable(), labels:totable())
 end
 
 -- A loader that is forgotten in the middle of an epoch takes its workers and memory with it.

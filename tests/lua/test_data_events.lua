@@ -80,13 +80,16 @@ TestWrite = {}
 function TestWrite:test_there_and_back()
   local e = { t = ms.tensor({ 0, 5, 5, 90000 }, { dtype = "int64" }), x = ms.tensor({ 0, 127, 3, 4 }, { dtype = "int64" }),
     y = ms.tensor({ 127, 0, 8, 9 }, { dtype = "int64" }), p = ms.tensor({ 0, 1, 1, 0 }, { dtype = "uint8" }), width = 128, height = 128 }
-  for name, options in pairs { ["w.aedat"] = false, ["w.bin"] = false, w2 = { format = "aedat2" }, w5 = { format = "atis" } } do
+  for name, options in pairs { ["w.aedat"] = false, ["w.bin"] = false, ["w.npz"] = false, w2 = { format = "aedat2" }, w5 = { format = "atis" }, wz = { format = "npz" } } do
     local path = folder .. "/" .. name
     lu.assertTrue(data.write_events(path, e, options or nil))
     local back = assert(data.read_events(path, { format = options and options.format or "auto" }))
     lu.assertEquals(columns(back), columns(e), name)
     lu.assertTrue(data.write_events(path, back, options or nil)) -- what was read can be written
   end
+  local none = { t = ms.zeros(0):long(), x = ms.zeros(0):long(), y = ms.zeros(0):long(), p = ms.zeros(0):long(), width = 4, height = 4 }
+  lu.assertTrue(data.write_events(folder .. "/none.npz", none))
+  lu.assertEquals(assert(data.read_events(folder .. "/none.npz", { policy = "lenient" })).t.shape, { 0 })
   lu.assertEquals(#s.read(folder .. "/w2"), 41 + 4 * 8)
   lu.assertEquals(#s.read(folder .. "/w5"), 4 * 5)
 end
@@ -110,8 +113,8 @@ function TestWrite:test_messages()
   raises("write_events: events.width: expected 1 to 65536, got x", { width = "x" })
   raises("aedat2: event 1: expected a time after 2 that 32 bits can tell, got 1", { t = tensor(2, 1) })
   raises("atis: event 1: expected a time from 1 to 8388607 us", { t = tensor(1, 8388608) }, folder .. "/w.bin")
-  raises("write_events: format: expected aedat2 or atis, where the name does not end", {}, folder .. "/w")
-  raises("write_events: format: expected one of aedat2, atis, got mat5", {}, path, { format = "mat5" })
+  raises("write_events: format: expected aedat2, atis or npz, where the name does not end", {}, folder .. "/w")
+  raises("write_events: format: expected one of aedat2, atis, npz, got mat5", {}, path, { format = "mat5" })
   local none, why, status = data.write_events(folder .. "/no/w.bin", events {})
   lu.assertNil(none)
   lu.assertStrContains(why, "No such file")

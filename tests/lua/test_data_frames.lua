@@ -70,6 +70,23 @@ function TestFrames:test_read_frames_options()
   s.raises("layout: expected one of sj, jaer, etf, trt, got x", data.read_frames, "x.bin", { layout = "x" })
 end
 
+-- Times at the ends of 64 bits: a result or an error, and nothing that C leaves undefined.
+function TestFrames:test_largest_times()
+  local last, first = math.maxinteger, math.mininteger
+  local function at(t)
+    local zeros = ms.zeros(#t):long()
+    return { t = column(t), x = zeros, y = zeros, p = zeros, width = 4, height = 4 }
+  end
+  local x = data.integrate(at { last }, { split = "span", T = 3 })
+  lu.assertEquals({ x[1]:sum():item(), x:sum():item() }, { 1, 1 })
+  lu.assertEquals(data.integrate(at { last - 2, last }, { split = "span", T = 3 }):sum():item(), 2)
+  lu.assertEquals(data.augment_events(at { last - 2, last }, { reverse = 1 }).t:totable(), { last - 2, last })
+  s.raises("the times overflow", data.integrate, at { first, last }, { split = "time", T = 2 })
+  for _, drop in ipairs { "time", "area", "random" } do
+    for _, released in ipairs { false, true } do data.augment_events(at { first, last }, { drop = drop, released = released }) end
+  end
+end
+
 TestAugment = {}
 
 function TestAugment:test_drop()

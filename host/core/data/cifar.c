@@ -259,6 +259,8 @@ static int look(gathering *g, const char *root, int *python) {
   char file[600];
   for (int i = 0; i < 2; i++) { /* the folder itself, or one in it */
     snprintf(path, room, "%s%s%s", root, i ? "/" : "", i ? g->e->folder : "");
+    if (strlen(path) + 1 == room) /* too long for us, and another place where it is cut */
+      return 0;
     for (int k = 0; k < MEMBERS; k++) {
       snprintf(file, sizeof file, "%s/%s", path, g->e->member[k].file ? g->e->member[k].file : "");
       if (wanted(g, k) && g->e->member[k].train < 2 && is(file, S_IFREG))
@@ -282,10 +284,10 @@ static ms_status nothing(const gathering *g, int python, ms_error *err) {
   return ms_fail(
       err, MS_EIO,
       "%s: %s not found in %s; expected %s or a folder %s with %s ... %s\nhttps://www.cs.toronto.edu/~kriz/%s, "
-      "%lld bytes, md5 %s%s",
+      "%lld bytes, md5 %s; scripts/get-data.sh CIFAR%d gets it%s",
       OP, g->e->name, where[0] ? where : "(nowhere to look)", g->e->archive, g->e->folder, g->e->member[0].file,
       g->e->classes == 10 ? "test_batch.bin" : "test.bin", g->e->archive, (long long)g->e->bytes, g->e->md5,
-      python ? "\n(the Python version, which is there, is pickles: not read)" : "");
+      g->e->classes, python ? "\n(the Python version, which is there, is pickles: not read)" : "");
 }
 
 ms_status ms_cifar_read(ms_cifar *out, const ms_cifar_source *source, ms_error *err) {

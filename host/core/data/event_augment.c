@@ -26,10 +26,10 @@ static int64_t mark_time(uint8_t *keep, const ms_events *e, ms_philox4 r, int re
   int64_t first = released ? 0 : e->t[0], last = e->t[0], left = 0;
   for (int64_t i = 0; i < e->n; i++)
     last = e->t[i] > last ? e->t[i] : last;
-  double length = (double)(last - first), from = (double)ms_random_uniform(r.w[1]);
+  double length = (double)last - (double)first, from = (double)ms_random_uniform(r.w[1]);
   double to = from + (double)(1 + below(r.w[2], 9)) / 10;
   for (int64_t i = 0; i < e->n; i++) {
-    double t = (double)(e->t[i] - first);
+    double t = (double)e->t[i] - (double)first;
     left += keep[i] = t < length * from || t > length * to;
   }
   return left;
@@ -110,11 +110,11 @@ static ms_status drop(ms_events *e, ms_buffer *scratch, const ms_event_augment *
 static void reverse(ms_events *e) {
   if (e->n == 0)
     return;
-  int64_t ends = e->t[0] + e->t[e->n - 1];
+  uint64_t ends = (uint64_t)e->t[0] + (uint64_t)e->t[e->n - 1]; /* which may pass 63 bits, the results do not */
   for (int64_t i = 0; i < e->n / 2; i++)
     swap(e, i, e->n - 1 - i);
   for (int64_t i = 0; i < e->n; i++)
-    e->t[i] = ends - e->t[i];
+    e->t[i] = (int64_t)(ends - (uint64_t)e->t[i]);
 }
 
 ms_status ms_events_augment(ms_events *e, ms_buffer *scratch, const ms_event_augment *a, uint64_t key, uint64_t sample,

@@ -58,7 +58,7 @@ static ms_status write_file(const char *path, const ms_buffer *bytes, ms_error *
 static ms_status make_one(const ms_event_files *f, int64_t i, ms_events *e, ms_buffer *scratch, ms_buffer *bytes,
                           ms_error *err) {
   ms_synthetic s = *f->synthetic;
-  s.seed += (uint32_t)(f->first + i) * 0x9E3779B9u;
+  s.seed += ((uint32_t)f->first + (uint32_t)i) * 0x9E3779B9u;
   size_t pixels = (size_t)f->size * (size_t)f->size;
   ms_status status = ms_synthesize(e, scratch, f->images + (size_t)i * pixels, f->size, &s, err);
   if (!status)

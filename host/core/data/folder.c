@@ -149,6 +149,9 @@ static ms_status add_file(walk *w) {
 static ms_status enter(walk *w) {
   char full[2 * PATH_MAX];
   struct stat st;
+  ms_status status = ms_interrupt_check(w->err); /* links make long walks of few folders */
+  if (status)
+    return status;
   snprintf(full, sizeof full, "%s/%s", w->root, w->path);
   if (stat(full, &st))
     return io_fail(w, w->path);
@@ -306,6 +309,13 @@ static const char kaggle[WNIDS][10] = {
 #include "imagenet100_kaggle.def"
 #undef MS_WNID
 };
+
+const char *ms_imagenet100_class(const char *list, int i) {
+  return i < 0 || i >= WNIDS           ? NULL
+         : strcmp(list, "CMC") == 0    ? cmc[i]
+         : strcmp(list, "Kaggle") == 0 ? kaggle[i]
+                                       : NULL;
+}
 
 static int among(const char (*wnids)[10], const char *name) {
   for (int i = 0; i < WNIDS; i++)

@@ -38,6 +38,9 @@ ms_status ms_folder_list(ms_folder *out, const char *op, const char *const *root
                          const ms_folder_options *opt, ms_error *err);
 void ms_folder_free(ms_folder *f);
 
+/* Class i, 0 to 99, of the list that is named "CMC" or "Kaggle"; NULL for any other. */
+const char *ms_imagenet100_class(const char *list, int i);
+
 /* Which of the two subsets called ImageNet-100 the classes are: "CMC" (also TRT's), "Kaggle", "Kaggle (n04347754 for
 ** n01847000)". Anything else is an error that says what is there. */
 ms_status ms_imagenet100_which(const char **name, const ms_folder *f, const char *op, ms_error *err);

@@ -189,8 +189,9 @@ static ms_status cut_span(const plan *p, const int64_t *t, int64_t n, ms_error *
   if (__builtin_mul_overflow(span, p->T, &most) || most > INT64_MAX - p->T)
     return ms_fail(err, MS_ERANGE, "integrate: events: %lld us are too long", (long long)span);
   for (int64_t i = 0; i < p->T; i++) {
+    int64_t behind = ((i + 1) * span + p->T - 1) / p->T;
     p->segment[2 * i] = i ? p->segment[2 * i - 1] : 0;
-    p->segment[2 * i + 1] = i + 1 < p->T ? find(t, n, t[0] + ((i + 1) * span + p->T - 1) / p->T) : n;
+    p->segment[2 * i + 1] = behind < span ? find(t, n, t[0] + behind) : n;
   }
   return MS_OK;
 }

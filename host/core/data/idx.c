@@ -90,52 +90,62 @@ static void convert(const idx_header *h, void *to, const unsigned char *from) {
   }
 }
 
-static ms_status read_values(ms_tensor *t, ms_stream_in *s, const idx_header *h, ms_error *err) {
-  size_t bytes = (size_t)(h->elements * h->width), got;
+/* The elements as they lie in the file. Lenient: what follows them is ignored, and of a file that ends too early the
+** whole items of the first dimension are kept. */
+static ms_status read_raw(unsigned char *raw, ms_stream_in *s, idx_header *h, ms_policy policy, ms_error *err) {
+  size_t bytes = (size_t)(h->elements * h->width), got, more = 0;
   unsigned char extra;
-  void *wide = NULL;
-  unsigned char *raw = ms_alloc(bytes + 1);
-  ms_status status;
-  if (!raw)
-    return ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %zu bytes", s->op, s->path, bytes);
-  if ((status = read_exactly(s, raw, bytes, err)) || (status = ms_stream_read(s, &extra, 1, &got, err)))
-    goto done;
-  if (got) {
-    status = damaged(s, err, "more data than the header says");
-    goto done;
-  }
+  ms_status status = ms_stream_read(s, raw, bytes, &got, err);
+  if (!status && got == bytes)
+    status = ms_stream_read(s, &extra, 1, &more, err);
+  if (status)
+    return status;
+  if (more && policy == MS_STRICT)
+    return damaged(s, err, "more data than the header says");
+  if (got == bytes)
+    return MS_OK;
+  size_t item = h->ndim > 0 ? bytes / (size_t)h->size[0] : bytes;
+  if (policy == MS_STRICT || got < item)
+    return damaged(s, err, "the file ends too early");
+  h->size[0] = (int64_t)(got / item);
+  h->elements = (int64_t)(got / item * item) / h->width;
+  return MS_OK;
+}
+
+static ms_status fill(ms_tensor *t, const unsigned char *raw, const idx_header *h, const ms_stream_in *s,
+                      ms_error *err) {
   if (h->elements == 0)
-    goto done;
-  if (t->dtype == MS_U8) {
-    status = ms_write(t, raw, err);
-    goto done;
-  }
-  wide = ms_alloc((size_t)h->elements * ms_dtype_size(t->dtype));
-  if (!wide) {
-    status = ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %s", s->op, s->path, ms_tensor_text(t).s);
-    goto done;
-  }
+    return MS_OK;
+  if (t->dtype == MS_U8)
+    return ms_write(t, raw, err);
+  void *wide = ms_alloc((size_t)h->elements * ms_dtype_size(t->dtype));
+  if (!wide)
+    return ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %s", s->op, s->path, ms_tensor_text(t).s);
   convert(h, wide, raw);
-  status = ms_write(t, wide, err);
-done:
+  ms_status status = ms_write(t, wide, err);
   ms_free(wide);
-  ms_free(raw);
   return status;
 }
 
-ms_status ms_idx_read(ms_tensor **out, const char *path, ms_error *err) {
+ms_status ms_idx_read(ms_tensor **out, const char *path, ms_policy policy, ms_error *err) {
   ms_stream_in s;
   idx_header h;
   ms_tensor *t = NULL;
+  unsigned char *raw = NULL;
   *out = NULL;
   ms_status status = ms_stream_open(&s, "read_idx", path, err);
   if (status)
     return status;
-  status = read_header(&s, &h, err);
-  if (!status)
-    status = ms_tensor_new(&t, ms_device_cpu(), target(h.type), h.ndim, h.size, err);
-  if (!status)
-    status = read_values(t, &s, &h, err);
+  if ((status = read_header(&s, &h, err)))
+    goto done;
+  raw = ms_alloc((size_t)(h.elements * h.width) + 1);
+  if (!raw)
+    status = ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %s", s.op, path, ms_shape_text(h.ndim, h.size).s);
+  else if (!(status = read_raw(raw, &s, &h, policy, err)) &&
+           !(status = ms_tensor_new(&t, ms_device_cpu(), target(h.type), h.ndim, h.size, err)))
+    status = fill(t, raw, &h, &s, err);
+done:
+  ms_free(raw);
   ms_stream_close(&s);
   if (status)
     ms_release(t);

@@ -16,7 +16,7 @@ ms_status ms_image_recipe_check(const ms_image_recipe *r, const char *op, ms_err
   if (r->size < 1 || r->size > 65536)
     return ms_fail(err, MS_ERANGE, "%s: size: expected 1 to 65536, got %lld", op, (long long)r->size);
   if (!r->random && (r->shorter < r->size || r->shorter > 65536))
-    return ms_fail(err, MS_ERANGE, "%s: resize: expected %lld (the size) to 65536, got %lld", op, (long long)r->size,
+    return ms_fail(err, MS_ERANGE, "%s: shorter: expected %lld (the size) to 65536, got %lld", op, (long long)r->size,
                    (long long)r->shorter);
   if (r->random && !(rising(r->scale) && r->scale[1] <= 1))
     return ms_fail(err, MS_ERANGE, "%s: scale: expected 0 < low <= high <= 1, got %g and %g", op, r->scale[0],

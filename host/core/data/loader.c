@@ -24,7 +24,8 @@ typedef struct slot {
 /* Batch b lies in slots[b % nslots]; workers make batches in [at, at + ahead). Fields from `armed` on change under
 ** lock; order and augment_key change only while no worker is busy. */
 struct ms_loader {
-  ms_loader_config c; /* mean and std point into stats */
+  ms_loader_config c; /* members, mean and std point to what follows */
+  int64_t *members;
   ms_real *stats;
   ms_real *table;      /* uint8: normalised value of each byte, [c, 256] */
   int64_t *order;      /* of the epoch's samples; NULL: as they lie */
@@ -72,7 +73,7 @@ static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scr
   for (int64_t k = 0; k < n; k++) {
     int64_t position = l->order ? l->order[first + k] : first + k, i = l->c.members ? l->c.members[position] : position;
     const void *sample;
-    ms_status status = source->read(source, i, &l->augment_key, scratch, &sample, err);
+    ms_status status = source->read(source, i, l->c.plain ? NULL : &l->augment_key, scratch, &sample, err);
     if (status)
       return status;
     s->index[k] = i;
@@ -242,11 +243,13 @@ static ms_status allocate(ms_loader *l, ms_error *err) {
   l->slots = ms_alloc((size_t)l->nslots * sizeof *l->slots);
   l->threads = ms_alloc(threads * sizeof *l->threads);
   l->scratch = ms_alloc(threads * sizeof *l->scratch);
+  if (l->c.members)
+    l->members = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->members);
   if (l->c.shuffle || l->c.balanced)
     l->order = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->order);
   if (l->c.balanced)
     l->classes_of = ms_alloc((size_t)(l->c.n + 1) * sizeof *l->classes_of);
-  if (!l->stats || !l->table || !l->slots || !l->threads || !l->scratch ||
+  if (!l->stats || !l->table || !l->slots || !l->threads || !l->scratch || (l->c.members && !l->members) ||
       ((l->c.shuffle || l->c.balanced) && !l->order) || (l->c.balanced && !l->classes_of))
     return ms_fail(err, MS_EMEM, "loader: out of memory");
   ms_status status = MS_OK;
@@ -269,7 +272,7 @@ static void fill_tables(ms_loader *l, const ms_loader_config *config) {
 
 ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_error *err) {
   ms_loader_config c = *config;
-  size_t bytes;
+  size_t bytes = 0;
   *out = NULL;
   ms_status status = check(&c, &bytes, err);
   if (status)
@@ -288,6 +291,8 @@ ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_erro
   l->epoch = 1;
   if (!(status = allocate(l, err))) {
     fill_tables(l, &c);
+    if (c.members)
+      l->c.members = memcpy(l->members, c.members, (size_t)c.n * sizeof *c.members);
     for (int64_t i = 0; l->classes_of && i < c.n; i++)
       l->classes_of[i] = c.source->labels[c.members ? c.members[i] : i];
     status = start_workers(l, err);
@@ -330,6 +335,7 @@ void ms_loader_close(ms_loader *l) {
   ms_free(l->scratch);
   ms_free(l->slots);
   ms_free(l->threads);
+  ms_free(l->members);
   ms_free(l->order);
   ms_free(l->classes_of);
   ms_free(l->table);

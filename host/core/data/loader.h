@@ -9,12 +9,13 @@
 
 typedef struct ms_loader_config {
   const ms_source *source; /* borrowed */
-  const int64_t *members;  /* [n] samples of the source; borrowed. NULL: all of them, n is not looked at */
+  const int64_t *members;  /* [n] samples of the source; copied. NULL: all of them, n is not looked at */
   int64_t n;
   int64_t batch_size;
   int shuffle, drop_last;
   int balanced;    /* every class is as likely, samples are drawn with replacement; shuffle is not looked at */
   int64_t classes; /* where balanced: labels are below */
+  int plain;       /* the source makes no random choices */
   uint64_t seed;
   int workers;                     /* 0: batches are made by the caller's thread */
   int prefetch;                    /* batches made ahead */

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <zlib.h>
 
+#define MOST ((size_t)1 << 30) /* bytes that all arrays of a file may unpack to */
+
 enum { MI_INT8 = 1, MI_INT32 = 5, MI_UINT32 = 6, MI_MATRIX = 14, MI_COMPRESSED = 15 };
 
 /* Bytes of an element, by mi number; 0: not a number. */
@@ -20,6 +22,7 @@ typedef struct reader {
   int big;
   int64_t base; /* where p[0] lies in the file, or the compressed data that it came from */
   int packed;
+  size_t unpacked; /* of the file, so far */
 } reader;
 
 typedef struct element {
@@ -122,7 +125,7 @@ static ms_status read_array(int *taken, ms_mat5_array *want, int n, const reader
 }
 
 /* Unpacks the one element inside of e: its tag says how large it is, and deflate never exceeds 1032 to 1. */
-static ms_status unpack(ms_buffer *out, const reader *file, const element *e, ms_error *err) {
+static ms_status unpack(ms_buffer *out, reader *file, const element *e, ms_error *err) {
   uint8_t tag[8];
   int64_t at = place(file, e->p);
   z_stream z = {.next_in = (Bytef *)(uintptr_t)e->p, .avail_in = (uInt)e->n, .next_out = tag, .avail_out = 8};
@@ -136,8 +139,11 @@ static ms_status unpack(ms_buffer *out, const reader *file, const element *e, ms
   else if (word(file, tag) != MI_MATRIX || bytes / 1032 > e->n)
     status = ms_damaged(file->in, at, -1, err, "compressed data: expected an array that fits, got type %u of %zu bytes",
                         (unsigned)word(file, tag), bytes);
+  else if (bytes > MOST - file->unpacked)
+    status = ms_damaged(file->in, at, -1, err, "compressed data: expected at most %zu bytes unpacked, got more", MOST);
   else if (!(status = ms_buffer_resize(out, bytes, file->in->op, err))) {
     uint8_t none;
+    file->unpacked += bytes;
     z.next_out = bytes ? out->p : &none;
     z.avail_out = (uInt)bytes;
     code = inflate(&z, Z_FINISH);
@@ -149,12 +155,12 @@ static ms_status unpack(ms_buffer *out, const reader *file, const element *e, ms
   return status;
 }
 
-static ms_status read_packed(ms_mat5_array *want, int n, const reader *file, const element *e, ms_error *err) {
+static ms_status read_packed(ms_mat5_array *want, int n, reader *file, const element *e, ms_error *err) {
   ms_buffer memory = {0};
   int taken = -1;
   ms_status status = unpack(&memory, file, e, err);
   if (!status) {
-    reader r = {file->in, memory.p, memory.bytes, file->big, place(file, e->p), 1};
+    reader r = {file->in, memory.p, memory.bytes, file->big, place(file, e->p), 1, 0};
     status = read_array(&taken, want, n, &r, err);
   }
   if (!status && taken >= 0)
@@ -176,7 +182,7 @@ static ms_status open_file(reader *r, const ms_input *in, ms_error *err) {
   if (!big && memcmp(in->p + 124, "\0\1IM", 4) != 0)
     return ms_damaged(in, 124, -1, err, "expected the header of a MAT file of version 5%s%s", other ? ", got " : "",
                       other ? other : "");
-  *r = (reader){in, in->p + 128, in->n - 128, big, 128, 0};
+  *r = (reader){in, in->p + 128, in->n - 128, big, 128, 0, 0};
   return MS_OK;
 }
 
@@ -192,7 +198,7 @@ ms_status ms_mat5_find(ms_mat5_array *want, int n, const ms_input *in, ms_error 
     if (e.type == MI_COMPRESSED) {
       status = read_packed(want, n, &file, &e, err);
     } else if (e.type == MI_MATRIX) {
-      reader r = {in, e.p, e.n, file.big, place(&file, e.p), 0};
+      reader r = {in, e.p, e.n, file.big, place(&file, e.p), 0, 0};
       status = read_array(&taken, want, n, &r, err);
     } else {
       status = ms_damaged(in, place(&file, file.p + from), -1, err, "expected an array, got type %u", (unsigned)e.type);
@@ -265,7 +271,7 @@ static int polarity(int64_t v, ms_policy policy) {
 
 static ms_status decode(ms_sink *s, const ms_mat5_array a[4], ms_error *err) {
   enum { CHUNK = 512 };
-  int64_t v[4][CHUNK];
+  int64_t v[4][CHUNK], invalid = 0;
   const ms_input *in = s->in;
   for (int64_t from = 0; from < a[0].n; from += CHUNK) {
     int64_t n = a[0].n - from < CHUNK ? a[0].n - from : CHUNK;
@@ -277,14 +283,19 @@ static ms_status decode(ms_sink *s, const ms_mat5_array a[4], ms_error *err) {
     ms_sink own = *s;
     for (int64_t i = 0; i < n; i++) {
       int p = polarity(v[3][i], in->policy);
-      if (p < 0)
+      if (p < 0 && in->policy != MS_LENIENT)
         return ms_damaged(in, a[3].byte, from + i, err, "'pol': expected 1, 0 or -1, got %lld", (long long)v[3][i]);
+      if (p < 0) {
+        invalid++;
+        continue;
+      }
       ms_status status = ms_sink_add(&own, v[0][i], v[1][i], v[2][i], p, a[0].byte, from + i, err);
       if (status)
         return status;
     }
     *s = own;
   }
+  ms_repaired(in, MS_REPAIR_INVALID, invalid);
   return MS_OK;
 }
 

@@ -24,7 +24,7 @@ ms_status ms_mat5_integers(int64_t *out, const ms_mat5_array *a, int64_t from, i
                            ms_error *err);
 
 /* ts (microseconds), x, y and pol (1: ON; 0 or -1: OFF) of one length, as in ASL-DVS, whose own code then flips the axes.
-** Lenient: events off the sensor and times that run backwards are mended. Oracle, SpikingJelly: neither is looked at, and
+** Lenient: events off the sensor, other pol and times that run backwards are mended. Oracle, SpikingJelly: neither is looked at, and
 ** each pol but 0 is ON. */
 ms_status ms_mat5_decode(ms_events *out, const ms_input *in, const ms_events_options *opt, ms_error *err);
 

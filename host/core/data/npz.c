@@ -206,57 +206,30 @@ ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in,
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "members are written as they lie in memory");
 
-static ms_status add(ms_zip_out *z, const char *name, const char *descr, int ndim, const int64_t *size,
-                     const void *data, size_t bytes, const char *op, ms_error *err) {
+static ms_status add(ms_zip_out *z, const char *name, const char *descr, int64_t n, const void *data, size_t bytes,
+                     const char *op, ms_error *err) {
   ms_buffer head = {0};
-  ms_status status = ms_npy_header(&head, descr, ndim, size, op, err);
+  ms_status status = ms_npy_header(&head, descr, 1, &n, op, err);
   if (!status)
     status = ms_zip_add(z, name, head.p, head.bytes, data, bytes, op, err);
   ms_buffer_free(&head);
   return status;
 }
 
-/* Hands the archive over. */
-static ms_status finish(ms_buffer *out, ms_zip_out *z, ms_status status, const char *op, ms_error *err) {
-  if (!status && !(status = ms_zip_finish(z, op, err))) {
-    *out = z->archive;
-    z->archive = (ms_buffer){0};
-  }
-  ms_zip_out_free(z);
-  return status;
-}
-
 ms_status ms_npz_events_write(ms_buffer *out, const ms_events *e, const char *op, ms_error *err) {
   ms_zip_out z = {0};
   size_t n = (size_t)e->n;
-  ms_status status = add(&z, "t.npy", "<i8", 1, &e->n, e->t, 8 * n, op, err);
+  ms_status status = add(&z, "t.npy", "<i8", e->n, e->t, 8 * n, op, err);
   if (!status)
-    status = add(&z, "x.npy", "<u2", 1, &e->n, e->x, 2 * n, op, err);
+    status = add(&z, "x.npy", "<u2", e->n, e->x, 2 * n, op, err);
   if (!status)
-    status = add(&z, "y.npy", "<u2", 1, &e->n, e->y, 2 * n, op, err);
+    status = add(&z, "y.npy", "<u2", e->n, e->y, 2 * n, op, err);
   if (!status)
-    status = add(&z, "p.npy", "|u1", 1, &e->n, e->p, n, op, err);
-  return finish(out, &z, status, op, err);
-}
-
-ms_status ms_npz_frames_write(ms_buffer *out, const ms_picture *p, const char *op, ms_error *err) {
-  size_t width = p->dtype == MS_U8 ? 1 : sizeof(ms_real), n = (size_t)(p->t * p->h * p->w * p->c);
-  const int64_t size[] = {p->t, p->c, p->h, p->w};
-  ms_buffer planes = {0};
-  ms_zip_out z = {0};
-  ms_status status = ms_buffer_resize(&planes, n * width, op, err);
-  if (!status) {
-    uint8_t *to = planes.p;
-    for (int64_t t = 0; t < p->t; t++)
-      for (int64_t c = 0; c < p->c; c++)
-        for (int64_t i = 0; i < p->h * p->w; i++, to += width)
-          memcpy(to, p->memory.p + (size_t)((t * p->h * p->w + i) * p->c + c) * width, width);
-    status = add(&z, "frames.npy",
-                 p->dtype == MS_U8 ? "|u1"
-                 : width == 8      ? "<f8"
-                                   : "<f4",
-                 4, size, planes.p, n * width, op, err);
+    status = add(&z, "p.npy", "|u1", e->n, e->p, n, op, err);
+  if (!status && !(status = ms_zip_finish(&z, op, err))) {
+    *out = z.archive; /* hands it over */
+    z.archive = (ms_buffer){0};
   }
-  ms_buffer_free(&planes);
-  return finish(out, &z, status, op, err);
+  ms_zip_out_free(&z);
+  return status;
 }

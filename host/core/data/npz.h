@@ -26,9 +26,7 @@ ms_status ms_npz_events(ms_events *out, ms_buffer *scratch, const ms_input *in, 
 /* Member frames [T, C, H, W]: MS_U8 where every value is a whole number from 0 to 255, else MS_F32. */
 ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in, ms_error *err);
 
-/* The same files, for caches: *out is {0} before and a whole archive afterwards, to be freed by ms_buffer_free. Frames
-** keep the picture's type. */
+/* Such a file: *out is {0} before and a whole archive afterwards, to be freed by ms_buffer_free. */
 ms_status ms_npz_events_write(ms_buffer *out, const ms_events *e, const char *op, ms_error *err);
-ms_status ms_npz_frames_write(ms_buffer *out, const ms_picture *p, const char *op, ms_error *err);
 
 #endif

@@ -40,17 +40,17 @@ static ms_status decode_npz(ms_events *out, const ms_input *in, const ms_events_
   ms_status status = ms_npz_events(out, &room, in, opt->width, opt->height, err);
   int64_t n = 0;
   ms_buffer_free(&room);
-  if (status || (opt->start_us == 0 && opt->end_us == 0))
+  if (status)
     return status;
   for (int64_t i = 0; i < out->n; i++)
-    if (out->t[i] >= opt->start_us && (opt->end_us == 0 || out->t[i] < opt->end_us)) {
+    if ((opt->start_us == 0 || out->t[i] >= opt->start_us) && (opt->end_us == 0 || out->t[i] < opt->end_us)) {
       out->t[n] = out->t[i];
       out->x[n] = out->x[i];
       out->y[n] = out->y[i];
       out->p[n++] = out->p[i];
     }
   out->n = n;
-  return MS_OK;
+  return n > 0 || in->policy != MS_STRICT ? MS_OK : ms_sink_empty(in, opt->start_us || opt->end_us, err);
 }
 
 static void flip(uint16_t *x, int64_t n, int size) {
@@ -113,8 +113,10 @@ ms_status ms_events_write(const char *path, ms_events_format format, const ms_ev
     status = ms_aedat2_encode(&bytes, e, err);
   else if (format == MS_EVENTS_ATIS)
     status = ms_atis_encode(&bytes, e, err);
+  else if (format == MS_EVENTS_NPZ)
+    status = ms_npz_events_write(&bytes, e, op, err);
   else
-    status = ms_fail(err, MS_EINVAL, "%s: format: expected aedat2 or atis", op);
+    status = ms_fail(err, MS_EINVAL, "%s: format: expected aedat2, atis or npz", op);
   if (!status && !(status = ms_file_begin(&f, op, path, err)) &&
       !(status = ms_file_append(&f, bytes.p, bytes.bytes, err)))
     status = ms_file_commit(&f, err);

@@ -11,7 +11,7 @@ ms_status ms_events_read(ms_events *out, ms_buffer *scratch, const char *path, c
 /* The same of bytes in memory, by in->policy. */
 ms_status ms_events_decode(ms_events *out, const ms_input *in, const ms_events_options *opt, ms_error *err);
 
-/* AEDAT 2.0 or ATIS; the file is there whole or not at all. */
+/* AEDAT 2.0, ATIS or npz; the file is there whole or not at all. */
 ms_status ms_events_write(const char *path, ms_events_format format, const ms_events *e, ms_error *err);
 
 #endif

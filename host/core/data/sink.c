@@ -49,12 +49,16 @@ ms_status ms_sink_odd(ms_odd *what, const ms_sink *s, int64_t t, int64_t x, int6
   return MS_OK;
 }
 
+ms_status ms_sink_empty(const ms_input *in, int window, ms_error *err) {
+  return ms_fail(err, MS_EFORMAT, "%s: %.400s: no events%s", in->op, in->path,
+                 window ? " between start_us and end_us" : "");
+}
+
 ms_status ms_sink_close(ms_sink *s, ms_error *err) {
   ms_repaired(s->in, MS_REPAIR_TIME, s->raised);
   ms_repaired(s->in, MS_REPAIR_RANGE, s->outside);
   if (s->n == 0 && s->in->policy == MS_STRICT)
-    return ms_fail(err, MS_EFORMAT, "%s: %.400s: no events%s", s->in->op, s->in->path,
-                   s->start != INT64_MIN || s->end != INT64_MAX ? " between start_us and end_us" : "");
+    return ms_sink_empty(s->in, s->start != INT64_MIN || s->end != INT64_MAX, err);
   s->out->n = s->n;
   return MS_OK;
 }

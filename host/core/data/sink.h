@@ -22,7 +22,7 @@ typedef struct ms_events_options {
   ms_events_format format;
   ms_policy policy;         /* decoders from memory follow ms_input's instead */
   ms_aedat2_layout layout;  /* AEDAT 2.0 only */
-  int width, height;        /* of the sensor; 0: 128 x 128 (AEDAT), 240 x 180 (others) */
+  int width, height;        /* of the sensor; 0: 128 x 128 (AEDAT), 240 x 180 (ATIS, MAT), what the events need (npz) */
   int64_t start_us, end_us; /* only events with start <= t < end; end 0: to the last */
   int flip_x, flip_y;       /* afterwards: x = width - 1 - x, y = height - 1 - y */
   int stabilize;            /* afterwards: ms_atis_stabilize */
@@ -46,6 +46,8 @@ void ms_sink_open(ms_sink *s, ms_events *out, const ms_input *in, const ms_event
                   int default_height);
 ms_status ms_sink_room(ms_sink *s, int64_t more, ms_error *err); /* for that many events; before they are added */
 ms_status ms_sink_close(ms_sink *s, ms_error *err);              /* out->n, repairs; no event at all: strict fails */
+/* What strict says of a recording without events. window: only a part of it was asked for. */
+ms_status ms_sink_empty(const ms_input *in, int window, ms_error *err);
 
 /* What becomes of an event out of order or off the sensor. */
 typedef enum ms_odd { MS_ODD_KEPT, MS_ODD_RAISED, MS_ODD_DROPPED } ms_odd;

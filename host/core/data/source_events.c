@@ -88,21 +88,29 @@ static ms_status fit(ms_picture *p, int64_t steps, ms_error *err) {
   return MS_OK;
 }
 
+/* Its messages name the file. */
+static ms_status frames_of(const recordings *r, int64_t i, const uint64_t *key, ms_scratch *scratch, ms_picture **out,
+                           ms_error *err) {
+  ms_error why;
+  ms_status status = make_frames(r, i, key, scratch, out, &why);
+  if (!status)
+    return MS_OK;
+  if (!strstr(why.text, name_of(r, i)))
+    return ms_fail(err, status, "%s: %.250s: %.300s", OP, name_of(r, i), why.text);
+  if (err)
+    *err = why;
+  return status;
+}
+
 static ms_status read_sample(const ms_source *s, int64_t i, const uint64_t *key, ms_scratch *scratch, const void **out,
                              ms_error *err) {
   const recordings *r = (const recordings *)s;
   ms_picture *p;
-  ms_error why;
-  ms_status status = make_frames(r, i, key, scratch, &p, &why);
+  ms_status status = frames_of(r, i, key, scratch, &p, err);
   if (!status && r->c.frames.split == MS_SPLIT_DURATION && !r->c.frames_only)
-    status = fit(p, s->t, &why);
-  if (status && strstr(why.text, name_of(r, i))) {
-    if (err)
-      *err = why;
-    return status;
-  }
+    status = fit(p, s->t, err);
   if (status)
-    return ms_fail(err, status, "%s: %.250s: %.300s", OP, name_of(r, i), why.text);
+    return status;
   if (p->t != s->t || p->h != s->h || p->w != s->w || p->c != s->c)
     return ms_fail(err, MS_ESHAPE, "%s: %.250s: expected [t, h, w, c] = %s, as the first sample has, got %s", OP,
                    name_of(r, i), ms_shape_text(4, (int64_t[]){s->t, s->h, s->w, s->c}).s,
@@ -124,7 +132,7 @@ static ms_status read_sample(const ms_source *s, int64_t i, const uint64_t *key,
 static ms_status take_shape(recordings *r, ms_error *err) {
   ms_scratch scratch = {0};
   ms_picture *p;
-  ms_status status = make_frames(r, 0, NULL, &scratch, &p, err);
+  ms_status status = frames_of(r, 0, NULL, &scratch, &p, err);
   if (!status) {
     int cut = r->c.frames.split == MS_SPLIT_DURATION && !r->c.frames_only;
     r->source.t = cut && r->c.steps > 0 ? r->c.steps : p->t;
@@ -134,7 +142,22 @@ static ms_status take_shape(recordings *r, ms_error *err) {
     r->source.dtype = r->c.frames_only ? MS_F32 : p->dtype;
   }
   ms_scratch_free(&scratch);
+  if (!status && r->c.steps > 0 && r->source.t != r->c.steps)
+    status = ms_fail(err, MS_ESHAPE, "%s: %.250s: expected %lld frames, got %lld", OP, name_of(r, 0),
+                     (long long)r->c.steps, (long long)r->source.t);
   return status;
+}
+
+static ms_status check(const recordings *r, ms_error *err) {
+  const ms_events_source_config *c = &r->c;
+  if (r->source.n == 0)
+    return ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  if (c->steps < 0 || c->steps > MS_FRAMES_MOST)
+    return ms_fail(err, MS_ERANGE, "%s: steps: expected 0 to %d, got %lld", OP, MS_FRAMES_MOST, (long long)c->steps);
+  if (c->frames_only &&
+      (c->augment.drop || c->augment.flip_x > 0 || c->augment.flip_polarity > 0 || c->augment.reverse > 0))
+    return ms_fail(err, MS_EINVAL, "%s: expected events to drop and mirror, got archives of frames", OP);
+  return MS_OK;
 }
 
 ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_error *err) {
@@ -152,7 +175,9 @@ ms_status ms_source_events(ms_source **out, ms_events_source_config *config, ms_
                           .labels = r->c.labels,
                           .read = read_sample,
                           .close = close_recordings};
-  ms_status status = r->source.n > 0 ? take_shape(r, err) : ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  ms_status status = check(r, err);
+  if (!status)
+    status = take_shape(r, err);
   if (status)
     close_recordings(&r->source);
   else

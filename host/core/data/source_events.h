@@ -18,7 +18,9 @@ typedef struct ms_events_source_config {
   int frames_only;            /* the files are npz archives of frames */
   ms_events_options read;
   ms_frames_options frames;
-  int64_t steps; /* frames of a sample. Of MS_SPLIT_DURATION: longer ones are cut, shorter ones end in empty frames */
+  int64_t
+      steps; /* frames of a sample, 0: those of the first. Of MS_SPLIT_DURATION longer ones are cut and shorter ones end
+                    in empty frames, of others a sample must have as many */
   ms_event_augment augment; /* {0}: none */
   int resizes;
   ms_resize_options resize;

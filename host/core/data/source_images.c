@@ -47,12 +47,6 @@ ms_status ms_source_images(ms_source **out, ms_images_source_config *config, ms_
   }
   m->c = *config;
   config->paths = (ms_paths){0};
-  m->still = m->c.recipe;
-  if (m->still.random) {
-    ms_image_recipe usual = ms_image_recipe_test(256, 224);
-    m->still.random = 0;
-    m->still.shorter = (m->still.size * usual.shorter + usual.size / 2) / usual.size;
-  }
   m->source = (ms_source){.n = m->c.paths.n,
                           .t = 1,
                           .h = m->c.recipe.size,
@@ -67,9 +61,16 @@ ms_status ms_source_images(ms_source **out, ms_images_source_config *config, ms_
     status = ms_rand_augment_check(&m->c.augment, OP, err);
   if (!status && m->source.n == 0)
     status = ms_fail(err, MS_EINVAL, "%s: no files", OP);
-  if (status)
+  if (status) {
     close_images(&m->source);
-  else
-    *out = &m->source;
-  return status;
+    return status;
+  }
+  m->still = m->c.recipe;
+  if (m->still.random) {
+    ms_image_recipe usual = ms_image_recipe_test(256, 224);
+    m->still.random = 0;
+    m->still.shorter = (m->still.size * usual.shorter + usual.size / 2) / usual.size;
+  }
+  *out = &m->source;
+  return MS_OK;
 }

@@ -32,7 +32,8 @@ static void put_common(uint8_t **p, uint32_t signature, uint32_t crc) {
 ms_status ms_zip_add(ms_zip_out *z, const char *name, const void *head, size_t head_bytes, const void *data,
                      size_t data_bytes, const char *op, ms_error *err) {
   size_t names = strlen(name), bytes = head_bytes + data_bytes, at = z->archive.bytes;
-  uint32_t crc = (uint32_t)crc32_z(crc32_z(0, head, head_bytes), data, data_bytes);
+  uLong first = crc32_z(0, head, head_bytes);
+  uint32_t crc = (uint32_t)(data_bytes ? crc32_z(first, data, data_bytes) : first); /* of NULL it is 0 */
   int wide = (bytes > LIMIT) * 2 + (at > LIMIT); /* values in the directory's ZIP64 record */
   if (names > 65535 || __builtin_add_overflow(head_bytes, data_bytes, &bytes))
     return ms_fail(err, MS_EINVAL, "%s: %.80s...: too long for a zip archive", op, name);

@@ -81,14 +81,14 @@ static ms_status send_values(ms_tensor **out, ms_device *d, ms_augment_args *a, 
 ms_status ms_augment(ms_tensor **out, ms_tensor *x, ms_tensor *index, const ms_augment_opts *o, ms_error *err) {
   ms_augment_args a = {0};
   ms_device *d = ms_tensor_device(x);
-  ms_tensor *dense = NULL, *at = NULL, *programs = NULL, *values = NULL, *bad = NULL, *y = NULL;
+  ms_tensor *dense = NULL, *list = NULL, *at = NULL, *programs = NULL, *values = NULL, *bad = NULL, *y = NULL;
   ms_status st = ms_capture_refuse("the next batch", "is drawn by the host", err);
   if (!st)
     st = check(&a, x, index, o, err);
   int64_t size[5] = {a.steps, a.n, a.c, a.h, a.w};
   int frames = x->ndim == 5;
-  if (st || (st = ms_dense(&dense, x, -1, err)) || (st = ms_to(&at, index, d, -1, err)) ||
-      (o->recipe && (st = send_programs(&programs, d, index, &a, o, err))) ||
+  if (st || (st = ms_dense(&dense, x, -1, err)) || (st = ms_dense(&list, index, -1, err)) ||
+      (st = ms_to(&at, list, d, -1, err)) || (o->recipe && (st = send_programs(&programs, d, list, &a, o, err))) ||
       (st = send_values(&values, d, &a, x->dtype == MS_U8, o, err)) ||
       (st = ms_full(&bad, d, MS_I64, 0, NULL, 0, err)) ||
       (st = ms_tensor_new(&y, d, MS_F32, frames ? 5 : 4, frames ? size : size + 1, err)) ||
@@ -104,6 +104,7 @@ ms_status ms_augment(ms_tensor **out, ms_tensor *x, ms_tensor *index, const ms_a
     st = ms_fail(err, MS_ERANGE, "augment: index: expected values from 0 to %lld", (long long)a.samples - 1);
 done:
   ms_release(dense);
+  ms_release(list);
   ms_release(at);
   ms_release(programs);
   ms_release(values);

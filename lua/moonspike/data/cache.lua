@@ -7,8 +7,8 @@ local o = require "moonspike.options"
 local cache = {}
 
 -- Everything that the samples depend on, one line each.
-local function recipe(parts, list, how)
-  local lines = { "moonspike cache 1", parts.name:gsub("%s.*", "") }
+local function recipe(where, parts, list, how)
+  local lines = { "moonspike cache 1", (parts.name:gsub("%s.*", "")), parts.folder }
   for _, key in ipairs(o.keys(how)) do
     local v = how[key]
     if type(v) == "table" and key ~= "paths" then
@@ -19,7 +19,9 @@ local function recipe(parts, list, how)
     if key ~= "paths" and key ~= "drop" and not o.is_tensor(v) then lines[#lines + 1] = ("%s %s"):format(key, tostring(v)) end
   end
   for i, path in ipairs(list.paths or { list.shd }) do
-    lines[#lines + 1] = ("%s %d %s%s"):format(list.names and list.names[i] or path, core.system.size(path), core.system.modified(path),
+    local size, why = core.system.size(path)
+    if not size then o.fail("%s: cache: %s", where, why) end
+    lines[#lines + 1] = ("%s %d %s%s"):format(list.names and list.names[i] or path, size, core.system.modified(path),
       list.start_us and (" %d %d"):format(list.start_us[i], list.end_us[i]) or "")
   end
   return table.concat(lines, "\n") .. "\n"
@@ -32,18 +34,25 @@ local function read(path)
   return text
 end
 
+local still = { [false] = true, none = true, [0] = true } -- values that draw nothing
+
 -- Replaces parts.source by the cached one; makes the cache where it is missing.
 function cache.use(where, parts, list, how, opt)
-  local text = recipe(parts, list, how)
+  for _, key in ipairs { "random", "rand_augment", "drop", "mirror", "flip_polarity", "reverse" } do
+    if how[key] ~= nil and not still[how[key]] then
+      o.fail("%s: cache: expected nothing random, since a cache keeps each sample once, got %s = %s", where, key, o.show(how[key]))
+    end
+  end
+  local text = recipe(where, parts, list, how)
+  parts.notes = parts.notes or {}
   local base = ("%s/%s-%s"):format(opt.cache, parts.name:gsub("%s.*", ""):gsub("[^%w_-]", "_"), core.data.crc32(text))
   local from, threads = parts.source, core.device.threads()
   local source, why
   if read(base .. ".txt") == text then source, why = core.data.cached_source(base .. ".npy", from) end
   if not source then
     core.system.mkdir(opt.cache)
-    local writer
-    writer, why = core.data.cache_writer(from, base .. ".npy")
-    if not writer then o.fail("%s: cache: %s", where, why) end
+    local writer <close>, message = core.data.cache_writer(from, base .. ".npy")
+    if not writer then o.fail("%s: %s", where, message) end
     local n = from:size()
     local progress = require "moonspike.progress"
     local function steps()
@@ -53,21 +62,21 @@ function cache.use(where, parts, list, how, opt)
     for _ in progress(steps, parts.name .. ": cache") do end -- luacheck: ignore
     local repairs
     repairs, why = writer:commit()
-    if not repairs then o.fail("%s: cache: %s", where, why) end
+    if not repairs then o.fail("%s: %s", where, why) end
+    for _, what in ipairs(o.keys(repairs)) do parts.notes[#parts.notes + 1] = ("repairs while it was cached: %s %d"):format(what, repairs[what]) end
     local done
     done, why = core.system.write_file(base .. ".txt", text)
-    if not done then o.fail("%s: cache: %s", where, why) end
+    if not done then o.fail("%s: %s", where, why) end
     source, why = core.data.cached_source(base .. ".npy", from)
-    if not source then o.fail("%s: cache: %s", where, why) end
+    if not source then o.fail("%s: %s", where, why) end
   end
   parts.source = source
   parts.samples_in_memory = function()
     local samples, reason = core.data.read_npy(base .. ".npy") -- [n, t, h, w, c]
-    if not samples then o.fail("%s: cache: %s", where, reason) end
+    if not samples then o.fail("%s: %s", where, reason) end
     samples = samples:permute(1, 2, 5, 3, 4)
     return samples
   end
-  parts.notes = parts.notes or {}
   table.insert(parts.notes, "cached in " .. base .. ".npy")
 end
 

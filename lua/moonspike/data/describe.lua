@@ -49,7 +49,7 @@ end
 
 -- Mean and spread of a sample's values, from at most 64 samples spread over the set.
 local function values(self)
-  local step, n, sum, least, most = math.max(1, #self // 64), 0, 0, math.huge, -math.huge
+  local step, n, sum, least, most = math.ceil(#self / 64), 0, 0, math.huge, -math.huge
   for i = 1, #self, step do
     local x = self:raw(i):float()
     n, sum = n + 1, sum + x:mean():item()
@@ -60,11 +60,11 @@ end
 
 -- Events, seconds and rate of recordings, likewise.
 local function rates(self)
-  local step, n, events, seconds = math.max(1, #self // 32), 0, 0, 0
+  local step, n, events, seconds = math.ceil(#self / 32), 0, 0, 0
   for i = 1, #self, step do
-    local e = self:events(i)
-    n, events = n + 1, events + e.t.shape[1]
-    seconds = seconds + (e.t:max():item() - e.t:min():item()) / 1e6
+    local t = self:events(i).t
+    n, events = n + 1, events + t:numel()
+    if t:numel() > 0 then seconds = seconds + (t:max():item() - t:min():item()) / 1e6 end
   end
   return ("%.0f events in %.3f s a sample, %.0f events/s (of %d samples)"):format(events / n, seconds / n, events / math.max(seconds, 1e-9), n)
 end
@@ -87,7 +87,10 @@ end
 local function colours(x, events)
   local c, h, w = table.unpack(x.shape)
   local plane = x:totable()
-  local function at(k, row, col) return plane[k][row][col] end
+  local function at(k, row, col)
+    local v = plane[k][row][col]
+    return v == v and v or 0 -- what is no number is black
+  end
   local rows = {}
   for row = 1, h do
     rows[row] = {}
@@ -108,15 +111,13 @@ local function bright(self, x)
   return most > least and (x - least) * (255 / (most - least)) or x * 0
 end
 
-local function text_of(rows, width)
-  local h, w = #rows, #rows[1]
-  local step = math.max(1, math.ceil(w / width))
-  local lines = {}
+local function text_of(rows)
+  local h, w, lines = #rows, #rows[1], {}
   local function byte(v) return math.max(0, math.min(255, math.floor(v + 0.5))) end
-  for row = 1, h, 2 * step do
+  for row = 1, h, 2 do
     local line = {}
-    for col = 1, w, step do -- a half block shows two pixels
-      local a, b = rows[row][col], rows[math.min(row + step, h)][col]
+    for col = 1, w do -- a half block shows two pixels
+      local a, b = rows[row][col], rows[math.min(row + 1, h)][col]
       line[#line + 1] = ("\27[38;2;%d;%d;%dm\27[48;2;%d;%d;%dm\u{2580}"):format(byte(a[1]), byte(a[2]), byte(a[3]), byte(b[1]), byte(b[2]), byte(b[3]))
     end
     lines[#lines + 1] = table.concat(line) .. "\27[0m"
@@ -126,12 +127,11 @@ end
 
 local shades = " .:-=+*#%@"
 
-local function letters_of(rows, width)
-  local h, w = #rows, #rows[1]
-  local step, lines = math.max(1, math.ceil(w / width)), {}
-  for row = 1, h, 2 * step do
+local function letters_of(rows)
+  local lines = {}
+  for row = 1, #rows, 2 do
     local line = {}
-    for col = 1, w, step do
+    for col = 1, #rows[row] do
       local p = rows[row][col]
       local shade = math.floor((p[1] + p[2] + p[3]) / 765 * 9.99) + 1
       line[#line + 1] = shades:sub(shade, shade)
@@ -141,9 +141,20 @@ local function letters_of(rows, width)
   return table.concat(lines, "\n")
 end
 
+-- At most `width` wide: pixels become the means of several, and those of recordings as bright again as before.
+local function shrunk(self, picture, width)
+  local h, w = picture.shape[2], picture.shape[3]
+  local step = math.ceil(w / width)
+  if step == 1 then return picture end
+  local lines = self.shape[2] == 1 and h or math.max(1, h // step)
+  local small = core.data.resize(picture:float(), { h = lines, w = w // step, filter = "bilinear", antialias = true, alpha = false })
+  return self.frames > 1 and bright(self, small) or small
+end
+
 local show_spec = { file = o.string(nil), frame = o.integer(nil, { from = 1 }), width = o.integer(nil, { from = 8, to = 400 }) }
 
--- Prints sample i: the image, or all frames (or one of them) of a recording side by side; writes a PNG where file names one.
+-- Prints sample i: the image, or all frames (or one of them) of a recording side by side, those of one line below each other; writes a PNG
+-- where file names one.
 function Set:show(i, opts)
   local opt = o.read("show", opts, show_spec)
   local x, sample = bright(self, self:raw(i)), self[i]
@@ -152,14 +163,13 @@ function Set:show(i, opts)
   if not opt.frame then
     for t = 1, self.frames do frames[t] = x[t] end
   end
-  local picture = #frames > 1 and core.ops.cat(frames, 3) or frames[1]
-  local rows = colours(picture, self.frames > 1)
+  local picture = #frames > 1 and core.ops.cat(frames, self.shape[2] == 1 and 2 or 3) or frames[1]
   print(("%s[%d]: %s%s"):format(self.name, i, sample.class, sample.name and ", " .. sample.name or ""))
   local tty = core.system.isatty(1)
   local width = opt.width or math.max(8, core.system.columns() or 80)
-  print((tty and text_of or letters_of)(rows, width))
+  print((tty and text_of or letters_of)(colours(shrunk(self, picture, width), self.frames > 1)))
   if opt.file then
-    local flat = {}
+    local rows, flat = colours(picture, self.frames > 1), {}
     for _, row in ipairs(rows) do
       for _, pixel in ipairs(row) do
         for k = 1, 3 do flat[#flat + 1] = math.max(0, math.min(255, math.floor(pixel[k] + 0.5))) end
@@ -169,4 +179,39 @@ function Set:show(i, opts)
     local ok, why = core.data.write_image(opt.file, image)
     if not ok then o.fail("show: %s", why) end
   end
+end
+
+local statistics_spec = { per = o.choice("set", { "set", "sample" }), samples = o.integer(nil, { from = 1 }) }
+
+-- { mean = {...}, std = {...} } of each channel, of values as they are before normalisation. per = "sample": the means over the samples of each one's own
+-- mean and deviation, which is what the widely copied deviations of CIFAR-10 are.
+function Set:statistics(opts)
+  local opt = o.read("statistics", opts, statistics_spec)
+  local n, channels = math.min(opt.samples or #self, #self), self.shape[1]
+  local plain = self:derive(nil, nil, { mean = 0, std = 1, shuffle = false, balanced = false, drop_last = false, augment = {}, resident = false })
+  if n < #self then plain = plain:subset((function()
+    local list = {}
+    for i = 1, n do list[i] = 1 + (i - 1) * #self // n end
+    return list
+  end)()) end
+  plain.loading.transform = nil
+  local sum, square, deviation = {}, {}, {}
+  for c = 1, channels do sum[c], square[c], deviation[c] = 0, 0, 0 end
+  for x in plain do
+    if self.frames == 1 then x = x:narrow(1, 1, 1) end
+    local mean, power = x:mean { 1, 4, 5 }:totable(), (x * x):mean { 1, 4, 5 }:totable()
+    for i = 1, #mean do
+      for c = 1, channels do
+        sum[c], square[c] = sum[c] + mean[i][c], square[c] + power[i][c]
+        deviation[c] = deviation[c] + math.sqrt(math.max(0, power[i][c] - mean[i][c] ^ 2))
+      end
+    end
+  end
+  plain:close()
+  local out = { mean = {}, std = {} }
+  for c = 1, channels do
+    out.mean[c] = sum[c] / n
+    out.std[c] = opt.per == "sample" and deviation[c] / n or math.sqrt(math.max(0, square[c] / n - out.mean[c] ^ 2))
+  end
+  return out
 end

@@ -31,7 +31,7 @@ find.sets = {
     folders = { "", "imagenet100", "ImageNet100", "imagenet-100" },
     layout = "train/<wnid>/*.JPEG and val/<wnid>/*.JPEG (or train.X1 to train.X4 and val.X), 100 classes",
     how = "ImageNet needs a registration: https://image-net.org/download. Of ILSVRC-2012 take the 100 classes of the list " ..
-      "that moonspike knows as \"cmc\" (data.imagenet100_classes \"cmc\"), or the set ambityga/imagenet100 of Kaggle (\"kaggle\")",
+      "data.imagenet100_classes \"CMC\", or take the set ambityga/imagenet100 of Kaggle, whose classes are others (\"Kaggle\")",
   },
   CIFAR10DVS = {
     folders = { "", "CIFAR10DVS", "cifar10-dvs", "CIFAR10DVS/extract" },
@@ -121,14 +121,23 @@ function find.missing(name, list, what)
   o.fail("%s", table.concat(lines, "\n"))
 end
 
--- The first folder of the list in which one of the names exists; what is the path found.
+-- The first folder of the list in which one of the names exists, the path found and the name.
 function find.first(list, names)
   for _, folder in ipairs(list) do
     for _, name in ipairs(names) do
       local path = name == "" and folder or folder .. "/" .. name
-      if core.system.exists(path) then return folder, path end
+      if core.system.exists(path) then return folder, path, name end
     end
   end
+end
+
+-- The folder of classes for training or testing, and its name; root alone where it has neither part.
+function find.part(where, root, train, test, wanted)
+  local names, others = wanted and train or test, wanted and test or train
+  local _, path, name = find.first({ root }, names)
+  local _, other = find.first({ root }, others)
+  if not path and other then o.fail("%s: root: expected %s/%s, since there is %s", where, root, table.concat(names, " or "), other) end
+  return path or root, name
 end
 
 return find

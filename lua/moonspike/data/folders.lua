@@ -7,17 +7,18 @@ local Set = require "moonspike.data.set"
 local find = require "moonspike.data.find"
 local cache = require "moonspike.data.cache"
 
-local folders = {}
+local folders = { imagenet100_classes = core.data.imagenet100_classes }
 
 local range = function(default)
   return o.where(default, "a table of two numbers", function(v) return type(v) == "table" and #v == 2 and math.type(v[1]) and math.type(v[2]) end)
 end
+local mean, std = { 0.485, 0.456, 0.406 }, { 0.229, 0.224, 0.225 }
 local function spec(extra)
   local all = {
     train = o.boolean(true), T = Set.repeats, size = o.integer(224, { from = 1 }), shorter = o.integer(nil, { from = 1 }), random = o.boolean(nil),
     scale = range { 0.08, 1 }, ratio = range { 3 / 4, 4 / 3 }, filter = o.choice("bilinear", { "bilinear", "bicubic" }), grey = o.boolean(false),
     policy = o.choice("lenient", { "strict", "lenient", "oracle" }), rand_augment = o.table(nil), cache = o.string(nil),
-    mean = Set.numbers { 0.485, 0.456, 0.406 }, std = Set.numbers { 0.229, 0.224, 0.225 },
+    mean = Set.numbers(mean), std = Set.numbers(std),
   }
   for key, rule in pairs(extra) do all[key] = rule end
   return Set.options(all)
@@ -29,9 +30,12 @@ local function make(where, name, list, opt)
   local random = opt.random
   if random == nil then random = opt.train end
   if opt.cache and random then o.fail("%s: cache: expected random = false, since a cache keeps one picture of each file", where) end
-  if opt.grey and #opt.mean == 3 then opt.mean, opt.std = { 0.449 }, { 0.226 } end -- their means
+  if opt.grey then -- the usual numbers become their means
+    if opt.mean == mean then opt.mean = { 0.449 } end
+    if opt.std == std then opt.std = { 0.226 } end
+  end
   local shorter = opt.shorter or opt.size * 256 // 224
-  local labels = core.tensor.tensor(list.labels, { dtype = "int64" })
+  local labels = core.tensor.tensor(list.labels, { dtype = "int64", device = "cpu" })
   local how = { paths = list.paths, labels = labels, random = random, size = opt.size, shorter = shorter, scale = opt.scale, ratio = opt.ratio,
     filter = opt.filter, grey = opt.grey, policy = opt.policy, rand_augment = opt.train and opt.rand_augment or nil }
   local done, source = pcall(core.data.image_source, how)
@@ -55,10 +59,9 @@ function folders.ImageFolder(opts)
   local opt = o.read("ImageFolder", opts, folder_spec)
   if not core.system.exists(opt.root) then o.fail("ImageFolder: root: no folder '%s'", opt.root) end
   local part, root = opt.train and "train" or "test", opt.root
-  local base = find.first({ root }, opt.train and { "train" } or { "val", "test" })
-  local path = base and select(2, find.first({ root }, opt.train and { "train" } or { "val", "test" })) or root
+  local path, own = find.part("ImageFolder", root, { "train" }, { "val", "test" }, opt.train)
   local list = listed("ImageFolder", { path }, opt.policy)
-  list.split = base and "folder " .. path:match "[^/]*$" or "all"
+  list.split = own and "folder " .. own or "all"
   return make("ImageFolder", ("%s %s"):format(opt.name or root:match "([^/]+)/*$", part), list, opt)
 end
 

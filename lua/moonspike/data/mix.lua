@@ -88,7 +88,7 @@ local function mixed(where, x, y, opt, dims, draws, f)
   return new, shares
 end
 
-local mixup_spec = spec { alpha = o.number(1, { above = 0 }) }
+local mixup_spec = spec { alpha = o.number(1, { above = 0, below = math.huge }) }
 
 function mix.mixup(x, y, opts)
   local opt = o.read("mixup", opts, mixup_spec)
@@ -123,7 +123,7 @@ function mix.cutmix(x, y, opts)
   end)
 end
 
-local event_spec = spec { beta = o.number(1, { above = 0 }), p = o.number(0.5, { from = 0, to = 1 }) }
+local event_spec = spec { beta = o.number(1, { above = 0, below = math.huge }), p = o.number(0.5, { from = 0, to = 1 }) }
 
 -- What two to four Gaussians over (t, y, x) leave above the (1 - lambda) quantile of their sum; for each sample. [T, N, 1, H, W]
 local function blobs(t, n, h, w, alpha, chance, draw, device)

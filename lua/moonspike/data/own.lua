@@ -3,19 +3,20 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local position = require "moonspike.data.position"
 
 local Own = {}
 local meta = { __name = "data set" }
 
 local spec = {
   size = o.integer(o.required, { from = 1 }), get = o.where(o.required, "a function", function(f) return type(f) == "function" end),
-  name = o.string "set", classes = o.table(nil), T = o.integer(1, { from = 1 }), batch_size = o.integer(64, { from = 1 }), shuffle = o.boolean(false),
+  name = o.string "set", classes = o.table(nil), T = o.integer(nil, { from = 1 }), batch_size = o.integer(64, { from = 1 }), shuffle = o.boolean(false),
   drop_last = o.boolean(false), seed = o.integer(nil), transform = o.where(nil, "a function", function(f) return type(f) == "function" end),
 }
 
 local function Dataset(opts)
   local opt = o.read("Dataset", opts, spec)
-  local self = setmetatable({ name = opt.name, classes = opt.classes, loading = opt, T = opt.T, size = opt.size,
+  local self = setmetatable({ name = opt.name, classes = opt.classes, loading = opt, T = opt.T or 1, size = opt.size,
     seed = opt.seed or core.random.key("shuffle", opt.name), epoch = 1, batch = 0 }, meta)
   self.batches = opt.drop_last and opt.size // opt.batch_size or (opt.size + opt.batch_size - 1) // opt.batch_size
   return self
@@ -23,7 +24,8 @@ end
 
 -- x [C, H, W] or [T, C, H, W] and y of sample i, checked.
 local function get(self, i)
-  local x, y = self.loading.get(i)
+  local done, x, y = pcall(self.loading.get, i)
+  if not done then error(type(x) == "string" and ("%s: get(%d): %s"):format(self.name, i, x) or x, 0) end
   if not o.is_tensor(x) or x:dim() ~= 3 and x:dim() ~= 4 then
     o.fail("%s: get(%d): expected a tensor [C, H, W] or [T, C, H, W], got %s", self.name, i, o.show(x))
   end
@@ -41,17 +43,7 @@ function Own:state_dict()
 end
 
 function Own:load_state_dict(state)
-  for _, key in ipairs { "epoch", "batch", "seed" } do
-    if type(state) ~= "table" or not math.tointeger(state[key]) then
-      o.fail("load_state_dict: state: expected { epoch, batch, seed }, got %s without %s", o.show(state), key)
-    end
-  end
-  for key, here in pairs(state.batch > 0 and { samples = self.size, batch_size = self.loading.batch_size } or {}) do
-    if (state[key] or here) ~= here then
-      o.fail("load_state_dict: %s: expected %d, since the state lies in the middle of an epoch, got %s", key, here, o.show(state[key]))
-    end
-  end
-  if state.batch < 0 or state.batch > self.batches then o.fail("load_state_dict: batch: expected 0 to %d, got %d", self.batches, state.batch) end
+  position.check(state, self:state_dict(), self.batches)
   self.epoch, self.batch, self.seed, self._order, self._resumed = state.epoch, state.batch, state.seed, nil, state.batch > 0
 end
 
@@ -88,6 +80,10 @@ function meta.__call(self, _, control)
   for k = 1, math.min(self.loading.batch_size, self.size - from) do
     local x, y = get(self, list[from + k] + 1)
     if x:dim() == 3 then x = x:unsqueeze(1) end
+    local frames = x.shape[1]
+    if frames > 1 and frames ~= (self.loading.T or frames) then
+      o.fail("%s: get(%d): expected 1 or T = %d frames, got %d", self.name, list[from + k] + 1, self.T, frames)
+    end
     if k > 1 and o.shape(x) ~= o.shape(xs[1]) then
       o.fail("%s: get(%d): expected the shape of the batch's other samples, %s, got %s", self.name, list[from + k] + 1, o.shape(xs[1]), o.shape(x))
     end
@@ -97,7 +93,10 @@ function meta.__call(self, _, control)
   local x, y = core.ops.stack(xs, 2):to(device), core.tensor.tensor(ys, { dtype = "int64" }):to(device)
   local size = x.shape
   if size[1] == 1 and self.T > 1 then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
-  if self.loading.transform then x, y = self.loading.transform(x, y) end
+  if self.loading.transform then
+    x, y = self.loading.transform(x, y)
+    if x == nil then o.fail("%s: transform: expected x, y as results, got nothing", self.name) end
+  end
   self.batch = self.batch + 1
   return x, y
 end
@@ -106,7 +105,7 @@ function meta.__index(self, key)
   if math.type(key) then
     if not math.tointeger(key) or key < 1 or key > self.size then o.fail("%s: index: expected 1 to %d, got %s", self.name, self.size, o.show(key)) end
     local x, y = get(self, math.tointeger(key))
-    return { x = x, y = y, class = self.classes and self.classes[y + 1] or tostring(y) }
+    return { x = x:to(core.device.current()), y = y, class = self.classes and self.classes[y + 1] or tostring(y) }
   end
   return Own[key]
 end

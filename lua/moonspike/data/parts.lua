@@ -42,7 +42,7 @@ local function shuffled_classes(self, purpose, seed)
 end
 
 local split_spec = { validation = o.number(o.required, { above = 0, below = 1 }), seed = o.integer(0) }
-local plain = { shuffle = false, drop_last = false, augment = {} }
+local plain = { shuffle = false, drop_last = false, balanced = false, augment = {}, plain = true } -- plain: nor by the source
 
 function Set:cut(opts)
   local opt = o.read("cut", opts, split_spec)

@@ -12,7 +12,7 @@ local recordings = {}
 
 -- What every set of recordings takes besides the options of all sets. nil: what the preset says.
 local framing = {
-  train = o.boolean(true), root = o.string(nil), T = o.integer(nil, { from = 1 }), preset = o.string "sj-number", duration_us = o.integer(nil, { from = 1 }),
+  train = o.boolean(true), root = o.string(nil), T = o.integer(nil, { from = 1, to = 65536 }), preset = o.string "sj-number", duration_us = o.integer(nil, { from = 1 }),
   size = o.integer(nil, { from = 1 }), resize = o.choice(nil, { "none", "bilinear", "plain", "nearest", "LA" }), bin = o.pair(nil, { from = 1 }),
   policy = o.choice("strict", { "strict", "lenient", "oracle" }), layout = o.choice(nil, { "sj", "jaer", "etf", "trt" }), frames = o.table(nil),
   drop = o.choice("none", { "none", "time", "area", "random", "any" }), events = o.table(nil), cache = o.string(nil),
@@ -37,7 +37,15 @@ local function make(where, name, list, opt, sensor)
   for _, extra in ipairs { sensor or {}, opt.frames or {}, opt.events or {} } do
     for _, key in ipairs(o.keys(extra)) do how[key] = extra[key] end
   end
-  local int = { dtype = "int64" }
+  if not opt.layout and preset.layout ~= "sj" and not list.npz_frames and list.paths and list.paths[1]:match "%.npz$" then
+    o.fail("%s: preset: '%s' expects recordings in the orientation '%s', archives are in SpikingJelly's; layout = 'sj' takes them so", where,
+      opt.preset, preset.layout)
+  end
+  for _, key in ipairs { "drop", "mirror", "flip_polarity", "reverse" } do
+    local v = how[key] or 0
+    if opt.cache and v ~= 0 and v ~= "none" then o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(v)) end
+  end
+  local int = { dtype = "int64", device = "cpu" }
   local labels
   if list.shd then
     how.shd = list.shd
@@ -50,6 +58,10 @@ local function make(where, name, list, opt, sensor)
   local done, source = pcall(core.data.event_source, how)
   if not done then o.fail("%s: %s", where, (tostring(source):gsub("^event_source: ", ""):gsub("^recordings: ", ""))) end
   labels = labels or source:labels()
+  local most = labels:max():item()
+  if most >= #list.classes then o.fail("%s: labels: expected 0 to %d, got %d", where, #list.classes - 1, most) end
+  local _, steps = source:size()
+  if opt.T and opt.T ~= steps then o.fail("%s: T: expected %d, as the archives have, got %d", where, steps, opt.T) end
   local parts = { name = name, source = source, labels = labels, classes = list.classes, split = list.split, folder = list.folder,
     names = function(i) return list.names and list.names[i] or tostring(i) end, notes = { ("frames by '%s', policy '%s'"):format(opt.preset, opt.policy) } }
   if list.members then parts.members = core.tensor.tensor(list.members, int):add(-1) end
@@ -167,7 +179,6 @@ function recordings.DVSGesture(opts)
       list.start_us[n], list.end_us[n] = row.start_us, row.end_us
     end
   end
-  if #list.paths == 0 then o.fail("DVSGesture: %s names no recordings", path) end
   list.classes = gestures
   if rank then
     list.classes = {}
@@ -201,18 +212,22 @@ function recordings.EventFolder(opts)
   local opt = o.read("EventFolder", opts, folder_spec)
   local root, part = opt.root, opt.train and "train" or "test"
   if not core.system.exists(root) then o.fail("EventFolder: root: no folder '%s'", root) end
-  local base, own = root, false
-  for _, name in ipairs { part, part:sub(1, 1):upper() .. part:sub(2) } do
-    if core.system.exists(root .. "/" .. name) then base, own = root .. "/" .. name, true end
-  end
+  local base, own = find.part("EventFolder", root, { "train", "Train" }, { "test", "Test" }, opt.train)
   local list = listed("EventFolder", base, event_files, opt.policy)
   if own and not opt.split then
-    list.split = "folder " .. part
+    list.split = "folder " .. own
   else
     divide("EventFolder", list, opt, "spikingjelly")
   end
   local sensor = { width = opt.width, height = opt.height }
-  if opt.format == "frames" then list.npz_frames = true else sensor.format = opt.format end
+  if opt.format == "frames" then
+    for _, key in ipairs { "duration_us", "bin", "layout", "frames", "events", "width", "height" } do
+      if opt[key] ~= nil then o.fail("EventFolder: %s: expected nothing beside format = 'frames', got %s", key, o.show(opt[key])) end
+    end
+    list.npz_frames = true
+  else
+    sensor.format = opt.format
+  end
   return make("EventFolder", ("%s %s"):format(opt.name or root:match "([^/]+)/*$", part), list, opt, sensor)
 end
 
@@ -225,7 +240,7 @@ local common = [==[
     "sj-duration" (with duration_us; T frames are cut or filled up), "tet-pt", "trt-code", "trt-paper" ... size = 48 resizes them, resize: bilinear (antialiased), plain,
     nearest, LA, none; bin = 48 counts into coarser pixels; frames = { ... } further options of data.integrate, events = { ... } of data.read_events.
     policy: strict (damage is an error), lenient (repaired and counted: set:repairs()), oracle (as SpikingJelly). layout: orientation of AEDAT 2.0.
-    drop = "any": EventDrop. cache = "folder": frames without random choices are kept there as one .npy file, and mapped into memory the next time.
+    drop = "any": EventDrop (events = { released = true }: as its authors' code). cache = "folder": frames without random choices are kept there as one .npy file, and mapped into memory the next time.
     split: a convention below, or the set's own; describe() prints its name and the hash of its members. set:events(i) gives the events of a sample.
 ]==] .. splits.text .. Set.help
 
@@ -250,7 +265,8 @@ doc.set(recordings.DVSGesture, [[
 doc.set(recordings.SHD, [[
     data.SHD{ train = true, root = nil, T = 10, preset = "sj-number", ... } -> set
 
-    Spiking Heidelberg Digits (Cramer et al. 2020): spikes of 700 cochlear channels as frames [T, N, 1, 1, 700]; needs HDF5. scripts/get-data.sh SHD.]] .. common)
+    Spiking Heidelberg Digits (Cramer et al. 2020): spikes of 700 cochlear channels as frames [T, N, 1, 1, 700]; needs HDF5. scripts/get-data.sh SHD
+    checks the archives before it unpacks them: the published checksums are theirs, and libhdf5 is no reader for files of unknown origin.]] .. common)
 doc.set(recordings.EventFolder, [[
     data.EventFolder{ root = "folder", train = true, T = 10, preset = "sj-number", width = nil, height = nil, format = "auto", ... } -> set
 

@@ -2,6 +2,7 @@
 -- the threads, and the same methods as their loader.
 
 local core = require "moonspike.core"
+local o = require "moonspike.options"
 
 local Resident = {}
 Resident.__index = Resident
@@ -18,7 +19,11 @@ end
 
 function Resident:batches() return self.count end
 function Resident:position() return self.epoch, self.batch end
-function Resident:start(epoch, batch) self.epoch, self.batch, self.order = epoch, batch, nil end
+function Resident:start(epoch, batch)
+  if epoch < 0 then o.fail("start: epoch: expected at least 0, got %d", epoch) end
+  if batch < 0 or batch > self.count then o.fail("start: batch: expected 0 to %d, got %d", self.count, batch) end
+  self.epoch, self.batch, self.order = epoch, batch, nil
+end
 function Resident:close() self.samples, self.labels, self.order = nil, nil, nil end
 function Resident:repairs() return {} end
 

@@ -4,6 +4,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local augment = require "moonspike.data.augment"
+local position = require "moonspike.data.position"
 local Resident = require "moonspike.data.resident"
 
 local Set = {}
@@ -47,6 +48,8 @@ local function channels(v, count) -- 0.5 -> { 0.5, 0.5, 0.5 }
   return list
 end
 
+local function limited(members, limit) return limit and limit < members.shape[1] and members:narrow(1, 1, limit) or members end
+
 -- ---- making one ----
 
 -- parts: name, source, labels (int64 of the source, on the cpu), classes; members (int64, from 0; nil: all), T (repeats; nil: the
@@ -57,9 +60,8 @@ function Set.new(where, parts, opt)
   self.where = where
   local n, t, c, h, w, dtype = self.source:size()
   self.shape, self.frames, self.dtype, self.samples = { c, h, w }, t, dtype, n
-  self.members = (self.members or core.tensor.arange(0, n):long()):to "cpu"
+  self.members = limited((self.members or core.tensor.arange(0, n)):long():to "cpu", opt.limit)
   self.labels = self.labels:to "cpu"
-  if opt.limit and opt.limit < #self then self.members = self.members:narrow(1, 1, opt.limit) end
   self.T = self.T or t
   self.scale = self.scale or 255
   self.split = self.split or "all"
@@ -105,7 +107,7 @@ function Set:loader()
     local opt, device = self.loading, core.device.current()
     local how = {
       members = self.members, batch_size = opt.batch_size, shuffle = opt.shuffle, drop_last = opt.drop_last, seed = self.seed,
-      mean = opt.mean, std = opt.std, scale = self.scale, augment = self.recipe, balanced = opt.balanced, classes = #self.classes,
+      mean = opt.mean, std = opt.std, scale = self.scale, augment = self.recipe, balanced = opt.balanced, classes = #self.classes, plain = opt.plain,
     }
     if resides(self, device) then
       how.samples, how.labels, how.device = self.samples_in_memory(), self.labels, device
@@ -134,7 +136,8 @@ end
 
 -- The same samples with other options of loading: set:with { batch_size = 128, shuffle = false }.
 function Set:with(opts)
-  return self:derive(nil, nil, o.read("with", opts, given_loading))
+  local opt = o.read("with", opts, given_loading)
+  return self:derive(limited(self.members, opt.limit), nil, opt)
 end
 
 -- ---- where it stands ----
@@ -146,19 +149,7 @@ function Set:state_dict()
 end
 
 function Set:load_state_dict(state)
-  for _, key in ipairs { "epoch", "batch", "seed" } do
-    if type(state) ~= "table" or not math.tointeger(state[key]) then
-      o.fail("load_state_dict: state: expected { epoch, batch, seed }, got %s without %s", o.show(state), key)
-    end
-  end
-  if state.batch > 0 then -- a position in an epoch that is cut in another way means nothing
-    local here = self:state_dict()
-    for _, key in ipairs { "samples", "batch_size", "members" } do
-      if (state[key] or here[key]) ~= here[key] then
-        o.fail("load_state_dict: %s: expected %s, since the state lies in the middle of an epoch, got %s", key, o.show(state[key]), o.show(here[key]))
-      end
-    end
-  end
+  position.check(state, self:state_dict(), self.batches)
   if state.seed ~= self.seed then
     self.seed = state.seed
     self:close()
@@ -168,7 +159,10 @@ function Set:load_state_dict(state)
 end
 
 -- The epoch that the next batch belongs to, from 1, and how many of its batches were given out.
-function Set:position() return self:loader():position() end
+function Set:position()
+  if not self._loader then return 1, 0 end
+  return self._loader:position()
+end
 
 -- Stops the threads and frees their batches; the set can be used again.
 function Set:close()
@@ -193,7 +187,11 @@ end
 
 -- The generic for calls this with the last x as control: nil says that a new loop begins.
 function meta.__call(self, _, control)
-  if control == nil then begin(self) end
+  if control == nil then
+    begin(self)
+  elseif not self._loader then -- closed in the loop
+    return nil
+  end
   local x, y = self:loader():next()
   if not x then return nil end
   local device = core.device.current()
@@ -247,6 +245,7 @@ Set.help = [==[
     for x, y in set do ... end      x [T, N, C, H, W], y [N] int64 from 0; each loop is one epoch. Still images are a view that repeats them.
     #set samples, set[i] -> { x [C, H, W] or [T, C, H, W], y, class, name }, set:raw(i) as stored, set.batches, set.classes
     set:describe() counts per class, shapes, event rates; set:show(i) in the terminal and, with { file = "x.png" }, as a picture
+    set:statistics{ per = "set" or "sample" } -> { mean, std } of each channel
     set:cut{ validation = 0.1, seed = 0 } -> rest, validation;  set:folds{ k = 5 } -> { { train, validation }, ... };  set:subset(positions)
     set:with{ batch_size = 128 } the same samples with other options;  set:state_dict(), set:close(), set:repairs()
     Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, balanced = false (every class as

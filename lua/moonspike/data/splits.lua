@@ -15,9 +15,14 @@ local function first(count)
   return function(files, _, opt) return files, count(#files, opt.share) end
 end
 
-local function ceil(n, share) return math.ceil(n * share - 1e-9) end
-local function floor(n, share) return math.floor(n * share + 1e-9) end
-local function round(n, share) return math.floor(n * share + 0.5) end
+-- As Python's math.ceil, int and round, which takes a half to the even number.
+local function ceil(n, share) return math.ceil(n * share) end
+local function floor(n, share) return math.floor(n * share) end
+local function round(n, share)
+  local down = math.floor(n * share)
+  local rest = n * share - down
+  return (rest > 0.5 or rest == 0.5 and down % 2 == 1) and down + 1 or down
+end
 
 known.spikingjelly = { order = first(ceil), share = 0.9,
   text = "of each class the first ceil(0.9 n) names in byte order: SpikingJelly's split_to_train_test_set, TRT's N-Caltech101" }
@@ -40,9 +45,13 @@ local function by_number(inside)
       local n = number(opt.where, file.name)
       local in_train = inside(n)
       train = train + (in_train and 1 or 0)
-      list[#list + 1] = { name = file.name, at = file.at, key = (in_train and 0 or 1e9) + n }
+      list[#list + 1] = { name = file.name, at = file.at, part = in_train and 0 or 1, n = n }
     end
-    table.sort(list, function(a, b) return a.key < b.key end)
+    table.sort(list, function(a, b)
+      if a.part ~= b.part then return a.part < b.part end
+      if a.n ~= b.n then return a.n < b.n end
+      return a.at < b.at
+    end)
     return list, train
   end
 end

@@ -102,8 +102,7 @@ local function cifar(name, classes, mean, std)
       if core.system.exists(folder) then there[#there + 1] = folder end
     end
     if #there == 0 then find.missing(name, list) end
-    local read, why, status = core.data.read_cifar { classes = classes, train = opt.train, roots = there, policy = opt.policy }
-    if not read and status == "ENOENT" then find.missing(name, list) end
+    local read, why = core.data.read_cifar { classes = classes, train = opt.train, roots = there, policy = opt.policy }
     if not read then o.fail("%s: %s", name, why) end
     local labels, names = read.labels, read.classes
     if opt.coarse then labels, names = read.coarse, read.coarse_classes end

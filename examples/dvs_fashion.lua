@@ -1,0 +1,108 @@
+-- Event recordings from end to end: turns Fashion-MNIST into recordings of an event camera in a real file format, reads them back and trains a small
+-- VGGSNN on them with TRT.
+--   moonspike examples/dvs_fashion.lua                         N-MNIST's format: .bin, 34 x 34 pixels, three saccades
+--   moonspike examples/dvs_fashion.lua --format aedat          CIFAR10-DVS's format: .aedat, 128 x 128 pixels resized to 48, six loops
+-- The recordings are kept in --data and used again; weights, log.jsonl and curves.png go to --out.
+local ms = require "moonspike"
+local nn, loss, optim, data = ms.nn, ms.loss, ms.optim, ms.data
+
+local opt = { format = "bin", limit = 4000, epochs = 5, T = 10, batch = 32, lr = 2e-3, loss = "trt", seed = 42, device = "auto",
+  data = "data/dvs-fashion", out = "runs/dvs_fashion" }
+
+for i = 1, #arg, 2 do
+  local name, value = arg[i]:match "^%-%-(.+)$", arg[i + 1]
+  local default = opt[name]
+  if type(default) == "number" then value = tonumber(value) end
+  if default == nil or value == nil then
+    print "usage: moonspike examples/dvs_fashion.lua [--format bin|aedat] [--limit training images] [--epochs n] [--T frames] [--batch n] [--lr x]"
+    print "         [--loss sdt|tet|trt] [--seed n] [--device name] [--data folder] [--out folder]"
+    os.exit(arg[i] == "--help" and 0 or 2)
+  end
+  opt[name] = math.tointeger(value) or value
+end
+
+ms.manual_seed(opt.seed)
+ms.device(opt.device)
+
+-- ---- recordings ----
+
+local here = arg[0]:match "^(.*)examples/" or "./"
+local root = ("%s/%s"):format(opt.data, opt.format)
+local how = ("%s %sscripts/make-events.lua --data FashionMNIST --profile %s --out %s"):format(arg[-1], here,
+  opt.format == "aedat" and "rcls" or "saccade3", root)
+local function make(part, count) -- only what is missing
+  assert(os.execute(("%s --part %s --limit %d"):format(how, part, count)), "the recordings could not be made")
+end
+
+local common = { T = opt.T, batch_size = opt.batch, seed = opt.seed }
+local function with(options)
+  for key, value in pairs(common) do options[key] = value end
+  return options
+end
+
+local train, test
+if opt.format == "aedat" then -- one folder for both parts; TRT's way to make frames, and a split by name
+  make("train", opt.limit)
+  local frames = { root = root, preset = "trt-paper", split = "random", share = 0.8, cache = opt.data .. "/cache", name = "DVS-FashionMNIST" }
+  local function part(options)
+    for key, value in pairs(frames) do options[key] = value end
+    return data.EventFolder(with(options))
+  end
+  train, test = part { train = true, shuffle = true, augment = "trt-dvs" }, part { train = false }
+else
+  make("train", opt.limit)
+  make("test", opt.limit // 4)
+  train = data.NMNIST(with { root = root, train = true, shuffle = true, augment = { { "roll", 2 } } })
+  test = data.NMNIST(with { root = root, train = false })
+end
+print(train:describe())
+train:show(1, { frame = opt.T // 2 })
+
+-- ---- network ----
+
+local x = train[1].x -- [T, 2, H, W]
+local side = x.shape[4]
+local function block(from, to)
+  return nn.Conv2d(from, to, 3, { padding = 1, bias = false }), nn.BatchNorm2d(to), nn.LIF { tau = 2.0 }
+end
+local net = nn.Sequential {}
+for _, width in ipairs { { 2, 32 }, { 32, 64 }, { 64, 128 } } do
+  for _, layer in ipairs { block(width[1], width[2]) } do net:add(layer) end
+  net:add(nn.AvgPool2d(2))
+  side = side // 2
+end
+net:add(nn.Flatten())
+net:add(nn.Linear(128 * side * side, 10))
+print(net)
+
+local criterion = ({
+  sdt = function() return loss.SDT() end, tet = function() return loss.TET { mu = 0.05, phi = 1.0 } end,
+  trt = function() return loss.TRT(net, { lambda = 1e-5, delta = 0.25, eta = 0.05, epsilon = 1e-5 }) end,
+})[opt.loss]()
+local optimizer = optim.Adam(net:parameters(), { lr = opt.lr })
+local schedule = optim.CosineAnnealingLR(optimizer, { T_max = opt.epochs })
+
+-- ---- training ----
+
+ms.system.mkdir(opt.out)
+local log = assert(ms.log(opt.out .. "/log.jsonl", { append = false }))
+for epoch = 1, opt.epochs do
+  local start, sum, right, batches = ms.system.clock(), 0, 0, 0
+  net:train()
+  for frames, y in ms.progress(train, "epoch " .. epoch) do
+    optimizer:zero_grad()
+    local l = criterion(net(frames), y)
+    l:backward()
+    optimizer:step()
+    sum, right, batches = sum + criterion.parts.loss, right + criterion.correct, batches + 1
+  end
+  schedule:step()
+  local accuracy, test_loss, firing, synops = ms.evaluate(net, test)
+  print(("epoch %d: loss %.4f, accuracy %.2f %%; test loss %.4f, accuracy %.2f %%, firing rate %.3f, %.3g synaptic operations; %.1f s"):format(epoch,
+    sum:item() / batches, 100 * right:item() / #train, test_loss, 100 * accuracy, firing, synops, ms.system.clock() - start))
+  log { epoch = epoch, train_loss = sum:item() / batches, train_accuracy = right:item() / #train, test_loss = test_loss, test_accuracy = accuracy,
+    firing_rate = firing, synops = synops, split = train.split, members = train:hash(), loss = opt.loss, seed = opt.seed }
+end
+log:close()
+ms.save(opt.out .. "/last.safetensors", net)
+print(ms.plot.learning_curves(ms.log.read(opt.out .. "/log.jsonl"), opt.out .. "/curves.png", ("DVS-FashionMNIST, %s"):format(opt.loss:upper())))

@@ -1,0 +1,23 @@
+-- Where a set stands in its epochs, as checkpoints keep it: { epoch, batch, seed } and what the order of the samples depends on.
+
+local o = require "moonspike.options"
+
+local position = {}
+
+-- Raises unless a set can go on from `state`: here is the set's own state, with other positions; batches those of its epoch.
+function position.check(state, here, batches)
+  for _, key in ipairs { "epoch", "batch", "seed" } do
+    if type(state) ~= "table" or not math.tointeger(state[key]) then
+      o.fail("load_state_dict: state: expected { epoch, batch, seed }, got %s without %s", o.show(state), key)
+    end
+  end
+  for _, key in ipairs(state.batch ~= 0 and { "samples", "batch_size", "members" } or {}) do -- of an epoch that is cut in another way it means nothing
+    if (state[key] or here[key]) ~= here[key] then
+      o.fail("load_state_dict: %s: expected %s, since the state lies in the middle of an epoch, got %s", key, o.show(state[key]), o.show(here[key]))
+    end
+  end
+  if state.epoch < 1 then o.fail("load_state_dict: epoch: expected 1 or more, got %d", state.epoch) end
+  if state.batch < 0 or state.batch > batches then o.fail("load_state_dict: batch: expected 0 to %d, got %d", batches, state.batch) end
+end
+
+return position
