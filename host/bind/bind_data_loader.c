@@ -122,8 +122,10 @@ static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_t
     return status;
   if (b.n > 0) {
     int64_t size[5] = {s->t, b.n, s->c, s->h, s->w};
-    if ((status = deliver(x, d, MS_F32, 5, size, b.x, err)) || (status = deliver(y, d, MS_I64, 1, &b.n, b.y, err)) ||
-        (status = deliver(index, cpu, MS_I64, 1, &b.n, b.index, err)))
+    if ((status = deliver(y, d, MS_I64, 1, &b.n, b.y, err)) ||
+        (status = deliver(index, cpu, MS_I64, 1, &b.n, b.index, err)) ||
+        (d == cpu && (status = ms_loader_take(h->loader, x, err))) ||
+        (!*x && (status = deliver(x, d, MS_F32, 5, size, b.x, err))))
       return status;
   }
   return ms_loader_pop(h->loader, b.n > 0 && d != cpu ? d : NULL, err);

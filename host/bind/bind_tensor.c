@@ -195,6 +195,13 @@ static int tensor_is_contiguous(lua_State *L) {
   return 1;
 }
 
+static int tensor_is_expanded(lua_State *L) {
+  const ms_tensor *x = ms_check_tensor(L, 1, "x");
+  int dim = ms_check_dim(L, 2, "dim", x);
+  lua_pushboolean(L, x->size[dim] > 1 && x->stride[dim] == 0);
+  return 1;
+}
+
 static int tensor_item(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x");
   union {
@@ -276,6 +283,8 @@ const ms_reg ms_tensor_functions[] = {
     {"numel", tensor_numel, "numel(x) -> integer\n\nThe number of elements."},
     {"is_contiguous", tensor_is_contiguous,
      "is_contiguous(x) -> boolean\n\nDoes x lie in memory without gaps, as a fresh tensor of its shape would?"},
+    {"is_expanded", tensor_is_expanded,
+     "is_expanded(x, dim) -> boolean\n\nDoes x repeat its memory along dim, as x:expand(...) makes it? So does a still image over T."},
     {"item", tensor_item,
      "item(x) -> number\n\nThe value of a tensor of one element (any shape): an integer for uint8 and int64. Waits for "
      "the device. Raises for any other number of elements."},

@@ -58,6 +58,10 @@ MS_HD near_use near_of(ms_neuron p, ms_near *near) {
   case MS_SURROGATE_SIGMOID: /* past 80 widths exp(-x) could vanish */
     near->limit = 80;
     return usual ? ALL : NEVER;
+  case MS_SURROGATE_GAUSSIAN: /* past 13 widths exp(-x^2 / 2) is 0 */
+    near->limit = 12;
+    near->factor = 1 / a;
+    return usual ? ALL : NEVER;
   default:
     return NEVER;
   }

@@ -4,7 +4,8 @@
 **   rectangle  a * [|u| < 1 / (2 a)]               a                     STBP, NDA
 **   atan       (a / 2) / (1 + (pi/2 * a * u)^2)    a/2                   SpikingJelly ATan
 **   sigmoid    a * sig(a u) * (1 - sig(a u))       a/4                   SpikingJelly Sigmoid
-**   qgate      max(0, a - a^2 |u|)                 a                     BrainCog QGateGrad */
+**   qgate      max(0, a - a^2 |u|)                 a                     BrainCog QGateGrad
+**   gaussian   exp(-u^2 / (2 a^2)) / (a sqrt(2 pi))                      the mean of LocalZO's draws, a = delta */
 #ifndef MS_SURROGATE_H
 #define MS_SURROGATE_H
 
@@ -59,6 +60,10 @@ MS_HD ms_real ms_surrogate_grad(int kind, ms_real u, ms_real a) {
   }
   case MS_SURROGATE_QGATE:
     return a * m < 1 ? a - a * a * m : MS_R(0);
+  case MS_SURROGATE_GAUSSIAN: {
+    ms_real x = m / a;
+    return MS_R(0.3989422804014327) / a * ms_exp_down(-x * x / 2);
+  }
   default:
     return MS_R(0);
   }
@@ -81,6 +86,8 @@ MS_HD ms_real ms_surrogate_primitive(int kind, ms_real u, ms_real a) {
     ms_real c = MS_FN(fmin)(m, 1 / a);
     return MS_R(0.5) + sign * (a * c - a * a * c * c / 2);
   }
+  case MS_SURROGATE_GAUSSIAN:
+    return MS_FN(erfc)(MS_R(-0.7071067811865476) * u / a) / 2;
   default:
     return MS_R(0);
   }

@@ -140,7 +140,7 @@ end
 
 local spec = {
   model = o.where(o.required, "a module", Module._is_module), optimizer = o.where(nil, "an optimizer", has "each"),
-  scheduler = o.where(nil, "a schedule", has "get_lr"), loader = o.where(nil, "a data set", has "state_dict"),
+  scheduler = o.where(nil, "a schedule", has "get_lr"), random_T = o.where(nil, "a schedule of T", has "draw"), loader = o.where(nil, "a data set", has "state_dict"),
   epoch = o.integer(nil), extra = o.table(nil),
 }
 
@@ -179,6 +179,7 @@ function checkpoint.checkpoint(path, opts)
     version = 1, epoch = opt.epoch, threads = core.device.threads(), engines = engines.state(), extra = opt.extra,
     random = { seed = seed, draws = draws, lua = reseed() }, autocast = autograd.autocast(),
     scheduler = opt.scheduler and opt.scheduler:state_dict(), loader = opt.loader and opt.loader:state_dict(),
+    random_T = opt.random_T and opt.random_T:state_dict(),
     optimizer = opt.optimizer and pack_optimizer(opt.model, opt.optimizer, tensors),
   }
   write("checkpoint", path, tensors, { format = "pt", producer = "moonspike", moonspike = core.json.encode(state) })
@@ -199,7 +200,7 @@ local function flaw(state)
   if not is "table"(state) or not is "table"(state.random) then return "not a training state" end
   local random, opt = state.random, state.optimizer
   if not all({ random.seed, random.draws }, 2, is "integer") or not all(random.lua, 2, is "integer") then return "random: expected integers" end
-  for _, key in ipairs { "optimizer", "scheduler", "loader", "extra" } do
+  for _, key in ipairs { "optimizer", "scheduler", "random_T", "loader", "extra" } do
     if state[key] ~= nil and not is "table"(state[key]) then return ("%s: expected a table, got %s"):format(key, o.show(state[key])) end
   end
   if opt and not (is "string"(opt.kind) and all(opt.names, nil, is "string") and all(opt.groups, nil, is "table")
@@ -226,14 +227,14 @@ end
 local function snapshot(opt)
   local tensors, saved = {}, {}
   for name, tensor in pairs(opt.model:state_dict()) do tensors[name] = tensor:detach():clone() end
-  for _, key in ipairs { "scheduler", "loader", "optimizer" } do saved[key] = opt[key] and opt[key]:state_dict() end
+  for _, key in ipairs { "scheduler", "random_T", "loader", "optimizer" } do saved[key] = opt[key] and opt[key]:state_dict() end
   local seed, draws = core.random.state()
   local choice = engines.state()
   local mode = autograd.autocast()
   return function()
     autograd.autocast(mode)
     opt.model:load_state_dict(tensors)
-    for _, key in ipairs { "scheduler", "loader", "optimizer" } do
+    for _, key in ipairs { "scheduler", "random_T", "loader", "optimizer" } do
       if opt[key] then opt[key]:load_state_dict(saved[key]) end
     end
     core.random.set_state(seed, draws)
@@ -251,6 +252,7 @@ local function apply(path, opt, file, state)
   opt.model:load_state_dict(part(file, "model."))
   if dict then opt.optimizer:load_state_dict(dict) end
   if opt.scheduler then opt.scheduler:load_state_dict(state.scheduler) end
+  if opt.random_T then opt.random_T:load_state_dict(state.random_T) end
   if opt.loader then opt.loader:load_state_dict(state.loader) end
   local random = state.random
   core.random.set_state(random.seed, random.draws)
@@ -263,7 +265,7 @@ function checkpoint.resume(path, opts)
   local opt = o.read("resume", opts, spec)
   local opened, state = open_state(path)
   local file <close> = opened
-  for _, key in ipairs { "optimizer", "scheduler", "loader" } do
+  for _, key in ipairs { "optimizer", "scheduler", "random_T", "loader" } do
     if opt[key] and not state[key] then o.fail("resume: %s: expected a state of the %s, got none", path, key) end
   end
   local back = snapshot(opt)
@@ -290,13 +292,13 @@ doc.set(checkpoint.load, [==[
 
     Reads weights, also those of a checkpoint. Names and shapes must fit; strict = false lets missing and unexpected names pass.]==])
 doc.set(checkpoint.checkpoint, [[
-    ms.checkpoint(path, { model =, optimizer =, scheduler =, loader =, epoch =, extra = {} })
+    ms.checkpoint(path, { model =, optimizer =, scheduler =, random_T =, loader =, epoch =, extra = {} })
 
     The whole training state: weights, moments, schedule, position and order of the data, random numbers (Lua's too), the choice
     of convolution engines (ms.engines), the mode of ms.autocast, extra (plain values).
     A run resumed from it ends bit for bit like one that went on. Works in the middle of an epoch.]])
 doc.set(checkpoint.resume, [[
-    ms.resume(path, { model =, optimizer =, scheduler =, loader = }) -> { epoch =, batch =, extra =, threads = }
+    ms.resume(path, { model =, optimizer =, scheduler =, random_T =, loader = }) -> { epoch =, batch =, extra =, threads = }
 
     Brings everything back to where ms.checkpoint wrote it; the next `for x, y in loader` goes on with the following batch. Nothing is
     changed when the file does not fit.]])

@@ -8,7 +8,7 @@ local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 
 local BATCHES = 64
-local spec = { synops = o.boolean(true) }
+local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }) }
 
 -- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
 -- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value.
@@ -89,6 +89,7 @@ local function evaluate(net, loader, opts)
     monitor.begin()
     local logits = net(x)
     if logits:dim() == 2 then logits = logits:unsqueeze(1) end
+    if opt.over == "last" then logits = logits:narrow(1, -1, 1) end
     local value, _, right = core.nn.classification_loss(logits, y, { over = "mean", ce = 1, mse = 0 })
     local n = y.shape[1]
     samples = samples + n
@@ -107,10 +108,10 @@ local function evaluate(net, loader, opts)
 end
 
 return doc.set(evaluate, [[
-    ms.evaluate(net, loader[, { synops = true }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
+    ms.evaluate(net, loader[, { synops = true, over = "mean" }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
 
-    In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t;
-    loss: cross entropy of that mean; firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
+    In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t (over = "last":
+    of the last step's logits, as loss.LTS is meant); loss: cross entropy of the same; firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
     Conv2d and Linear fed spikes, non-zero inputs times the outputs each reaches, summed over t. Layers fed real values are
     multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations }
     (a static image that is computed once counts T times).]])

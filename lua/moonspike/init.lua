@@ -15,8 +15,10 @@ for _, part in ipairs { core.tensor, core.ops, (require "moonspike.tensor") } do
 end
 
 ms.nn = require "moonspike.nn"
+ms.models = require "moonspike.models"
 ms.loss = require "moonspike.loss"
 ms.optim = require "moonspike.optim"
+ms.schedule = require "moonspike.schedule"
 ms.data = require "moonspike.data"
 ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
@@ -78,8 +80,10 @@ doc.set(ms, [[
 
       ms.zeros ones randn tensor ...   tensors; every function is also a method: x:sum(), x:matmul(y)
       ms.nn        modules, layers, neurons, containers, initialisers
-      ms.loss      SDT SMSE LTS TET TRT CrossEntropy MSE
+      ms.models    the published networks: ResNet19 VGGSNN SEWResNet ..., list() describe(name) create(name)
+      ms.loss      SDT SMSE LTS TET TET_S TRT TKS L2 Control CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
+      ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic

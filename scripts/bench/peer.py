@@ -115,7 +115,7 @@ def prepare(name):
 
     def forward(x):
         if static and args.hoist:
-            out = net[2:](net[:2](x).repeat(T, 1, 1, 1))
+            out = net.hoisted(x, T)
         elif static:
             out = net(x.repeat(T, 1, 1, 1))
         else:

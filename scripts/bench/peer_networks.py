@@ -1,5 +1,5 @@
-"""The networks of the benchmark in PyTorch, named and shaped like those of networks.lua, with the neurons of their users: a clean
-loop over t, SpikingJelly's LIFNode, snnTorch's Leaky."""
+"""The networks of the benchmark in PyTorch, named and shaped like those of the zoo (networks.lua), with the neurons of their users: a
+clean loop over t, SpikingJelly's LIFNode, snnTorch's Leaky."""
 import inspect
 import json
 import math
@@ -104,60 +104,107 @@ def conv(cin, cout, k, stride=1):
     return nn.Conv2d(cin, cout, k, stride, k // 2, bias=False)
 
 
-class Residual(nn.Module):
-    def __init__(self, cin, cout, stride, lif):
+class Wrap(nn.Module):
+    """Layers under the name that the published modules give them: module, or module.0, module.1, ..."""
+
+    def __init__(self, *layers):
         super().__init__()
-        self.main = nn.Sequential(conv(cin, cout, 3, stride), nn.BatchNorm2d(cout), lif(), conv(cout, cout, 3), nn.BatchNorm2d(cout))
-        self.shortcut = None
-        if stride != 1 or cin != cout:
-            self.shortcut = nn.Sequential(conv(cin, cout, 1, stride), nn.BatchNorm2d(cout))
-        self.neuron = lif()
+        self.module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
 
     def forward(self, x):
-        return self.neuron(self.main(x) + (x if self.shortcut is None else self.shortcut(x)))
+        return self.module(x)
+
+
+def conv_norm(cin, cout, k, stride=1):
+    return Wrap(conv(cin, cout, k, stride), nn.BatchNorm2d(cout))
+
+
+class Conv(nn.Module):
+    def __init__(self, cin, cout, k, stride, lif, pool=None):
+        super().__init__()
+        self.conv2d_layer, self.lif = conv_norm(cin, cout, k, stride), lif()
+        self.maxpool2d_layer = nn.Identity() if pool is None else pool
+
+    def forward(self, x, repeat=1):
+        y = self.conv2d_layer(x)
+        return self.maxpool2d_layer(self.lif(y if repeat == 1 else y.repeat(repeat, 1, 1, 1)))
+
+
+class Hidden(nn.Module):
+    def __init__(self, cin, cout, lif):
+        super().__init__()
+        self.fc, self.lif = Wrap(nn.Linear(cin, cout)), lif()
+
+    def forward(self, x):
+        return self.lif(self.fc(x))
+
+
+class Residual(nn.Module):
+    """sew: a neuron at the end of each branch and none behind the sum."""
+
+    def __init__(self, cin, cout, stride, lif, sew=False):
+        super().__init__()
+        self.sew, self.downsample_layer = sew, None
+        self.conv2d_layer_1, self.lif_1 = conv_norm(cin, cout, 3, stride), lif()
+        self.conv2d_layer_2, self.lif_2 = conv_norm(cout, cout, 3), lif()
+        if stride != 1 or cin != cout:
+            self.downsample_layer = conv_norm(cin, cout, 1, stride)
+            if sew:
+                self.downsample_layer = nn.Sequential(self.downsample_layer, lif())
+
+    def forward(self, x):
+        y = self.conv2d_layer_2(self.lif_1(self.conv2d_layer_1(x)))
+        shortcut = x if self.downsample_layer is None else self.downsample_layer(x)
+        return self.lif_2(y) + shortcut if self.sew else self.lif_2(y + shortcut)
+
+
+class Net(nn.Module):
+    def __init__(self, *layers):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.layers(x)
+
+    def hoisted(self, x, T):
+        """A still image goes through the first convolution and normalisation once."""
+        return self.layers[1:](self.layers[0](x, T))
+
+
+class Pooled(nn.Module):
+    """Pooled to 1x1 and flattened: one entry of the published list."""
+
+    def forward(self, x):
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def resnet19(lif):
-    layers, cin = [conv(3, 64, 3), nn.BatchNorm2d(64), lif()], 64
+    layers, cin = [Conv(3, 64, 3, 1, lif)], 64
     for cout, stride in [(128, 1)] * 3 + [(256, 2)] + [(256, 1)] * 2 + [(512, 2), (512, 1)]:
         layers.append(Residual(cin, cout, stride, lif))
         cin = cout
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 256), lif(), nn.Linear(256, 10))
+    return Net(*layers, Pooled(), Hidden(512, 256, lif), Wrap(nn.Linear(256, 10)))
 
 
 def vggsnn(lif):
     layers, cin = [], 2
     for i, cout in enumerate([64, 128, 256, 256, 512, 512, 512, 512]):
-        layers += [conv(cin, cout, 3), nn.BatchNorm2d(cout), lif()] + ([nn.AvgPool2d(2)] if i % 2 else [])
+        layers.append(Conv(cin, cout, 3, 1, lif, nn.AvgPool2d(2) if i % 2 else None))
         cin = cout
-    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(512 * 3 * 3, 10))
+    return Net(*layers, nn.Flatten(), Wrap(nn.Linear(512 * 3 * 3, 10)))
 
 
 def fashion(lif):
-    return nn.Sequential(conv(1, 32, 3), nn.BatchNorm2d(32), lif(), nn.AvgPool2d(2),
-                         conv(32, 64, 3), nn.BatchNorm2d(64), lif(), nn.AvgPool2d(2),
-                         nn.Flatten(), nn.Linear(64 * 7 * 7, 10))
-
-
-class Sew(nn.Module):
-    def __init__(self, cin, cout, stride, lif):
-        super().__init__()
-        self.main = nn.Sequential(conv(cin, cout, 3, stride), nn.BatchNorm2d(cout), lif(), conv(cout, cout, 3), nn.BatchNorm2d(cout), lif())
-        self.shortcut = None
-        if stride != 1 or cin != cout:
-            self.shortcut = nn.Sequential(conv(cin, cout, 1, stride), nn.BatchNorm2d(cout), lif())
-
-    def forward(self, x):
-        return self.main(x) + (x if self.shortcut is None else self.shortcut(x))
+    return Net(Conv(1, 32, 3, 1, lif, nn.AvgPool2d(2)), Conv(32, 64, 3, 1, lif, nn.AvgPool2d(2)), nn.Flatten(), Wrap(nn.Linear(64 * 7 * 7, 10)))
 
 
 def sew34(lif):
-    layers, cin = [conv(3, 64, 7, 2), nn.BatchNorm2d(64), lif(), nn.MaxPool2d(3, 2, 1)], 64
+    layers, cin = [Conv(3, 64, 7, 2, lif, nn.MaxPool2d(3, 2, 1))], 64
     for i, (cout, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)]):
         for j in range(blocks):
-            layers.append(Sew(cin, cout, 2 if i and j == 0 else 1, lif))
+            layers.append(Residual(cin, cout, 2 if i and j == 0 else 1, lif, sew=True))
             cin = cout
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 100))
+    return Net(*layers, Pooled(), Wrap(nn.Linear(512, 100)))
 
 
 # builder, T, a static image, the loss

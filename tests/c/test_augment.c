@@ -190,6 +190,71 @@ static void test_row(void **state) {
   assert_int_equal(ms_cpu_augment(NULL, &a), MS_OK);
 }
 
+/* Whatever steps come together, the row shows the pixels that ms_augment_source names, in frames of bytes and of reals. */
+static void compare(const ms_augment_program *p, int h, int w, int c, int t, int plain) {
+  int frame = h * w * c, n = t * frame;
+  ms_real *bytes = malloc((size_t)c * 256 * sizeof *bytes), *stats = malloc((size_t)c * 2 * sizeof *stats);
+  ms_real *real = malloc((size_t)n * sizeof *real), *y = malloc((size_t)n * sizeof *y),
+          *z = malloc((size_t)n * sizeof *z);
+  uint8_t *x = malloc((size_t)n);
+  for (int k = 0; k < c; k++) {
+    stats[k] = plain ? 0 : MS_R(.3) * MS_R(k + 1);
+    stats[c + k] = plain ? 1 : MS_R(1.7) + MS_R(k);
+  }
+  for (int i = 0; i < n; i++)
+    real[i] = x[i] = (uint8_t)(i * 37 % 251);
+  ms_augment_bytes(bytes, c, 1, stats, stats + c);
+  ms_augment_args a = {.n = 1,
+                       .samples = 1,
+                       .steps = t,
+                       .h = h,
+                       .w = w,
+                       .c = c,
+                       .x = {x, MS_U8, 1},
+                       .programs = p,
+                       .bytes = bytes,
+                       .mean = stats,
+                       .std = stats + c,
+                       .y = y,
+                       .y_step = frame};
+  assert_int_equal(ms_cpu_augment(NULL, &a), MS_OK);
+  a.x = (ms_data){real, MS_F32, 1};
+  a.y = z;
+  assert_int_equal(ms_cpu_augment(NULL, &a), MS_OK);
+  assert_memory_equal(y, z, (size_t)n * sizeof *y);
+  for (int i = 0; i < n; i++) {
+    int pixel = i % frame / c, k = i % c;
+    int64_t from = ms_augment_source(p, h, w, pixel / w, pixel % w);
+    ms_real v = ((from < 0 ? 0 : real[i / frame * frame + from * c + k]) - stats[k]) / stats[c + k];
+    if (memcmp(&v, &y[i], sizeof v) != 0)
+      fail_msg("%d x %d x %d, %d steps: value %d is %g, expected %g", h, w, c, p->n, i, (double)y[i], (double)v);
+  }
+  free(bytes), free(stats), free(real), free(y), free(z), free(x);
+}
+
+static void test_pixels(void **state) {
+  (void)state;
+  static const int shapes[][3] = {{1, 1, 1}, {5, 7, 1}, {32, 32, 3}, {17, 9, 2}, {3, 40, 5}, {34, 34, 2}};
+  for (int i = 0; i < 3000; i++) {
+    const int *size = shapes[i % 6];
+    ms_augment_program p = {.n = i / 6 % (MS_AUGMENT_STEPS + 1)};
+    for (int j = 0; j < p.n; j++) {
+      ms_philox4 r = ms_philox_block(1, (uint64_t)i, (uint32_t)j);
+      ms_augment_step *s = &p.step[j];
+      s->move = (int32_t)(r.w[0] % 16);
+      s->move = s->move > 5 ? s->move % 4 : s->move; /* few that turn */
+      int roll = s->move == MS_MOVE_ROLL, cut = s->move == MS_MOVE_CUT;
+      s->a = (int32_t)(r.w[1] % (uint32_t)size[0]) - (roll || cut ? 0 : size[0] / 3);
+      s->b = (int32_t)(r.w[2] % (uint32_t)size[1]) - (roll || cut ? 0 : size[1] / 3);
+      s->c = s->a + (int32_t)(r.w[3] % 9);
+      s->d = s->b + (int32_t)(r.w[3] / 16 % 9);
+      s->m[0] = s->m[3] = 1;
+      s->m[1] = (float)s->a / 8;
+    }
+    compare(&p, size[0], size[1], size[2], 1 + i % 2, i % 3 == 0);
+  }
+}
+
 /* ---- recipes ---- */
 
 #define RULE(name, p, lo, hi) \
@@ -410,11 +475,11 @@ static void test_balanced(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_roll),         cmocka_unit_test(test_linear), cmocka_unit_test(test_torchvision),
-      cmocka_unit_test(test_order),        cmocka_unit_test(test_row),    cmocka_unit_test(test_crop_and_flip),
-      cmocka_unit_test(test_independence), cmocka_unit_test(test_ranges), cmocka_unit_test(test_choices),
-      cmocka_unit_test(test_refused),      cmocka_unit_test(test_pillow), cmocka_unit_test(test_rand_augment),
-      cmocka_unit_test(test_balanced),
+      cmocka_unit_test(test_roll),          cmocka_unit_test(test_linear),       cmocka_unit_test(test_torchvision),
+      cmocka_unit_test(test_order),         cmocka_unit_test(test_row),          cmocka_unit_test(test_pixels),
+      cmocka_unit_test(test_crop_and_flip), cmocka_unit_test(test_independence), cmocka_unit_test(test_ranges),
+      cmocka_unit_test(test_choices),       cmocka_unit_test(test_refused),      cmocka_unit_test(test_pillow),
+      cmocka_unit_test(test_rand_augment),  cmocka_unit_test(test_balanced),
   };
   return cmocka_run_group_tests_name("augment", tests, NULL, NULL);
 }

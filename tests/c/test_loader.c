@@ -413,6 +413,43 @@ static void test_memory(void **state) {
   }
 }
 
+/* Batches as tensors: those of a loader whose batches stay where they are, kept while the epoch goes on. */
+static void test_take(void **state) {
+  (void)state;
+  enum { BATCHES = 13 };
+  ms_loader_config c = config(2);
+  ms_loader *l = loader(&c), *twin = loader(&c);
+  ms_tensor *kept[BATCHES] = {NULL}, *none;
+  ms_error err;
+  ms_batch b;
+  assert_int_equal(ms_loader_take(l, &none, &err), MS_OK); /* nothing was looked at */
+  assert_null(none);
+  for (int i = 0; i < BATCHES; i++) {
+    assert_int_equal(ms_loader_peek(l, &b, &err), MS_OK);
+    if (i == 3) {
+      ms_fail_allocation(0);
+      assert_int_equal(ms_loader_take(l, &none, &err), MS_EMEM);
+      ms_fail_allocation(-1);
+      assert_null(none);
+    }
+    assert_int_equal(ms_loader_take(l, &kept[i], &err), MS_OK);
+    assert_true((kept[i] != NULL) == (b.n == c.batch_size));
+    assert_int_equal(ms_loader_pop(l, NULL, &err), MS_OK);
+  }
+  for (int i = 0; i < BATCHES; i++) {
+    ms_data data;
+    assert_int_equal(ms_loader_peek(twin, &b, &err), MS_OK);
+    if (kept[i]) {
+      assert_int_equal(ms_data_of(&data, kept[i], &err), MS_OK);
+      assert_memory_equal(data.p, b.x, (size_t)(b.n * IMAGE) * sizeof(ms_real));
+    }
+    assert_int_equal(ms_loader_pop(twin, NULL, &err), MS_OK);
+    ms_release(kept[i]);
+  }
+  ms_loader_close(l);
+  ms_loader_close(twin);
+}
+
 /* Frames of one sample take the same place, and lie [t][n] in the batch; members choose and order samples. */
 static void test_frames(void **state) {
   (void)state;
@@ -519,6 +556,6 @@ int main(void) {
       cmocka_unit_test(test_peek),    cmocka_unit_test(test_interrupt), cmocka_unit_test(test_close),
       cmocka_unit_test(test_augment), cmocka_unit_test(test_plain),     cmocka_unit_test(test_reals),
       cmocka_unit_test(test_refused), cmocka_unit_test(test_empty),     cmocka_unit_test(test_memory),
-      cmocka_unit_test(test_frames),  cmocka_unit_test(test_failing)};
+      cmocka_unit_test(test_take),    cmocka_unit_test(test_frames),    cmocka_unit_test(test_failing)};
   return cmocka_run_group_tests(tests, open_source, close_source);
 }

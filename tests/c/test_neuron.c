@@ -125,6 +125,9 @@ static void test_surrogates(void **state) {
   CLOSE(ms_surrogate_grad(MS_SURROGATE_RECTANGLE, MS_R(.5), 1), 0);
   CLOSE(ms_surrogate_grad(MS_SURROGATE_QGATE, MS_R(.25), 2), 1);
   CLOSE(ms_surrogate_grad(MS_SURROGATE_SIGMOID, 0, 4), 1);
+  static const double zo[][2] = {{0, .7978845608}, {.25, .7041306535}, {.5, .483941449}, {1, .107981933}};
+  for (int i = 0; i < 4; i++)
+    CLOSE(ms_surrogate_grad(MS_SURROGATE_GAUSSIAN, MS_R(zo[i][0]), MS_R(.5)), zo[i][1]);
   for (int kind = 0; kind < MS_SURROGATE_COUNT; kind++)
     for (ms_real a = MS_R(.5); a < 5; a *= 2) {
       double area = 0, e = 1e-3; /* midpoints, so that jumps weigh half */

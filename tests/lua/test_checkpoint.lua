@@ -157,7 +157,7 @@ function TestResume:test_what_does_not_fit()
   lu.assertStrContains(message, "unexpected: optimizer state of 5.weight")
   s.raises("missing: 0.0.weight", ms.resume, path "c", { model = nn.Sequential { nn.Sequential { nn.Linear(2, 2) } }, optimizer = nil })
   lu.assertEquals(other[1].weight:totable(), before)
-  s.raises("resume: unknown option 'net' (known: epoch, extra, loader, model, optimizer, scheduler)", ms.resume, path "c", { net = net })
+  s.raises("resume: unknown option 'net' (known: epoch, extra, loader, model, optimizer, random_T, scheduler)", ms.resume, path "c", { net = net })
   s.raises("checkpoint: model: expected a module, got nothing", ms.checkpoint, path "c", {})
   ms.load(path "c", net)
 end

@@ -196,7 +196,7 @@ TestNames = {}
 
 function TestNames:test_unknown_names()
   s.raises("nn has no 'Relu' (known: AdaptiveAvgPool2d, ", function() return nn.Relu() end)
-  s.raises("loss has no 'X' (known: CrossEntropy, ", function() return ms.loss.X end)
+  s.raises("loss has no 'X' (known: Control, CrossEntropy, ", function() return ms.loss.X end)
   s.raises("optim has no 'Adma' (known: Adam, ", function() return optim.Adma end)
   s.raises("data has no 'MNIST' (known: ", function() return ms.data.MNIST end)
   lu.assertNil(ms.ones(1).no_such_field)

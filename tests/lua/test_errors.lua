@@ -125,7 +125,7 @@ function TestArguments:test_options()
   fails("conv2d: groups: expected an integer, got 1.5", function() N.conv2d(x23, x23, nil, { groups = 1.5 }) end)
   fails("conv2d: groups: expected 1 or more, got 0", function() N.conv2d(x23, x23, nil, { groups = 0 }) end)
   fails("avg_pool2d: kernel_size: expected an integer or a table of two, got nothing", function() N.avg_pool2d(x23, {}) end)
-  fails("neuron: surrogate: expected one of triangle, rectangle, atan, sigmoid, qgate, got step",
+  fails("neuron: surrogate: expected one of triangle, rectangle, atan, sigmoid, qgate, gaussian, got step",
     function() N.neuron(x23, nil, nil, { surrogate = "step" }) end)
   fails("classification_loss: over: expected one of each, mean, last, got all", function() N.classification_loss(x23, x23, { over = "all" }) end)
   fails("trt: T: expected 1 to 128, got 0", function() N.trt({ x23 }, { T = 0 }) end)

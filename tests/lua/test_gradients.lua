@@ -237,7 +237,7 @@ local function joined(s, v)
 end
 
 local function each_switch(visit)
-  for _, surrogate in ipairs { "triangle", "rectangle", "atan", "sigmoid", "qgate" } do
+  for _, surrogate in ipairs { "triangle", "rectangle", "atan", "sigmoid", "qgate", "gaussian" } do
     for _, soft in ipairs { false, true } do
       for _, plif in ipairs { 0, 1, 2 } do
         for _, kind in ipairs { {}, { leak = 1, threshold = 0.7 }, { leak = 0.75, gain = 0.25, bias = -0.1, v_reset = -0.4, v_init = 0.2 } } do
@@ -276,7 +276,7 @@ function TestNeurons:test_every_switch()
     end
     cases = cases + 1
   end)
-  lu.assertEquals(cases, 180)
+  lu.assertEquals(cases, 216)
 end
 
 -- With the reset detached the slope is that of the recursion in which the reset sees a constant spike.

@@ -139,10 +139,10 @@ end
 TestMessages = {}
 
 function TestMessages:test_options()
-  s.raises("LIF: unknown option 'tua' (known: alpha, decay_input, detach_reset, fire, reset, surrogate, tau, v0, v0_shape, v_reset, v_threshold)",
+  s.raises("LIF: unknown option 'tua' (known: alpha, decay_input, detach_reset, fire, reset, surrogate, tau, v0, v0_range, v0_shape, v_reset, v_threshold)",
     nn.LIF, { tua = 2 })
   s.raises("LIF: tau: expected a number >= 1, got 0.5", nn.LIF, { tau = 0.5 })
-  s.raises("LIF: surrogate: expected one of atan, qgate, rectangle, sigmoid, triangle, or a function(u) -> g, got 'step'", nn.LIF,
+  s.raises("LIF: surrogate: expected one of atan, gaussian, localzo, qgate, rectangle, sigmoid, triangle, or a function(u) -> g, got 'step'", nn.LIF,
     { surrogate = "step" })
   s.raises("LIF: reset: expected one of 'hard', 'soft', got 'none'", nn.LIF, { reset = "none" })
   s.raises("LIF: fire: expected one of '>', '>=', got '<'", nn.LIF, { fire = "<" })

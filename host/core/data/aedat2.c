@@ -1,5 +1,6 @@
 #include "aedat2.h"
 #include "bytes.h"
+#include "hot.h"
 #include <string.h>
 
 #define SPECIAL 0x80008000u /* bit 15: a sync signal; bit 31: not a change of brightness */
@@ -44,7 +45,7 @@ enum { CHUNK = 256 };
 
 /* CHUNK records at once, where nothing about them is odd; 0: they have to be looked at one by one. Twice as fast as that,
 ** since all but the sum of the clock is vectors. */
-static int decode_plain(ms_sink *s, wound *clock, const uint8_t *r, axes l) {
+MS_HOT static int decode_plain(ms_sink *s, wound *clock, const uint8_t *r, axes l) {
   uint32_t address[CHUNK], counter[CHUNK], seen = 0, before = clock->counter;
   int32_t backwards = 0;
   int64_t t = clock->t, *times = s->t + s->n;

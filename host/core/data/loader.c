@@ -12,6 +12,7 @@
 
 typedef struct slot {
   ms_real *x;
+  ms_tensor *tensor; /* [t, n, c, h, w] in whose memory x lies, where there is no device */
   int64_t *y, *index;
   int64_t made; /* 1 + the batch it holds, 0: none */
   ms_status status;
@@ -33,7 +34,7 @@ struct ms_loader {
   uint64_t augment_key;
   int64_t batches;
   slot *slots;
-  size_t slot_bytes; /* of x */
+  size_t slot_bytes; /* of x, at least */
   int nslots, ahead, nthreads, peeked;
   ms_scratch *scratch; /* of each worker, or of the caller */
   pthread_t *threads;
@@ -221,16 +222,29 @@ static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
   return MS_OK;
 }
 
+/* Memory of a full batch, as a tensor that can be handed out. */
+static ms_status allocate_tensor(const ms_loader *l, slot *s, ms_error *err) {
+  const ms_source *from = l->c.source;
+  int64_t size[5] = {from->t, l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n, from->c, from->h, from->w};
+  ms_tensor *t;
+  ms_data data;
+  ms_status status = ms_tensor_new(&t, ms_device_cpu(), MS_F32, 5, size, err);
+  if (!status && (status = ms_data_of(&data, t, err)))
+    ms_release(t);
+  if (!status) {
+    s->tensor = t;
+    s->x = data.p;
+  }
+  return status;
+}
+
 static ms_status allocate_slot(ms_loader *l, slot *s, ms_error *err) {
   size_t n = (size_t)(l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n) + 1;
   ms_device *d = l->c.device;
   s->y = ms_alloc(n * sizeof *s->y);
   s->index = ms_alloc(n * sizeof *s->index);
-  if (!d)
-    s->x = ms_alloc(l->slot_bytes);
-  else if (d->k->alloc_host((void **)&s->x, l->slot_bytes))
-    s->x = NULL;
-  if (!s->x || !s->y || !s->index)
+  ms_status status = d ? d->k->alloc_host((void **)&s->x, l->slot_bytes) : allocate_tensor(l, s, NULL);
+  if (status || !s->y || !s->index)
     return ms_fail(err, MS_EMEM, "loader: out of memory for %d batches of %lld samples, %zu bytes each", l->nslots,
                    (long long)l->c.batch_size, l->slot_bytes);
   return d ? ms_row(d, d->k->event_create(&s->copied), "loader", err) : MS_OK;
@@ -308,9 +322,8 @@ static void free_slot(ms_loader *l, slot *s) {
   ms_device *d = l->c.device;
   if (s->copied)
     d->k->event_destroy(s->copied);
-  if (!d)
-    ms_free(s->x);
-  else if (s->x)
+  ms_release(s->tensor);
+  if (d && s->x)
     d->k->free_host(s->x, l->slot_bytes);
   ms_free(s->y);
   ms_free(s->index);
@@ -385,6 +398,18 @@ ms_status ms_loader_peek(ms_loader *l, ms_batch *out, ms_error *err) {
   }
   l->peeked = 1;
   return MS_OK;
+}
+
+ms_status ms_loader_take(ms_loader *l, ms_tensor **out, ms_error *err) {
+  slot *s = &l->slots[l->at % l->nslots];
+  ms_tensor *made = s->tensor;
+  *out = NULL;
+  if (!l->peeked || l->at == l->batches || !made || batch_count(l, l->at) != l->c.batch_size)
+    return MS_OK;
+  ms_status status = allocate_tensor(l, s, err);
+  if (!status)
+    *out = made;
+  return status;
 }
 
 ms_status ms_loader_pop(ms_loader *l, ms_device *copying, ms_error *err) {

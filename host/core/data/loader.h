@@ -43,6 +43,9 @@ void ms_loader_close(ms_loader *l); /* stops and joins the workers; NULL is fine
 /* The next batch, waiting for it where it must; valid until the next pop, start or close. The position stays, also when
 ** a sample of the batch cannot be read. */
 ms_status ms_loader_peek(ms_loader *l, ms_batch *out, ms_error *err);
+/* x of the batch that peek gave, as a tensor [t, n, c, h, w] that is the caller's, without a copy; the loader takes other
+** memory from then on, so that pop must follow. NULL: not for this batch (one on its way to a device, a smaller last one). */
+ms_status ms_loader_take(ms_loader *l, ms_tensor **out, ms_error *err);
 /* Moves behind the batch that peek gave; behind the end of an epoch, to the start of the next. copying (may be NULL): the
 ** device in whose stream copies of the batch stand; its memory is used again only when they are done. */
 ms_status ms_loader_pop(ms_loader *l, ms_device *copying, ms_error *err);

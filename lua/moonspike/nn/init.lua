@@ -14,7 +14,7 @@ local nn = {
   set_fusion = core.nn.set_fusion,
 }
 
-for _, part in ipairs { "layers", "norm", "containers", "neurons" } do
+for _, part in ipairs { "layers", "norm", "norm_time", "containers", "neurons", "surrogate", "sharing", "published" } do
   for name, value in pairs(require("moonspike.nn." .. part)) do
     nn[name] = value
   end
@@ -31,9 +31,9 @@ doc.set(nn, [[
     ms.nn: modules.
       base         Module Parameter Buffer
       layers       Conv2d Linear AvgPool2d MaxPool2d AdaptiveAvgPool2d Flatten Dropout Identity
-      norms        BatchNorm2d BatchNorm1d tdBN
-      neurons      LIF IF PLIF
-      containers   Sequential Residual
+      norms        BatchNorm2d BatchNorm1d tdBN TEBN TAB BNTT
+      neurons      LIF IF PLIF published LocalZO learnable_v0
+      containers   Sequential Residual SharedMembrane SharedChannels
       initialisers init.kaiming_normal_ ... init.trt
       functions    functional.conv2d ... (what the layers call), utils.clip_grad_norm, utils.clip_grad_value]])
 doc.set(nn.functional, "ms.nn.functional: " .. table.concat(o.keys(nn.functional), " ") .. ". What the layers call; help(ms.nn.functional.conv2d)")

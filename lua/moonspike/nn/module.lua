@@ -56,6 +56,7 @@ local function newindex(self, key, value)
       self._known[key] = true
       table.insert(self._order, key)
     end
+    if self._lazy[key] then parameter.pending = parameter.pending - 1 end -- replaced before it was drawn
     self._lazy[key] = kind == "lazy" and value or nil
     if kind == "lazy" then return end
   end

@@ -7,10 +7,12 @@ local doc = require "moonspike.doc"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 local parameter = require "moonspike.nn.parameter"
+local drawn = require "moonspike.nn.surrogate"
 
 local neurons = {}
 
 local widths = core.nn.surrogates() -- name -> default alpha
+widths.localzo = 0.5
 local names = o.keys(widths)
 local quoted = table.concat(names, ", ")
 
@@ -26,7 +28,7 @@ end
 local common = {
   v_threshold = o.number(1), v_reset = o.number(0), reset = o.choice("hard", { "hard", "soft" }), detach_reset = o.boolean(false),
   fire = o.choice(">", { ">", ">=" }), surrogate = surrogate_rule("triangle"), alpha = o.number(nil, { above = 0 }),
-  v0 = v0_rule(), v0_shape = o.table(nil),
+  v0 = v0_rule(), v0_shape = o.table(nil), v0_range = o.number(0.2, { from = 0 }),
 }
 
 local function with(extra)
@@ -49,8 +51,9 @@ local function setup(self, where, opt, charge)
   self.surrogate = opt.surrogate
   self.alpha = opt.alpha or widths[opt.surrogate] or 1
   self.membrane_step = false -- true while net:step runs
+  local surrogate = opt.surrogate == "localzo" and drawn.LocalZO { delta = self.alpha } or opt.surrogate
   local settings = {
-    threshold = opt.v_threshold, v_reset = opt.v_reset, alpha = self.alpha, surrogate = opt.surrogate,
+    threshold = opt.v_threshold, v_reset = opt.v_reset, alpha = self.alpha, surrogate = surrogate,
     soft = opt.reset == "soft", detach = opt.detach_reset, ge = opt.fire == ">=",
     v_init = math.type(opt.v0) and opt.v0 or opt.v_init or 0,
   }
@@ -58,23 +61,35 @@ local function setup(self, where, opt, charge)
   rawset(self, "_settings", settings)
   if opt.v0 == "learnable" then
     if not opt.v0_shape then o.fail("%s: v0_shape: expected the sizes { C, H, W } of the learnable v0, got nothing", where) end
-    self.v0 = parameter.Parameter(core.tensor.zeros(1, table.unpack(opt.v0_shape)))
+    local range = opt.v0_range
+    self.v0 = parameter.Parameter({ 1, table.unpack(opt.v0_shape) }, function(t, key) t:uniform_(-range, range, key) end)
   elseif opt.v0_shape then
     o.fail("%s: v0_shape: expected v0 = 'learnable' beside it, got %s", where, o.show(opt.v0))
   end
 end
 
+-- The membrane that the neuron before left (nn.SharedMembrane).
+local function handed_on(self, x, share)
+  local v = share.v
+  if v and o.shape(v) ~= "[" .. table.concat(x.shape, ", ", 2) .. "]" then
+    o.fail("%s: x: expected [1, %s, the size of the membrane that it shares, got %s", self:class(), o.shape(v):sub(2), o.shape(x))
+  end
+  return v
+end
+
 function Neuron:forward(x, v0)
+  local share = rawget(self, "_share")
   local kept = self.membrane_step and rawget(self, "_v")
   if kept and o.shape(kept) ~= "[" .. table.concat(x.shape, ", ", 2) .. "]" then
     o.fail("%s: x: its membrane is %s from an earlier step, got %s; call net:reset_state()",
       self:class(), o.shape(kept), "[" .. table.concat(x.shape, ", ", 2) .. "]")
   end
-  local start = v0 or kept or self.v0
+  local start = v0 or share and handed_on(self, x, share) or kept or self.v0
   local s, v, counts, report = core.nn.neuron(x, start, self.w, self._settings)
   rawset(self, "counts", counts)
   rawset(self, "_sites", s:numel())
   rawset(self, "_report", report)
+  if share then share.v = v end
   if self.membrane_step then rawset(self, "_v", v) end
   monitor.fired(self)
   return s, v
@@ -143,7 +158,7 @@ local sj_spec = {
   tau = o.number(2, { above = 1 }), decay_input = o.boolean(true), v_threshold = o.number(1),
   v_reset = o.where(0, "a number, or false for a soft reset", function(v) return math.type(v) or v == false end),
   detach_reset = o.boolean(false), surrogate = surrogate_rule("sigmoid"), alpha = o.number(nil, { above = 0 }),
-  v0 = v0_rule(), v0_shape = o.table(nil),
+  v0 = v0_rule(), v0_shape = o.table(nil), v0_range = o.number(0.2, { from = 0 }),
 }
 
 function LIF.spikingjelly(opts)
@@ -177,11 +192,12 @@ function PLIF:charge_text() return ("tau %.4g (learned)%s"):format(self:tau(), s
 local shared = [[
 
     lif(x [T, N, ...][, v0]) -> spikes (dtype spike), membrane after T. Both carry gradients; the membrane starts at 0, at the option
-    v0 (a number, or "learnable" with v0_shape = { C, H, W }), or at the argument v0.
+    v0 (a number, or "learnable" with v0_shape = { C, H, W }, from U(-v0_range, v0_range), 0.2), or at the argument v0.
     Options: v_threshold = 1, v_reset = 0, reset = "hard" | "soft" (subtracts the threshold), detach_reset = false,
       fire = ">" | ">=", surrogate = "triangle", alpha = 1 (its width; the default follows the surrogate).
     Surrogates ds/dh at u = h - v_threshold: triangle max(0, a - |u|) / a^2, rectangle a [|u| < 1/(2a)],
-      atan (a/2) / (1 + (pi/2 a u)^2), sigmoid a s(au) (1 - s(au)), qgate max(0, a - a^2 |u|), or your function(u) -> g.
+      atan (a/2) / (1 + (pi/2 a u)^2), sigmoid a s(au) (1 - s(au)), qgate max(0, a - a^2 |u|), gaussian (the normal density of
+      width a), localzo (drawn, see nn.LocalZO), or your function(u) -> g. nn.published() lists the neurons of the published codes.
     lif:rate() spikes per neuron and step of the last call, lif:rates() for each t, lif.counts [T, C].]]
 
 doc.set(LIF, [[

@@ -1,0 +1,95 @@
+-- Makes the layers of a published network: convolutions with its initial values, its norm, its neurons.
+
+local nn = require "moonspike.nn"
+local o = require "moonspike.options"
+
+local maker = {}
+
+-- ---- neurons ----
+
+-- The neuron of a published code, see nn.published.
+function maker.published(name)
+  return function() return nn.published(name) end
+end
+
+-- The same with a learnable initial membrane for each neuron (IMP).
+function maker.learnable(name)
+  return function(_, _, size) return nn.published(name, { v0 = "learnable", v0_shape = size }) end
+end
+
+-- ---- norms ----
+
+local norms = {}
+maker.norms = norms
+
+function norms.batch(width) return nn.BatchNorm2d(width) end
+
+function norms.tdbn(width, _, added) return nn.tdBN(width, { alpha = added and math.sqrt(0.5) or 1, V_th = 0.5 }) end
+function norms.tab(width, T) return nn.TAB(width, T) end
+function norms.tebn(width, T) return nn.TEBN(width, T) end
+
+function norms.nda(width)
+  local norm = nn.BatchNorm2d(width)
+  nn.init.constant_(norm.weight, 0.5)
+  return norm
+end
+
+-- ---- initial values ----
+
+local function fan_out(tensor, key) nn.init.kaiming_normal_(tensor, { mode = "fan_out", nonlinearity = "relu" }, key) end
+local function zero(tensor) tensor:fill_(0) end
+
+-- ---- options that all networks have ----
+
+local function is_function(v) return type(v) == "function" or type(v) == "table" and (getmetatable(v) or {}).__call ~= nil end
+local a_function = o.where(nil, "a function that returns a module", is_function)
+
+-- The options of a network: its own and the common ones, with its published values as defaults.
+function maker.read(where, given, own, defaults)
+  local spec = {
+    classes = o.integer(defaults.classes, { from = 2 }), channels = o.integer(defaults.channels, { from = 1, to = 65535 }),
+    size = o.pair(defaults.size, { from = 1, to = 65535 }), T = o.integer(defaults.T, { from = 1, to = 65535 }),
+    neuron = a_function, norm = a_function,
+  }
+  for key, rule in pairs(own) do spec[key] = rule end
+  local opt = o.read(where, given, spec)
+  if type(opt.size) ~= "table" then opt.size = { opt.size, opt.size } end
+  opt.size = { math.tointeger(opt.size[1]), math.tointeger(opt.size[2]) }
+  return opt
+end
+
+-- A maker of layers. opt: the options; published: { neuron, norm, kaiming = boolean, bias = boolean, zero_bias = boolean }.
+-- Its at = { C, H, W } follows the images, for the neurons that have a state of their own for each pixel.
+local Maker = {}
+Maker.__index = Maker
+
+function maker.new(where, opt, published)
+  return setmetatable({ where = where, opt = opt, published = published, at = { opt.channels, opt.size[1], opt.size[2] } }, Maker)
+end
+
+local function made(self, what, module)
+  if not nn.is_module(module) then
+    o.fail("%s: %s: expected a function that returns a module, got one that returns %s", self.where, what, o.show(module))
+  end
+  return module
+end
+
+function Maker:conv(cin, cout, kernel, stride)
+  local published = self.published
+  local conv = nn.Conv2d(cin, cout, kernel, { stride = stride, padding = kernel // 2, bias = published.bias or false })
+  if published.kaiming then conv.weight = nn.Parameter({ cout, cin, kernel, kernel }, fan_out) end
+  if published.zero_bias then conv.bias = nn.Parameter({ cout }, zero) end
+  return conv
+end
+
+-- added: the result is added to another branch. T is handed on for norms that differ from step to step.
+function Maker:norm(width, added)
+  return made(self, "norm", (self.opt.norm or self.published.norm or norms.batch)(width, self.opt.T, added or false))
+end
+
+-- name: as in the checkpoint; size { C, H, W } or { n }: one neuron each.
+function Maker:neuron(name, size)
+  return made(self, "neuron", (self.opt.neuron or self.published.neuron)(name, size[1], { table.unpack(size) }))
+end
+
+return maker
