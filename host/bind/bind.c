@@ -231,7 +231,7 @@ static void push_operation(lua_State *L) {
   lua_rawget(L, -2);
   const char *text = lua_tostring(L, -1);
   if (text != NULL)
-    lua_pushfstring(L, "%s: ", lua_pushlstring(L, text, strcspn(text, "( \n")));
+    lua_pushfstring(L, "%s: ", lua_pushlstring(L, text, strcspn(text, "({ \n")));
   else
     lua_pushliteral(L, "");
   lua_replace(L, text != NULL ? -4 : -3);

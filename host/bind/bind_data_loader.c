@@ -48,9 +48,8 @@ static ms_status fill(loader_handle *h, ms_tensor *members, ms_loader_config *c,
   ms_tensor *here = NULL;
   ms_data numbers;
   ms_status status = ms_capture_refuse("a loader", "begins", err);
-  if (status)
-    return status;
-  if (members && !(status = ms_on_host(&here, members, MS_I64, err)) && !(status = ms_data_of(&numbers, here, err))) {
+  if (!status && members && !(status = ms_on_host(&here, members, MS_I64, err)) &&
+      !(status = ms_data_of(&numbers, here, err))) {
     c->members = numbers.p;
     c->n = members->size[0];
   }

@@ -73,7 +73,7 @@ function tests.other_devices()
   each(function(how)
     for _, maker in ipairs { "cuda", second, "cpu" } do
       local there, got, want = set(how), {}, {}
-      on(maker, there.position, there)
+      on(maker, there.loader, there)
       local devices, control, i = { second, "cuda", "cpu" }, nil, 0
       while true do
         ms.device(devices[i % 3 + 1])
@@ -176,7 +176,7 @@ function tests.captured()
     { resident = true, opened = true, text = "the next batch is drawn by the host" },
   } do
     local inside = set { workers = 1, resident = where.resident }
-    if where.opened then inside:position() end
+    if where.opened then inside:loader() end
     local f = ms.capture(function(x)
       for y in inside do return x + y:sum() end
     end)
