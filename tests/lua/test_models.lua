@@ -336,6 +336,15 @@ function TestOptions:test_description()
   for _, name in ipairs(models.list()) do lu.assertStrContains(models.describe(name).source, name:find "tdbn" and "2011.05280" or "github.com", false, false, name) end
 end
 
+function TestOptions:test_help()
+  local doc = require "moonspike.doc"
+  for _, name in ipairs { "create", "describe", "list", "ResNet19", "EfficientLIFNet", "SEWResNet", "VGGSNN", "VGG", "VGG9", "VGG11", "WideNet7B" } do
+    lu.assertStrContains(doc.get(models[name]), "models." .. name, false, false, name)
+  end
+  lu.assertStrContains(doc.get(models), "ResNet19")
+  lu.assertStrContains(doc.get(models.VGG { plan = { 2 }, size = 2 }), "models.VGG{")
+end
+
 TestErrors = {}
 
 function TestErrors:test_inputs()
