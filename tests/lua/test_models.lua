@@ -239,8 +239,8 @@ local function whole(lif, x, v) return lif(x, v) end
 function TestSharing:test_against_a_walk_by_hand()
   for share, run in pairs { none = whole, layer = whole, channel = halves, both = halves } do
     ms.manual_seed(4)
-    local net = models.EfficientLIFNet { share = share, size = 8 }
-    local x = still(net, 3, 2, 8)
+    local net = models.EfficientLIFNet { share = share, size = 16 }
+    local x = still(net, 3, 2, 16)
     local membranes = {}
     local want = by_hand(net, x, function(place, h, block, own)
       local lif = place == "lif_input" and net.lif_input or (share == "none" or share == "channel") and block[own] or net[("layer%d_lif"):format(place)]
@@ -248,8 +248,16 @@ function TestSharing:test_against_a_walk_by_hand()
       spikes, membranes[lif] = run(lif, h, membranes[lif])
       return spikes
     end)
-    s.near(net(x), want, 1e-5, share)
+    local function gradient(logits)
+      net:zero_grad()
+      logits:square():sum():backward()
+      local g = parameter(net, "layer1.0.conv1.weight").grad
+      return { g:square():sum():item(), g:flatten():narrow(1, 1, 8):totable() }
+    end
+    local by_steps = net(x)
     lu.assertEquals(net.lif_input.counts.shape[1], 3, share)
+    s.near(by_steps, want, 1e-5, share)
+    s.near(gradient(by_steps), gradient(want), 1e-3, share)
   end
 end
 
