@@ -158,6 +158,27 @@ function TestSharing:test_one_membrane_for_a_stage()
   lu.assertNotEquals(stage(x):totable(), a:totable())
 end
 
+-- The published code has one neuron for a stage: the same module at several places.
+function TestSharing:test_one_neuron_at_several_places()
+  ms.manual_seed(3)
+  local apart = Stage(4, shared_neuron)
+  ms.manual_seed(3)
+  local lif = shared_neuron()
+  local once = Stage(4, function() return lif end)
+  local x = ms.randn(5, 3, 4, { key = "places" }) * 3
+  once:load_state_dict(apart:state_dict())
+  local want = nn.SharedMembrane(apart)(x)
+  lu.assertEquals(nn.SharedMembrane(once)(x):totable(), want:totable())
+  local rate, p = 0, apart.parts
+  for _, i in ipairs { 2, 4, 6 } do rate = rate + p[i]:rate() / 3 end
+  lu.assertAlmostEquals(lif:rate(), rate, 1e-6)
+  lu.assertEquals(#lif:rates(), 5)
+  -- groups of channels in it: rates for each step
+  local net = nn.SharedMembrane(Stage(4, function() return nn.SharedChannels(shared_neuron()) end))
+  net(x)
+  lu.assertEquals(#net.body.parts[2].neuron:rates(), 5)
+end
+
 function TestSharing:test_sizes_must_be_one()
   local net = nn.SharedMembrane(nn.Sequential { nn.Linear(4, 4), nn.LIF(), nn.Linear(4, 2), nn.LIF() })
   s.raises("LIF: x: expected [1, 3, 4], the size of the membrane that it shares, got [1, 3, 2]", net, ms.zeros(2, 3, 4))

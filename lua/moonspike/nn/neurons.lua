@@ -89,7 +89,10 @@ function Neuron:forward(x, v0)
   rawset(self, "counts", counts)
   rawset(self, "_sites", s:numel())
   rawset(self, "_report", report)
-  if share then share.v = v end
+  if share then
+    share.v = v
+    share.fired(self, counts)
+  end
   if self.membrane_step then rawset(self, "_v", v) end
   monitor.fired(self)
   return s, v

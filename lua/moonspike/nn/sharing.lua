@@ -30,22 +30,27 @@ end
 
 function SharedMembrane:forward(x)
   if not o.is_tensor(x) or x:dim() < 2 then o.fail("SharedMembrane: x: expected [T, N, ...], got %s", o.show(x)) end
-  local neurons, box = neurons_of(self.body), { v = self.membrane_step and self._v or nil }
+  local neurons, out, now = neurons_of(self.body), {}, nil
+  local counts, sites = {}, {} -- of every neuron: spikes for each step, and how many there could be
+  local box = { v = self.membrane_step and self._v or nil }
+  function box.fired(neuron, spikes) -- a neuron may stand at several places of the body
+    local list, row = counts[neuron] or {}, spikes:view(1, spikes:numel())
+    list[now] = list[now] and list[now] + row or row
+    counts[neuron], sites[neuron] = list, (sites[neuron] or 0) + neuron._sites
+  end
   local done <close> = setmetatable({}, { __close = function()
     for _, neuron in ipairs(neurons) do rawset(neuron, "_share", nil) end
   end })
   for _, neuron in ipairs(neurons) do rawset(neuron, "_share", box) end
-  local out, counts, sites = {}, {}, {}
   for t = 1, x.shape[1] do
+    now = t
     out[t] = (self.body(x:narrow(1, t, 1)))
-    for i, neuron in ipairs(neurons) do
-      counts[i], sites[i] = counts[i] or {}, (sites[i] or 0) + neuron._sites
-      counts[i][t] = neuron.counts
-    end
   end
-  for i, neuron in ipairs(neurons) do -- of all steps, for firing rates
-    rawset(neuron, "counts", core.ops.cat(counts[i], 1))
-    rawset(neuron, "_sites", sites[i])
+  for _, neuron in ipairs(neurons) do
+    if counts[neuron] then
+      rawset(neuron, "counts", core.ops.cat(counts[neuron], 1))
+      rawset(neuron, "_sites", sites[neuron])
+    end
   end
   if self.membrane_step then self._v = box.v end
   return core.ops.cat(out, 1)
