@@ -239,8 +239,8 @@ local function whole(lif, x, v) return lif(x, v) end
 function TestSharing:test_against_a_walk_by_hand()
   for share, run in pairs { none = whole, layer = whole, channel = halves, both = halves } do
     ms.manual_seed(4)
-    local net = models.EfficientLIFNet { share = share, size = 8 }
-    local x = still(net, 3, 2, 8)
+    local net = models.EfficientLIFNet { share = share, size = 16 }
+    local x = still(net, 3, 2, 16)
     local membranes = {}
     local want = by_hand(net, x, function(place, h, block, own)
       local lif = place == "lif_input" and net.lif_input or (share == "none" or share == "channel") and block[own] or net[("layer%d_lif"):format(place)]
@@ -248,8 +248,16 @@ function TestSharing:test_against_a_walk_by_hand()
       spikes, membranes[lif] = run(lif, h, membranes[lif])
       return spikes
     end)
-    s.near(net(x), want, 1e-5, share)
+    local function gradient(logits)
+      net:zero_grad()
+      logits:square():sum():backward()
+      local g = parameter(net, "layer1.0.conv1.weight").grad
+      return { g:square():sum():item(), g:flatten():narrow(1, 1, 8):totable() }
+    end
+    local by_steps = net(x)
     lu.assertEquals(net.lif_input.counts.shape[1], 3, share)
+    s.near(by_steps, want, 1e-5, share)
+    s.near(gradient(by_steps), gradient(want), 1e-3, share)
   end
 end
 
@@ -334,6 +342,15 @@ function TestOptions:test_description()
   lu.assertStrContains(tostring(d), "95b5ecb")
   lu.assertEquals(models.describe("efficientlif-layer").neurons, 4)
   for _, name in ipairs(models.list()) do lu.assertStrContains(models.describe(name).source, name:find "tdbn" and "2011.05280" or "github.com", false, false, name) end
+end
+
+function TestOptions:test_help()
+  local doc = require "moonspike.doc"
+  for _, name in ipairs { "create", "describe", "list", "ResNet19", "EfficientLIFNet", "SEWResNet", "VGGSNN", "VGG", "VGG9", "VGG11", "WideNet7B" } do
+    lu.assertStrContains(doc.get(models[name]), "models." .. name, false, false, name)
+  end
+  lu.assertStrContains(doc.get(models), "ResNet19")
+  lu.assertStrContains(doc.get(models.VGG { plan = { 2 }, size = 2 }), "models.VGG{")
 end
 
 TestErrors = {}

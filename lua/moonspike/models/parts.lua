@@ -102,7 +102,6 @@ local joins = {
   AND = function(y, x) return y * x end,
   IAND = function(y, x) return x * (1 - y) end,
 }
-parts.joins = o.keys(joins)
 
 local Block = Module "Block"
 parts.Block = Block
