@@ -9,9 +9,11 @@ end
 
 local function fashion() return ms.models.VGG { plan = { 32, "A", 64, "A" } } end
 
+-- unit: channels of the first layer, 64 unless a test wants a narrow network.
+local function resnet19(unit) return ms.models.ResNet19 { scale = unit and unit / 64 } end
+
 -- static: one image is repeated over T.
--- unit: channels of the first layer, 64 unless a test wants a narrow one
-networks.resnet19 = { make = function(unit) return ms.models.create("resnet19", { width = unit and 2 * unit }) end, T = 4, batch = 8, input = { 3, 32, 32 }, static = true, parameters = 12630858,
+networks.resnet19 = { make = resnet19, T = 4, batch = 8, input = { 3, 32, 32 }, static = true, parameters = 12630858,
   loss = function() return ms.loss.TET() end }
 networks.vggsnn = { make = zoo "vggsnn", T = 10, batch = 4, input = { 2, 48, 48 }, static = false, parameters = 9268746,
   loss = function() return ms.loss.TET() end }

@@ -162,7 +162,7 @@ function TestRuns:test_forward_and_backward()
   for _, name in ipairs(models.list()) do
     ms.manual_seed(1)
     local side = size[name] or name:find "vggsnn" and 16 or name:find "sew" and 32 or 8
-    local net = models.create(name, { size = side, classes = 3, T = 2 })
+    local net = models.create(name, { size = side, classes = 3, T = 2, scale = 1 / 8 })
     local T = side == 128 and 1 or 2
     local logits = net(still(net, T, 2, side))
     lu.assertEquals(logits.shape, { T, 2, 3 }, name)
@@ -179,10 +179,10 @@ local function fused(net)
 end
 
 function TestRuns:test_fusion()
-  local net = models.ResNet19 { size = 8 }
+  local net = models.ResNet19 { size = 8, scale = 1 / 8 }
   net(still(net, 2, 2, 8))
   lu.assertEquals(fused(net), { ["fused: normalisation"] = 9, ["fused: normalisation and residual"] = 8, ["fused: the input is not a normalisation"] = 1 })
-  net = models.EfficientLIFNet { size = 8 }
+  net = models.EfficientLIFNet { size = 8, scale = 1 / 8 }
   net(still(net, 2, 2, 8))
   lu.assertEquals(fused(net), { ["fused: normalisation"] = 9, ["fused: normalisation and residual"] = 8 })
 end
@@ -191,7 +191,7 @@ end
 function TestRuns:test_operations()
   for _, name in ipairs { "resnet19", "sew-resnet18-trt", "vggsnn-woap", "vgg11-nda" } do
     local side = name:find "vggsnn" and 16 or 32
-    local net, T = models.create(name, { size = side, classes = 10 }), 2
+    local net, T = models.create(name, { size = side, scale = 1 / 8 }), 2
     net(ms.randn(T, 1, net.input[1], side, side))
     local want = {}
     for key, m in net:named_modules() do
@@ -222,7 +222,7 @@ local function by_hand(net, x, fire)
         h = fire(stage, y + cut, b, "lif2")
       end
     end
-    outputs[t] = net.fc1(net.avgpool(h):reshape(1, x.shape[2], 512))
+    outputs[t] = net.fc1(net.avgpool(h):reshape(1, x.shape[2], 64))
   end
   return ms.cat(outputs, 1)
 end
@@ -239,7 +239,7 @@ local function whole(lif, x, v) return lif(x, v) end
 function TestSharing:test_against_a_walk_by_hand()
   for share, run in pairs { none = whole, layer = whole, channel = halves, both = halves } do
     ms.manual_seed(4)
-    local net = models.EfficientLIFNet { share = share, size = 16 }
+    local net = models.EfficientLIFNet { share = share, size = 16, scale = 1 / 8 }
     local x = still(net, 3, 2, 16)
     local membranes = {}
     local want = by_hand(net, x, function(place, h, block, own)
@@ -264,18 +264,18 @@ end
 -- Neurons that always fire, whatever stands where: rates over all calls of a neuron, for each t.
 function TestSharing:test_rates()
   for _, share in ipairs { "none", "layer", "channel", "both" } do
-    local net = models.EfficientLIFNet { share = share, size = 8, neuron = function() return nn.LIF { v_threshold = -1e6 } end }
+    local net = models.EfficientLIFNet { share = share, size = 8, scale = 1 / 8, neuron = function() return nn.LIF { v_threshold = -1e6 } end }
     net(still(net, 2, 2, 8))
     for _, m in net:named_modules() do
       if m.rate then lu.assertEquals({ m:rate(), m:rates() }, { 1, { 1, 1 } }, share) end
     end
     local sites = rawget(net["layer1_lif"] or net["layer1.0"].lif1, "_sites")
-    lu.assertEquals(sites, 2 * 2 * (share == "none" and 128 or 256) * 4 * 4 * (net["layer1_lif"] and 6 or 1), share)
+    lu.assertEquals(sites, 2 * 2 * (share == "none" and 16 or 32) * 4 * 4 * (net["layer1_lif"] and 6 or 1), share)
   end
 end
 
 function TestSharing:test_step_by_step()
-  local net = models.EfficientLIFNet { share = "both", size = 8 }
+  local net = models.EfficientLIFNet { share = "both", size = 8, scale = 1 / 8 }
   local x = still(net, 3, 2, 8)
   net(x)
   net:eval()
@@ -302,7 +302,7 @@ function TestSEW:test_stem_once()
   local nets = {}
   for i, once in ipairs { true, false } do
     ms.manual_seed(6)
-    nets[i] = models.SEWResNet { size = 32, classes = 5, stem_once = once }
+    nets[i] = models.SEWResNet { size = 32, classes = 5, stem_once = once, scale = 1 / 4 }
     nets[i]:parameters()
   end
   local x = still(nets[1], 3, 2, 32)
@@ -327,6 +327,16 @@ function TestOptions:test_neuron_and_norm()
   local added = {}
   models.ResNet19 { norm = function(width, _, is) if is then added[#added + 1] = width end return nn.BatchNorm2d(width) end }
   lu.assertEquals(added, { 128, 128, 128, 128, 256, 256, 256, 256, 512, 512, 512 })
+end
+
+function TestOptions:test_scale()
+  local net = models.ResNet19 { scale = 1 / 8 }
+  lu.assertEquals(parameter(net, "layers.7.conv2d_layer_1.module.0.weight").shape, { 64, 32, 3, 3 })
+  lu.assertEquals(parameter(net, "layers.11.module.weight").shape, { 10, 32 })
+  lu.assertEquals(parameter(models.VGG9 { scale = 0.5 }, "fc1.module.1.weight").shape, { 512, 2048 })
+  lu.assertEquals(parameter(models.SEWResNet { scale = 0.25, size = 32 }, "layer4.1.conv2.module.0.weight").shape, { 128, 128, 3, 3 })
+  lu.assertEquals(parameter(models.WideNet7B { scale = 1 / 16 }, "out.weight").shape, { 10, 8 })
+  s.raises("EfficientLIFNet: scale: expected numbers of channels that 2 divides, got 1", models.EfficientLIFNet, { share = "both", scale = 0.001 })
 end
 
 function TestOptions:test_networks_of_ones_own()

@@ -49,7 +49,7 @@ function maker.read(where, given, own, defaults)
   local spec = {
     classes = o.integer(defaults.classes, { from = 2 }), channels = o.integer(defaults.channels, { from = 1, to = 65535 }),
     size = o.pair(defaults.size, { from = 1, to = 65535 }), T = o.integer(defaults.T, { from = 1, to = 65535 }),
-    neuron = a_function, norm = a_function,
+    neuron = a_function, norm = a_function, scale = o.number(1, { above = 0 }),
   }
   for key, rule in pairs(own) do spec[key] = rule end
   local opt = o.read(where, given, spec)
@@ -81,6 +81,9 @@ function Maker:conv(cin, cout, kernel, stride)
   if published.zero_bias then conv.bias = nn.Parameter({ cout }, zero) end
   return conv
 end
+
+-- A published number of channels times the option scale.
+function Maker:channels(n) return math.max(1, math.floor(n * self.opt.scale + 0.5)) end
 
 -- added: the result is added to another branch. T is handed on for norms that differ from step to step.
 function Maker:norm(width, added)

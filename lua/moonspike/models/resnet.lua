@@ -83,7 +83,8 @@ end
 -- for each stage, final_pool, hidden = width or nil, dropout, init_out }.
 local function build(self, make, plan)
   local naming, opt = plan.naming, make.opt
-  local width, kernel, stride = table.unpack(plan.stem)
+  local kernel, stride = plan.stem[2], plan.stem[3]
+  local width = make:channels(plan.stem[1])
   local c, h, w = table.unpack(make.at)
   make.at = { width, geometry.window(h, kernel, stride, kernel // 2), geometry.window(w, kernel, stride, kernel // 2) }
   self:append(
@@ -94,8 +95,11 @@ local function build(self, make, plan)
     for i = 2, 3 do make.at[i] = geometry.window(make.at[i], 3, 2, 1) end
   end
   local k = 0
-  for stage, cout in ipairs(plan.widths) do
-    local shared
+  for stage, channels in ipairs(plan.widths) do
+    local cout, shared = make:channels(channels), nil
+    if cout % (plan.groups or 1) ~= 0 then
+      o.fail("%s: scale: expected numbers of channels that %d divides, got %d", self:class(), plan.groups, cout)
+    end
     if plan.share then
       local name = ("layer%d_lif"):format(stage)
       shared = make:neuron(name, { cout, 0, 0 })
@@ -120,12 +124,13 @@ local function build(self, make, plan)
   end
   if plan.hidden then
     drop(naming.hidden_drop)
-    self:append { naming.hidden, nn.Linear(math.max(last, 1), plan.hidden) }
+    local hidden = make:channels(plan.hidden)
+    self:append { naming.hidden, nn.Linear(math.max(last, 1), hidden) }
     if naming.hidden_neuron then
-      self:append { naming.hidden_neuron, make:neuron(naming.hidden_neuron, { plan.hidden }), neuron = true }
+      self:append { naming.hidden_neuron, make:neuron(naming.hidden_neuron, { hidden }), neuron = true }
     end
     drop(naming.out_drop)
-    last = plan.hidden
+    last = hidden
   end
   local out = nn.Linear(math.max(last, 1), opt.classes)
   if plan.init_out then plan.init_out(out) end
@@ -155,12 +160,9 @@ local variants = {
 
 local function build_resnet19(self, opt, v)
   local make = maker.new(self:class(), opt, v)
-  local function scaled(n) return n and (n * (opt.width or v.widths[1]) + v.widths[1] - 1) // v.widths[1] end
-  local widths = {}
-  for i, n in ipairs(v.widths) do widths[i] = scaled(n) end
   build(self, make, {
-    naming = v.naming, stem = { opt.stem or scaled(v.stem), 3, 1 }, widths = widths, blocks = { 3, 3, 2 }, strides = v.strides, share = v.share,
-    hidden = scaled(v.hidden), final_pool = v.final_pool, dropout = v.dropout,
+    naming = v.naming, stem = { opt.stem or v.stem, 3, 1 }, widths = v.widths, blocks = { 3, 3, 2 }, strides = v.strides, share = v.share, groups = v.groups,
+    hidden = v.hidden, final_pool = v.final_pool, dropout = v.dropout,
   })
   parts.finish(self, { classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T, once = v.once, steps = v.steps, groups = v.groups })
 end
@@ -175,7 +177,7 @@ function ResNet19:init(given)
   parts.Net.init(self)
   local rule = o.choice("trt", { "trt", "tet", "tdbn", "tab", "tic" })
   local v = pick("ResNet19", given, rule, variants)
-  local opt = maker.read("ResNet19", given, { variant = rule, stem = o.integer(nil, { from = 1, to = 65535 }), width = o.integer(nil, { from = 1, to = 16384 }) },
+  local opt = maker.read("ResNet19", given, { variant = rule, stem = o.integer(nil, { from = 1, to = 65535 }) },
     { classes = 10, channels = 3, size = 32, T = v.T })
   build_resnet19(self, opt, v)
 end
@@ -250,14 +252,14 @@ end
 local common = [[
 
 
-    Also: classes, channels, size (a number or { h, w }), T (for norms that differ from step to step, and for net:macs),
+    Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
     neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
     net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints.]]
 
 doc.set(ResNet19, [[
-    models.ResNet19{ variant = "trt", stem = 64 or as published, width = 128 or as published, classes = 10, channels = 3, size = 32, T = 4 }
+    models.ResNet19{ variant = "trt", stem = as published, classes = 10, channels = 3, size = 32, T = 4 }
 
-    conv-norm-neuron, stages of 3, 3 and 2 residual blocks, average pooling. width: channels of the first stage, all others in proportion. Variants:
+    conv-norm-neuron, stages of 3, 3 and 2 residual blocks, average pooling. Variants:
       trt   stem 64, widths 128 256 512, Linear 256 with neurons, Linear; kaiming_normal over fan_out (TRT)
       tet   the same with PyTorch's initial values and the names of the TET, LocalZO and SLT codes
       tdbn  stem 128, nn.tdBN, threshold 0.5, rectangle (STBP-tdBN; neuron and optimizer as recalled, there is no official code)

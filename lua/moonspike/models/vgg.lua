@@ -57,6 +57,7 @@ local function build(self, opt, v)
     else
       local width, stride = step, 1
       if type(step) == "table" then width, stride = step[1], step[2] end
+      width = make:channels(width)
       make.at = { width, geometry.window(h, 3, stride, 1), geometry.window(w, 3, stride, 1) }
       local neuron = naming.neuron(i, entry)
       self:append({ naming.conv(i, entry), make:conv(c, width, 3, stride) }, { naming.norm(i, entry), make:norm(width) },
@@ -71,8 +72,9 @@ local function build(self, opt, v)
   self:append { "flatten", nn.Flatten() }
   local n = math.max(make.at[1] * make.at[2] * make.at[3], 1) -- 0 where the images are too small, which is said below
   if v.hidden then
-    self:append({ naming.hidden_drop, nn.Dropout(v.dropout) }, { naming.hidden, nn.Linear(n, v.hidden) })
-    n = v.hidden
+    local hidden = make:channels(v.hidden)
+    self:append({ naming.hidden_drop, nn.Dropout(v.dropout) }, { naming.hidden, nn.Linear(n, hidden) })
+    n = hidden
   end
   if v.dropout then self:append { naming.drop, nn.Dropout(v.dropout) } end
   self:append { type(naming.out) == "string" and naming.out or naming.out(i), nn.Linear(n, opt.classes) }
@@ -180,7 +182,8 @@ function WideNet7B:init(given)
     at = at + 1
     return ("conv.%d"):format(at)
   end
-  for _, width in ipairs { 64, 64, 64, 64, 128, 128, 128 } do
+  for _, channels in ipairs { 64, 64, 64, 64, 128, 128, 128 } do
+    local width = make:channels(channels)
     if make.at[1] ~= width then self:append(unit(make, place() .. ".", "", width, 1)) end
     local name = place()
     local main = { unit(make, "conv.0.", name .. ".", width, 3) }
@@ -195,7 +198,7 @@ end
 local common = [[
 
 
-    Also: classes, channels, size (a number or { h, w }), T (for norms that differ from step to step, and for net:macs),
+    Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
     neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
     net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints. x has to be of the given size.]]
 
