@@ -92,7 +92,8 @@ end
 function models.describe(name, opts)
   local entry = find("describe", name)
   local net = models.create(name, opts)
-  local d = { name = name, about = entry[3], source = entry[4], class = entry[1], classes = net.classes, T = net.T, input = net.input, neurons = 0, macs = 0 }
+  local d = { name = name, about = entry[3], source = entry[4], class = entry[1], classes = net.classes, T = net.T, input = net.input,
+    neurons = 0, macs = 0 }
   d.parameters, d.regularised, d.tensors, d.gammas = geometry.count(net)
   for _, layer in ipairs(net:macs()) do d.macs = d.macs + layer[2] end
   d.flops = 2 * d.macs

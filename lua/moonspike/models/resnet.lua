@@ -80,7 +80,7 @@ end
 -- ---- the whole ----
 
 -- plan: { naming, stem = { width, kernel, stride }, pool = module behind the stem or nil, widths, blocks, strides, sew, share = one neuron
--- for each stage, final_pool, hidden = width or nil, dropout, init_out }.
+-- for each stage, groups of channels, final_pool, hidden = width or nil, dropout, init_out }.
 local function build(self, make, plan)
   local naming, opt = plan.naming, make.opt
   local kernel, stride = plan.stem[2], plan.stem[3]
@@ -161,10 +161,12 @@ local variants = {
 local function build_resnet19(self, opt, v)
   local make = maker.new(self:class(), opt, v)
   build(self, make, {
-    naming = v.naming, stem = { opt.stem or v.stem, 3, 1 }, widths = v.widths, blocks = { 3, 3, 2 }, strides = v.strides, share = v.share, groups = v.groups,
-    hidden = v.hidden, final_pool = v.final_pool, dropout = v.dropout,
+    naming = v.naming, stem = { opt.stem or v.stem, 3, 1 }, widths = v.widths, blocks = { 3, 3, 2 }, strides = v.strides,
+    share = v.share, groups = v.groups, hidden = v.hidden, final_pool = v.final_pool, dropout = v.dropout,
   })
-  parts.finish(self, { classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T, once = v.once, steps = v.steps, groups = v.groups })
+  parts.finish(self, {
+    classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T, once = v.once, steps = v.steps, groups = v.groups,
+  })
 end
 
 -- The variant that the options name, before the rest is read: defaults depend on it.
@@ -210,7 +212,8 @@ resnet.SEWResNet = SEWResNet
 local sew_variants = {
   sew = { naming = names.sew, neuron = maker.published "sew", kaiming = true, once = true, pool = "max" },
   trt = { naming = names.trt_sew, neuron = maker.published "trt-imagenet100", kaiming = true, once = false, pool = "max" },
-  imp = { naming = names.sew, neuron = maker.learnable "imp-imagenet100", kaiming = true, once = true, pool = "avg", zero_init = true, narrow_out = true },
+  imp = { naming = names.sew, neuron = maker.learnable "imp-imagenet100", kaiming = true, once = true, pool = "avg", zero_init = true,
+    narrow_out = true },
 }
 
 -- Blocks that begin as the identity: with AND the branch has to be one.
