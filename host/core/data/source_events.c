@@ -152,6 +152,8 @@ static ms_status check(const recordings *r, ms_error *err) {
   const ms_events_source_config *c = &r->c;
   if (r->source.n == 0)
     return ms_fail(err, MS_EINVAL, "%s: no recordings", OP);
+  if (!c->start != !c->end)
+    return ms_fail(err, MS_EINVAL, "%s: expected start and end, or neither", OP);
   if (c->steps < 0 || c->steps > MS_FRAMES_MOST)
     return ms_fail(err, MS_ERANGE, "%s: steps: expected 0 to %d, got %lld", OP, MS_FRAMES_MOST, (long long)c->steps);
   if (c->frames_only &&
