@@ -28,8 +28,9 @@ ms.device(opt.device)
 
 local here = arg[0]:match "^(.*)examples/" or "./"
 local root = ("%s/%s"):format(opt.data, opt.format)
-local how = ("%s %sscripts/make-events.lua --data FashionMNIST --profile %s --out %s"):format(arg[-1], here,
-  opt.format == "aedat" and "rcls" or "saccade3", root)
+local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local how = ("%s %s --data FashionMNIST --profile %s --out %s"):format(quoted(arg[-1]), quoted(here .. "scripts/make-events.lua"),
+  opt.format == "aedat" and "rcls" or "saccade3", quoted(root))
 local function make(part, count) -- only what is missing
   assert(os.execute(("%s --part %s --limit %d"):format(how, part, count)), "the recordings could not be made")
 end
