@@ -56,14 +56,14 @@ local sets = {
   end,
   jpeg = function() return data.ImageFolder(with(many, { root = folder, augment = { flip = true } })) end,
 }
-local function cached(own, how)
+local function cached(own, sensor, how)
   how = how == "npz" and { root = folder .. ".frames", format = "frames" }
-    or { root = folder, cache = folder .. ".cache", frames = { dtype = how == "bytes" and "uint8" or "float32" } }
+    or with(sensor, { root = folder, cache = folder .. ".cache", frames = { dtype = how == "bytes" and "uint8" or "float32" } })
   return data.EventFolder(with(few, with(own, how)))
 end
-sets["dvs.cache"] = function(how) return cached({ augment = "trt-dvs" }, how) end
+sets["dvs.cache"] = function(how) return cached({ augment = "trt-dvs" }, {}, how) end
 sets["nmnist.cache"] = function(how)
-  return cached({ width = 34, height = 34, batch_size = 64, augment = { { "flip" }, { "roll", 2 } } }, how)
+  return cached({ batch_size = 64, augment = { { "flip" }, { "roll", 2 } } }, { width = 34, height = 34 }, how)
 end
 
 -- Batches without end.
