@@ -1,4 +1,5 @@
 #include "scratch.h"
+#include "../../host/core/data/augment.h"
 #include "../../host/core/data/image_transform.h"
 
 static ms_error err;
@@ -27,6 +28,26 @@ static void test_random_boxes(void **state) {
     assert_true(llabs(lefts[i] - (lefts[0] + lefts[1] + lefts[2] + lefts[3]) / 4) < 350);
   ms_box one = ms_box_random(7, 3, 500, 375, scale, ratio), same = ms_box_random(7, 3, 500, 375, scale, ratio);
   assert_memory_equal(&one, &same, sizeof one);
+}
+
+/* One key serves everything that an epoch draws for a sample: where the crop lies says nothing of the flip behind it. */
+static void test_crop_and_flip(void **state) {
+  const double scale[2] = {0.08, 0.5}, ratio[2] = {3.0 / 4, 4.0 / 3};
+  const ms_augment_recipe flip = {.n = 1, .rule = {{.kind = MS_AUGMENT_flip, .p = 0.5}}};
+  enum { N = 4000 };
+  int both[2][2][2] = {0};
+  (void)state;
+  for (uint64_t i = 0; i < N; i++) {
+    ms_augment_program program;
+    ms_box b = ms_box_random(5, i, 500, 375, scale, ratio);
+    ms_augment_draw(&program, &flip, 375, 500, 5, i);
+    int flipped = program.n > 0;
+    both[0][2 * b.x > 500 - b.w][flipped]++;
+    both[1][2 * b.y > 375 - b.h][flipped]++;
+  }
+  for (int axis = 0; axis < 2; axis++)
+    for (int side = 0; side < 2; side++)
+      assert_in_range(both[axis][side][1], N / 4 - 150, N / 4 + 150); /* 1000 +- 27 */
 }
 
 /* Nothing fits: the largest centred box within the ratios. */
@@ -136,10 +157,8 @@ static void test_recipes(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_random_boxes),
-      cmocka_unit_test(test_fallback),
-      cmocka_unit_test(test_centre),
-      cmocka_unit_test(test_recipes),
+      cmocka_unit_test(test_random_boxes), cmocka_unit_test(test_fallback), cmocka_unit_test(test_crop_and_flip),
+      cmocka_unit_test(test_centre),       cmocka_unit_test(test_recipes),
   };
   const struct CMUnitTest files[] = {
       cmocka_unit_test(test_equals_the_long_way),

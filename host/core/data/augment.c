@@ -1,5 +1,5 @@
 #include "augment.h"
-#include "../../../kernels/math/philox.h"
+#include "draws.h"
 #include <math.h>
 
 /* The planes of a kind: one for each of its rules (and holes). Of the first plane a crop takes words 0, 1 and 3 and a flip word 2. */
@@ -86,7 +86,7 @@ typedef struct drawing {
 
 /* The plane of the next rule (or hole) of a kind. */
 static ms_philox4 next_plane(drawing *d, ms_augment_kind kind) {
-  uint32_t first = kind <= MS_AUGMENT_flip ? 0 : (uint32_t)(kind - 1) * PLANES;
+  uint32_t first = MS_PLANES_RECIPE + (kind <= MS_AUGMENT_flip ? 0 : (uint32_t)(kind - 1) * PLANES);
   return ms_philox_block(d->key, d->sample, first + d->seen[kind]++);
 }
 

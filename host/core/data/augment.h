@@ -33,7 +33,7 @@ const char *ms_augment_kind_name(ms_augment_kind kind);
 /* MS_ERANGE with the number of the rule that makes no sense, or where a program could get more than MS_AUGMENT_STEPS steps. */
 ms_status ms_augment_check(const ms_augment_recipe *r, const char *op, ms_error *err);
 
-/* The program of one sample. Draws come from planes 0 to 4095 of (key, sample), and from which plane a rule draws depends
+/* The program of one sample. Draws come from planes (draws.h) of (key, sample), and from which plane a rule draws depends
 ** on its kind and on how many of that kind stand before it: rules of other kinds change nothing. */
 void ms_augment_draw(ms_augment_program *out, const ms_augment_recipe *r, int64_t h, int64_t w, uint64_t key,
                      uint64_t sample);

@@ -1,9 +1,9 @@
 #include "event_augment.h"
-#include "../../../kernels/math/philox.h"
+#include "draws.h"
 #include <string.h>
 
 /* Planes of the draws: which block belongs to what. */
-enum { PLANE_CHOICE = 2, PLANE_FLIP, PLANE_SURVIVE, PLANE_ORDER };
+enum { PLANE_CHOICE = MS_PLANES_EVENTS, PLANE_FLIP, PLANE_SURVIVE, PLANE_ORDER };
 
 static int64_t below(uint32_t word, int64_t n) {
   return (int64_t)((uint64_t)word * (uint64_t)n >> 32);

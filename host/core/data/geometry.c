@@ -1,5 +1,5 @@
 #include "geometry.h"
-#include "../../../kernels/math/philox.h"
+#include "draws.h"
 
 /* In [0, 1): 32 bits. */
 static double uniform(uint32_t w) {
@@ -22,7 +22,7 @@ ms_box ms_box_random(uint64_t key, uint64_t sample, int64_t w, int64_t h, const 
                      const double ratio[2]) {
   double low = log(ratio[0]), high = log(ratio[1]);
   for (uint32_t attempt = 0; attempt < 10; attempt++) {
-    ms_philox4 r = ms_philox_block(key, sample, attempt);
+    ms_philox4 r = ms_philox_block(key, sample, MS_PLANES_CROP + attempt);
     double area = (double)w * (double)h * (scale[0] + (scale[1] - scale[0]) * uniform(r.w[0]));
     double aspect = exp(low + (high - low) * uniform(r.w[1]));
     double cw = rint(sqrt(area * aspect)), ch = rint(sqrt(area / aspect));

@@ -88,7 +88,7 @@ static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scr
   return MS_OK;
 }
 
-/* Called and returns with the lock held, unless there are no workers. */
+/* Called, and returns, with the lock held. */
 static void make(ms_loader *l, int64_t b, ms_scratch *scratch) {
   slot *s = &l->slots[b % l->nslots];
   ms_repairs before = scratch->repairs;

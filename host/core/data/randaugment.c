@@ -1,8 +1,6 @@
 #include "randaugment.h"
-#include "../../../kernels/math/philox.h"
+#include "draws.h"
 #include <math.h>
-
-enum { FIRST_PLANE = 1 << 16 };
 
 ms_status ms_rand_augment_check(const ms_rand_augment *r, const char *op, ms_error *err) {
   if (r->n < 0 || r->n > 100)
@@ -48,8 +46,8 @@ static double value_of(ms_photo kind, double level, int increasing, int negative
 ms_status ms_rand_augment_apply(ms_picture *p, ms_picture *spare, const ms_rand_augment *r, uint64_t key,
                                 uint64_t sample, const char *op, ms_error *err) {
   for (int i = 0; i < r->n; i++) {
-    ms_philox4 a = ms_philox_block(key, sample, FIRST_PLANE + 2 * (uint32_t)i);
-    ms_philox4 b = ms_philox_block(key, sample, FIRST_PLANE + 2 * (uint32_t)i + 1);
+    ms_philox4 a = ms_philox_block(key, sample, MS_PLANES_RANDAUGMENT + 2 * (uint32_t)i);
+    ms_philox4 b = ms_philox_block(key, sample, MS_PLANES_RANDAUGMENT + 2 * (uint32_t)i + 1);
     ms_photo kind = (ms_photo)((uint64_t)a.w[0] * MS_PHOTO_KINDS >> 32);
     float z, unused;
     if ((double)a.w[1] >= r->p * 0x1p32)

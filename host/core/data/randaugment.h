@@ -29,7 +29,7 @@ typedef struct ms_rand_augment {
 /* Fields that make no sense: MS_ERANGE. */
 ms_status ms_rand_augment_check(const ms_rand_augment *r, const char *op, ms_error *err);
 
-/* Draws from planes 2^16 on of (key, sample). spare is memory that is kept from call to call; p and spare may change
+/* Draws from planes (draws.h) of (key, sample). spare is memory that is kept from call to call; p and spare may change
 ** places. MS_ESHAPE where p is not one frame of bytes with one or three channels. */
 ms_status ms_rand_augment_apply(ms_picture *p, ms_picture *spare, const ms_rand_augment *r, uint64_t key,
                                 uint64_t sample, const char *op, ms_error *err);
