@@ -2,10 +2,9 @@
 #include "../file.h"
 #include "../tensor.h"
 #include "npy.h"
+#include "threads.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -55,19 +54,8 @@ static void *fill(void *ud) {
   return NULL;
 }
 
-/* The caller's thread works too: with none started the result is the same. */
 static ms_status fill_stretch(stretch *c, int threads, ms_error *err) {
-  pthread_t id[MOST_THREADS];
-  sigset_t all, before;
-  int started = 0;
-  sigfillset(&all); /* an interrupt reaches the caller's thread */
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (started < threads - 1 && pthread_create(&id[started], NULL, fill, c) == 0)
-    started++;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  fill(c);
-  while (started > 0)
-    pthread_join(id[--started], NULL);
+  ms_threads_run(threads - 1, fill, c);
   if (c->status && err)
     *err = c->error;
   return c->status;

@@ -1,11 +1,10 @@
 #include "event_files.h"
 #include "aedat2.h"
 #include "atis.h"
+#include "threads.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -96,24 +95,14 @@ static void *worker(void *shared) {
 }
 
 ms_status ms_event_files_make(const ms_event_files *f, int64_t *written, int64_t *events, ms_error *err) {
-  pthread_t threads[MS_EVENT_FILES_MOST_WORKERS];
   pool p = {.f = f, .lock = PTHREAD_MUTEX_INITIALIZER, .err = err};
-  sigset_t all, before;
-  int n = 0;
   *written = *events = 0;
   if (f->workers < 1 || f->workers > MS_EVENT_FILES_MOST_WORKERS)
     return ms_fail(err, MS_ERANGE, "make_events: workers: expected 1 to %d, got %d", MS_EVENT_FILES_MOST_WORKERS,
                    f->workers);
   if (f->format != MS_EVENTS_ATIS && f->format != MS_EVENTS_AEDAT2)
     return ms_fail(err, MS_ERANGE, "make_events: format: expected 'bin' or 'aedat'");
-  sigfillset(&all); /* an interrupt reaches the caller's thread */
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (n < f->workers - 1 && pthread_create(&threads[n], NULL, worker, &p) == 0)
-    n++;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  worker(&p); /* this thread is one of them, so that one is enough */
-  while (n > 0)
-    pthread_join(threads[--n], NULL);
+  ms_threads_run(f->workers - 1, worker, &p);
   *written = p.written;
   *events = p.events;
   return p.status ? p.status : ms_interrupt_check(err);

@@ -1,9 +1,8 @@
 #include "loader.h"
 #include "balance.h"
 #include "order.h"
+#include "threads.h"
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -120,17 +119,8 @@ static void *worker(void *loader) {
   return NULL;
 }
 
-/* Workers run with every signal blocked, so that an interrupt reaches the thread of the prompt. */
 static ms_status start_workers(ms_loader *l, ms_error *err) {
-  sigset_t all, before;
-  int code = 0;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  while (l->nthreads < l->c.workers && !code) {
-    code = pthread_create(&l->threads[l->nthreads], NULL, worker, l);
-    l->nthreads += !code;
-  }
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  int code = ms_threads_start(l->threads, l->c.workers, &l->nthreads, worker, l);
   return code ? ms_fail(err, MS_EMEM, "loader: workers: cannot start thread %d of %d: %s", l->nthreads + 1,
                         l->c.workers, strerror(code))
               : MS_OK;
