@@ -313,6 +313,13 @@ static void test_files(void **state) {
   snprintf(names[1][2], sizeof names[1][2], "%s/none/x", scratch_folder);
   assert_int_equal(ms_event_files_make(&f, &written, &events, &err), MS_EIO);
   assert_non_null(strstr(err.text, "No such file"));
+  for (int i = 0; i < 5; i++)
+    snprintf(names[1][i], sizeof names[1][i], "%s/none/%d", scratch_folder, i);
+  for (int i = 0; i < 20; i++) { /* also where several threads fail at once */
+    assert_int_equal(ms_event_files_make(&f, &written, &events, &err), MS_EIO);
+    assert_int_equal(written, 0);
+    assert_int_equal(events, 0);
+  }
   f.workers = 0;
   assert_int_equal(ms_event_files_make(&f, &written, &events, &err), MS_ERANGE);
 }

@@ -82,7 +82,7 @@ static void *worker(void *shared) {
     if (status && !p->status) {
       p->status = status;
       *p->err = err;
-    } else if (!there) {
+    } else if (!status && !there) {
       p->written++;
       p->events += e.n;
     }
