@@ -4,6 +4,14 @@
 
 #include <stdint.h>
 
+/* width: 1 to 8 bytes. */
+static inline __attribute__((always_inline)) uint64_t ms_bytes(const uint8_t *p, int width, int big) {
+  uint64_t v = 0;
+  for (int i = 0; i < width; i++)
+    v |= (uint64_t)p[i] << 8 * (big ? width - 1 - i : i);
+  return v;
+}
+
 static inline uint32_t ms_be32(const uint8_t *p) {
   return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }

@@ -1,4 +1,5 @@
 #include "idx.h"
+#include "bytes.h"
 #include "stream.h"
 #include <string.h>
 
@@ -20,14 +21,6 @@ static ms_status read_exactly(ms_stream_in *s, void *out, size_t n, ms_error *er
   return status;
 }
 
-/* Element i of big-endian data, as its bits in host order. */
-static uint64_t big_endian(const unsigned char *p, int width) {
-  uint64_t v = 0;
-  for (int i = 0; i < width; i++)
-    v = v << 8 | p[i];
-  return v;
-}
-
 static ms_status read_header(ms_stream_in *s, idx_header *h, ms_error *err) {
   static const unsigned char width[] = {[0x08] = 1, [0x09] = 1, [0x0b] = 2, [0x0c] = 4, [0x0d] = 4, [0x0e] = 8};
   unsigned char b[4];
@@ -44,7 +37,7 @@ static ms_status read_header(ms_stream_in *s, idx_header *h, ms_error *err) {
   for (int d = 0; d < h->ndim; d++) {
     if ((status = read_exactly(s, b, 4, err)))
       return status;
-    h->size[d] = (int64_t)big_endian(b, 4);
+    h->size[d] = (int64_t)ms_be32(b);
     if (__builtin_mul_overflow(h->elements, h->size[d], &h->elements))
       return damaged(s, err, "the sizes overflow");
   }
@@ -65,7 +58,7 @@ static void convert(const idx_header *h, void *to, const unsigned char *from) {
   int64_t *integer = to;
   ms_real *real = to;
   for (int64_t i = 0; i < h->elements; i++, from += h->width) {
-    uint64_t bits = big_endian(from, h->width);
+    uint64_t bits = ms_bytes(from, h->width, 1);
     uint32_t low = (uint32_t)bits;
     float f;
     double d;

@@ -1,5 +1,6 @@
 #include "npy.h"
 #include "../../../kernels/math/convert.h"
+#include "bytes.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -133,13 +134,6 @@ static ms_status header(ms_npy *a, literal *s, ms_error *err) {
   return seen[0] && seen[1] && seen[2] ? MS_OK : wrong(s, err, "expected descr, fortran_order and shape");
 }
 
-static uint64_t little(const uint8_t *p, int width) {
-  uint64_t v = 0;
-  for (int i = width; i-- > 0;)
-    v = v << 8 | p[i];
-  return v;
-}
-
 static ms_status describe(ms_npy *a, const ms_input *in, ms_error *err) {
   const char *other = ms_looks_like(in->p, in->n);
   if (in->n < 6 || memcmp(in->p, MAGIC, 6) != 0)
@@ -152,7 +146,7 @@ static ms_status describe(ms_npy *a, const ms_input *in, ms_error *err) {
   size_t begin = in->p[6] == 1 ? 10 : 12;
   if (in->n < begin)
     return ms_damaged(in, (int64_t)in->n, -1, err, "the file ends too early");
-  uint64_t length = little(in->p + 8, (int)begin - 8);
+  uint64_t length = ms_bytes(in->p + 8, (int)begin - 8, 0);
   if (length == 0 || length > in->n - begin)
     return ms_damaged(in, 8, -1, err, "the file cannot hold a header of %llu bytes", (unsigned long long)length);
   literal s = {in, begin, begin + (size_t)length};
@@ -200,13 +194,6 @@ ms_dtype ms_npy_dtype(const ms_npy *a) {
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE uint64_t bits_at(const uint8_t *p, int width, int big) {
-  uint64_t v = 0;
-  for (int i = 0; i < width; i++)
-    v |= (uint64_t)p[i] << 8 * (big ? width - 1 - i : i);
-  return v;
-}
-
 INLINE double real_of(uint64_t bits, int width) {
   if (width == 2)
     return ms_half_to_float((uint16_t)bits);
@@ -245,7 +232,7 @@ typedef struct row {
 INLINE int64_t convert(const row *r, ms_dtype dtype, char kind, int width, int big) {
   const uint8_t *p = r->p;
   for (int64_t i = 0; i < r->n; i++, p += r->step) {
-    uint64_t bits = bits_at(p, width, big);
+    uint64_t bits = ms_bytes(p, width, big);
     int64_t v = 0;
     if (dtype == MS_F32 && kind == 'f')
       ((ms_real *)r->out)[i * r->place] = (ms_real)real_of(bits, width);
@@ -319,7 +306,7 @@ ms_status ms_npy_read(void *out, ms_dtype dtype, const int64_t *stride, const ms
     int64_t done = convert_row(&r, dtype, a);
     if (done < n) {
       const uint8_t *p = r.p + done * r.step;
-      uint64_t bits = bits_at(p, a->width, a->big);
+      uint64_t bits = ms_bytes(p, a->width, a->big);
       int64_t v = 0;
       double got = a->kind == 'f' ? real_of(bits, a->width) : (double)bits;
       if (a->kind == 'i' && integer_of(&v, bits, 'i', a->width))

@@ -1,4 +1,5 @@
 #include "zip.h"
+#include "bytes.h"
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,10 +12,7 @@ enum { LOCAL_BYTES = 30, CENTRAL_BYTES = 46, END_BYTES = 22, END64_BYTES = 56, L
 #define RATIO 1032         /* deflate's best */
 
 static uint64_t le(const uint8_t *p, int width) {
-  uint64_t v = 0;
-  for (int i = width; i-- > 0;)
-    v = v << 8 | p[i];
-  return v;
+  return ms_bytes(p, width, 0);
 }
 
 /* ---- the end of the archive says where the central directory is ---- */
