@@ -1,4 +1,5 @@
 #include "image_codec.h"
+#include "pillow.h"
 #include <string.h>
 
 typedef enum kind { JPEG, PNG, OTHER } kind;
@@ -66,8 +67,8 @@ void ms_image_put_rgb(const ms_image_job *job, int64_t y, const uint8_t *rgb) {
   if (!job->grey)
     memcpy(to, rgb, (size_t)(3 * job->out->w));
   else
-    for (int64_t x = 0; x < job->out->w; x++, rgb += 3) /* ITU-R 601, as in Pillow */
-      to[x] = (uint8_t)((19595u * rgb[0] + 38470u * rgb[1] + 7471u * rgb[2] + 0x8000u) >> 16);
+    for (int64_t x = 0; x < job->out->w; x++, rgb += 3)
+      to[x] = ms_luma(rgb);
 }
 
 void ms_image_put_grey(const ms_image_job *job, int64_t y, const uint8_t *grey) {

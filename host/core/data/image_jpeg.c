@@ -1,6 +1,7 @@
 #include "image_codec.h"
 
 #ifdef MS_JPEG
+#include "pillow.h"
 #include <stdio.h>
 #include <jpeglib.h>
 #include <jerror.h>
@@ -100,19 +101,14 @@ ms_status ms_jpeg_size(int64_t *w, int64_t *h, const ms_input *in, ms_error *err
   return status;
 }
 
-static unsigned product255(unsigned a, unsigned b) {
-  unsigned t = a * b + 128;
-  return ((t >> 8) + t) >> 8;
-}
-
 /* In place, as Pillow: four colours in a JPEG file are stored inverted. */
 static void cmyk_to_rgb(uint8_t *row, int64_t width) {
   const uint8_t *from = row;
   for (int64_t x = 0; x < width; x++, from += 4, row += 3) {
     unsigned white = from[3], c = 255u - from[0], m = 255u - from[1], y = 255u - from[2];
-    row[0] = (uint8_t)(white - product255(c, white));
-    row[1] = (uint8_t)(white - product255(m, white));
-    row[2] = (uint8_t)(white - product255(y, white));
+    row[0] = (uint8_t)(white - ms_product255(c, white));
+    row[1] = (uint8_t)(white - ms_product255(m, white));
+    row[2] = (uint8_t)(white - ms_product255(y, white));
   }
 }
 

@@ -1,6 +1,7 @@
 /* The ops of RandAugment as Pillow computes them: tables of bytes, blends with a poorer image, affine maps. */
 #include "randaugment.h"
 #include "../tensor.h"
+#include "pillow.h"
 #include <math.h>
 #include <string.h>
 
@@ -16,9 +17,9 @@ static uint8_t blend(int a, int b, float factor) {
   return clip((double)v);
 }
 
-/* The luma of ITU-R 601-2, as convert("L") has it; of one channel, that. */
+/* The luma; of one channel, that. */
 static int grey(const uint8_t *pixel, int64_t c) {
-  return c == 1 ? pixel[0] : (int)((pixel[0] * 19595u + pixel[1] * 38470u + pixel[2] * 7471u + 0x8000u) >> 16);
+  return c == 1 ? pixel[0] : ms_luma(pixel);
 }
 
 /* ---- tables ---- */

@@ -1,5 +1,6 @@
 #include "resize.h"
 #include "hot.h"
+#include "pillow.h"
 #include "resize_axis.h"
 #include "resize_rows.h"
 #include <string.h>
@@ -91,14 +92,9 @@ static void resize_reals(ms_resizer *r, ms_real *out, const uint8_t *in, int byt
 
 /* ---- mode LA ---- */
 
-static uint8_t product255(unsigned a, unsigned b) {
-  unsigned t = a * b + 128;
-  return (uint8_t)(((t >> 8) + t) >> 8);
-}
-
 static void premultiply(uint8_t *to, const uint8_t *from, int64_t pixels) {
   for (int64_t i = 0; i < pixels; i++) {
-    to[2 * i] = product255(from[2 * i], from[2 * i + 1]);
+    to[2 * i] = ms_product255(from[2 * i], from[2 * i + 1]);
     to[2 * i + 1] = from[2 * i + 1];
   }
 }
