@@ -3,7 +3,6 @@
 #include "../tensor.h"
 #include "npy.h"
 #include "threads.h"
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,13 +180,13 @@ static ms_status map_file(cached *c, const char *path, ms_error *err) {
   ms_status status = MS_OK;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 || fstat(fd, &st))
-    status = ms_fail(err, MS_EIO, "%s: %.400s: %s", OP, path, strerror(errno));
+    status = ms_io_fail(OP, path, err);
   else if (!S_ISREG(st.st_mode) || st.st_size == 0)
     status = ms_fail(err, MS_EFORMAT, "%s: %.400s: not a file of samples", OP, path);
   else {
     void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED)
-      status = ms_fail(err, MS_EIO, "%s: %.400s: %s", OP, path, strerror(errno));
+      status = ms_io_fail(OP, path, err);
     else {
       c->map = p;
       c->map_bytes = (size_t)st.st_size;

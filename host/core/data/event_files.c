@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define OP "make_events"
+
 typedef struct pool {
   const ms_event_files *f;
   pthread_mutex_t lock;
@@ -20,11 +22,6 @@ typedef struct pool {
 
 static ms_status encode(ms_buffer *out, const ms_events *e, ms_events_format format, ms_error *err) {
   return format == MS_EVENTS_ATIS ? ms_atis_encode(out, e, err) : ms_aedat2_encode(out, e, err);
-}
-
-static ms_status io_fail(const char *path, ms_error *err) {
-  char why[64];
-  return ms_fail(err, MS_EIO, "make_events: %.400s: %s", path, strerror_r(errno, why, sizeof why));
 }
 
 static int write_all(int fd, const ms_buffer *bytes) {
@@ -42,13 +39,13 @@ static ms_status write_file(const char *path, const ms_buffer *bytes, ms_error *
   char temp[PATH_MAX];
   int used = snprintf(temp, sizeof temp, "%s.tmp-%ld", path, (long)getpid());
   if (used >= (int)sizeof temp)
-    return ms_fail(err, MS_EIO, "make_events: %.400s: the name is too long", path);
+    return ms_fail(err, MS_EIO, OP ": %.400s: the name is too long", path);
   int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (fd < 0)
-    return io_fail(temp, err);
+    return ms_io_fail(OP, temp, err);
   int fine = write_all(fd, bytes);
   fine = close(fd) == 0 && fine && rename(temp, path) == 0;
-  ms_status status = fine ? MS_OK : io_fail(path, err);
+  ms_status status = fine ? MS_OK : ms_io_fail(OP, path, err);
   if (status)
     unlink(temp);
   return status;
@@ -98,10 +95,9 @@ ms_status ms_event_files_make(const ms_event_files *f, int64_t *written, int64_t
   pool p = {.f = f, .lock = PTHREAD_MUTEX_INITIALIZER, .err = err};
   *written = *events = 0;
   if (f->workers < 1 || f->workers > MS_EVENT_FILES_MOST_WORKERS)
-    return ms_fail(err, MS_ERANGE, "make_events: workers: expected 1 to %d, got %d", MS_EVENT_FILES_MOST_WORKERS,
-                   f->workers);
+    return ms_fail(err, MS_ERANGE, OP ": workers: expected 1 to %d, got %d", MS_EVENT_FILES_MOST_WORKERS, f->workers);
   if (f->format != MS_EVENTS_ATIS && f->format != MS_EVENTS_AEDAT2)
-    return ms_fail(err, MS_ERANGE, "make_events: format: expected 'bin' or 'aedat'");
+    return ms_fail(err, MS_ERANGE, OP ": format: expected 'bin' or 'aedat'");
   ms_threads_run(f->workers - 1, worker, &p);
   *written = p.written;
   *events = p.events;

@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static ms_status io_fail(const char *op, const char *path, ms_error *err) {
+ms_status ms_io_fail(const char *op, const char *path, ms_error *err) {
   char why[64];
   return ms_fail(err, MS_EIO, "%s: %.400s: %s", op, path, strerror_r(errno, why, sizeof why));
 }
@@ -18,7 +18,7 @@ static ms_status read_all(ms_buffer *out, int fd, const char *op, const char *pa
     if (n < 0 && errno == EINTR)
       continue;
     if (n < 0)
-      return io_fail(op, path, err);
+      return ms_io_fail(op, path, err);
     if (n == 0)
       return ms_fail(err, MS_EIO, "%s: %.400s: the file became shorter while it was read", op, path);
     got += (size_t)n;
@@ -31,7 +31,7 @@ ms_status ms_file_read(ms_buffer *out, const char *op, const char *path, size_t 
   ms_status status;
   int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
   if (fd < 0 || fstat(fd, &st))
-    status = io_fail(op, path, err);
+    status = ms_io_fail(op, path, err);
   else if (!S_ISREG(st.st_mode))
     status = ms_fail(err, MS_EIO, "%s: %.400s: not a regular file", op, path);
   else if ((uint64_t)st.st_size > most)

@@ -35,6 +35,9 @@ typedef struct ms_input {
   ms_repairs *repairs; /* NULL: not wanted */
 } ms_input;
 
+/* MS_EIO "op: path: ..." for errno. In any thread. */
+ms_status ms_io_fail(const char *op, const char *path, ms_error *err);
+
 /* The whole of a regular file, at most `most` bytes. */
 ms_status ms_file_read(ms_buffer *out, const char *op, const char *path, size_t most, ms_error *err);
 

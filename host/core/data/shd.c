@@ -25,7 +25,6 @@ ms_status ms_shd_read(ms_events *out, ms_shd *s, int64_t i, ms_policy policy, ms
 
 #else
 
-#include <errno.h>
 #include <hdf5.h>
 #include <math.h>
 #include <pthread.h>
@@ -144,10 +143,9 @@ static void close_locked(ms_shd *s) {
 
 ms_status ms_shd_open(ms_shd **out, const char *op, const char *path, ms_error *err) {
   struct stat st;
-  char why[64];
   *out = NULL;
   if (stat(path, &st))
-    return ms_fail(err, MS_EIO, "%s: %.400s: %s", op, path, strerror_r(errno, why, sizeof why));
+    return ms_io_fail(op, path, err);
   if (!S_ISREG(st.st_mode))
     return ms_fail(err, MS_EIO, "%s: %.400s: not a regular file", op, path);
   ms_shd *s = malloc(sizeof *s);

@@ -1,5 +1,6 @@
 #include "stream.h"
 #include "../tensor.h"
+#include "input.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -7,10 +8,6 @@
 #include <unistd.h>
 
 #define BUFFER 65536
-
-static ms_status io_fail(const ms_stream_in *s, ms_error *err) {
-  return ms_fail(err, MS_EIO, "%s: %.400s: %s", s->op, s->path, strerror(errno));
-}
 
 /* Refills an empty buffer; z.avail_in stays 0 at the end of the file. */
 static ms_status refill(ms_stream_in *s, ms_error *err) {
@@ -21,7 +18,7 @@ static ms_status refill(ms_stream_in *s, ms_error *err) {
     n = read(s->fd, s->buffer, BUFFER);
   while (n < 0 && errno == EINTR);
   if (n < 0)
-    return io_fail(s, err);
+    return ms_io_fail(s->op, s->path, err);
   s->z.next_in = s->buffer;
   s->z.avail_in = (uInt)n;
   return MS_OK;
@@ -33,7 +30,7 @@ ms_status ms_stream_open(ms_stream_in *s, const char *op, const char *path, ms_e
   s->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe must not block */
   ms_status status = MS_OK;
   if (s->fd < 0 || fstat(s->fd, &st))
-    status = io_fail(s, err);
+    status = ms_io_fail(s->op, s->path, err);
   else if (!S_ISREG(st.st_mode))
     status = ms_fail(err, MS_EIO, "%s: %.400s: not a regular file", op, path);
   else if (!(s->buffer = ms_alloc(BUFFER)))
