@@ -1,5 +1,4 @@
 #include "npz.h"
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -175,16 +174,10 @@ static ms_status frames(ms_picture *out, const ms_npz_member *m, ms_error *err) 
   if (a->ndim != 4)
     return ms_damaged(&m->in, 0, -1, err, "expected [T, C, H, W], got %s", ms_npy_text(a).s);
   int64_t t = a->size[0], c = a->size[1], h = a->size[2], w = a->size[3];
-  ms_error ignored;
-  ms_status status = ms_picture_shape(out, MS_U8, t, h, w, c, m->in.op, err);
-  if (status || a->elements == 0)
-    return status;
+  ms_dtype dtype = ms_npy_dtype(a) == MS_U8 ? MS_U8 : MS_F32;
   const int64_t stride[] = {h * w * c, 1, w * c, c};
-  if (ms_npy_read(ms_picture_bytes(out), MS_U8, stride, a, &m->in, &ignored) == MS_OK)
-    return MS_OK;
-  if ((status = ms_picture_shape(out, MS_F32, t, h, w, c, m->in.op, err)))
-    return status;
-  return ms_npy_read(ms_picture_reals(out), MS_F32, stride, a, &m->in, err);
+  ms_status status = ms_picture_shape(out, dtype, t, h, w, c, m->in.op, err);
+  return status ? status : ms_npy_read(out->memory.p, dtype, stride, a, &m->in, err);
 }
 
 ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in, ms_error *err) {

@@ -23,7 +23,7 @@ ms_status ms_npz_member_open(ms_npz_member *m, uint8_t *room, const ms_zip *z, c
 ** MS_LENIENT drops events outside of the sensor or with p other than 0 and 1, and raises clocks that run backwards.
 ** MS_ORACLE is SpikingJelly's integration: t as it is, any p but 0 is ON, the pixel is number y * width + x. */
 ms_status ms_npz_events(ms_events *out, ms_buffer *scratch, const ms_input *in, int width, int height, ms_error *err);
-/* Member frames [T, C, H, W]: MS_U8 where every value is a whole number from 0 to 255, else MS_F32. */
+/* Member frames [T, C, H, W]: MS_U8 of bool and u1, else MS_F32, whatever the values: resizing rounds bytes. */
 ms_status ms_npz_frames(ms_picture *out, ms_buffer *scratch, const ms_input *in, ms_error *err);
 
 /* Such a file: *out is {0} before and a whole archive afterwards, to be freed by ms_buffer_free. */

@@ -119,7 +119,7 @@ static ms_status read_sample(const ms_source *s, int64_t i, const uint64_t *key,
     *out = p->memory.p;
     return MS_OK;
   }
-  /* archives of frames hold bytes or reals, each as it may */
+  /* archives of frames hold bytes or reals, each as it may; resized as what they are */
   ms_picture *real = p == &scratch->picture[0] ? &scratch->picture[1] : &scratch->picture[0];
   if ((status = ms_picture_shape(real, MS_F32, p->t, p->h, p->w, p->c, OP, err)))
     return status;
