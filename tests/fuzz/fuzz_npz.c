@@ -1,5 +1,23 @@
+#include "../../host/core/data/arrays.h"
 #include "../../host/core/data/npz.h"
 #include "input.h"
+
+static void read_members(const uint8_t *data, size_t size) {
+  ms_npz_file *f;
+  ms_error err = {0};
+  ms_status status = ms_npz_file_open(&f, input_path(data, size), 1 << 24, &err);
+  if (status ? f != NULL || !err.text[0] : f == NULL)
+    abort();
+  for (int64_t i = 0; f && i < ms_npz_file_count(f); i++) {
+    ms_tensor *t;
+    err.text[0] = 0;
+    status = ms_npz_file_tensor(&t, f, i, &err);
+    if (status ? t != NULL || !err.text[0] : t == NULL)
+      abort();
+    ms_release(t);
+  }
+  ms_npz_file_close(f);
+}
 
 /* Events and frames by every policy, then every member. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
@@ -19,5 +37,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (ms_npz_frames(&picture, &scratch, &in, &err) && !err.text[0])
       abort();
   }
+  read_members(data, size);
   return 0;
 }
