@@ -1,5 +1,5 @@
-/* From the bytes of an image file to the [size, size, 3] bytes that a network is given. Only the pixels that are needed
-** are decoded; the result is that of decoding everything, cutting, resizing. */
+/* From the bytes of an image file to the [size, size, 3 or 1] bytes that a network is given. Only the pixels that are
+** needed are decoded; the result is that of decoding everything, cutting, resizing. */
 #ifndef MS_IMAGE_TRANSFORM_H
 #define MS_IMAGE_TRANSFORM_H
 
@@ -24,7 +24,7 @@ ms_image_recipe ms_image_recipe_train(int64_t size);                 /* torchvis
 ms_image_recipe ms_image_recipe_test(int64_t shorter, int64_t size); /* likewise */
 ms_status ms_image_recipe_check(const ms_image_recipe *recipe, const char *op, ms_error *err);
 
-/* out: [1, size, size, 3]. What is drawn depends on (key, sample) alone. The recipe was checked. */
+/* out: [1, size, size, 3 or, of grey, 1]. What is drawn depends on (key, sample) alone. The recipe was checked. */
 ms_status ms_image_transform(ms_image_scratch *s, ms_picture *out, const ms_input *in, const ms_image_recipe *recipe,
                              uint64_t key, uint64_t sample, ms_error *err);
 void ms_image_scratch_free(ms_image_scratch *s);
