@@ -152,6 +152,12 @@ function TestImageFolder:test_damage()
   s.raises(root .. "/b/3.jpg: ", s.epoch, lenient)
   os.remove(root .. "/b/3.jpg")
   s.raises("b/3.jpg: No such file", s.epoch, lenient)
+  assert(os.execute(("ln -s gone %s/a/9.png"):format(root)))
+  local left_out = data.ImageFolder { root = root, size = 8, train = false }
+  lu.assertEquals(#left_out, 4)
+  lu.assertStrContains(left_out:describe(), "repairs while it was listed: link 1")
+  s.raises("a/9.png: a symbolic link to nothing", data.ImageFolder, { root = root, policy = "strict" })
+  os.remove(root .. "/a/9.png")
   s.raises("a class without files (", function()
     assert(os.execute(("mkdir %s/c"):format(root)))
     data.ImageFolder { root = root, policy = "strict" }

@@ -439,6 +439,9 @@ function TestDamage:test_policies()
   same(oracle, data.integrate(data.read_events(path, { policy = "oracle" }), { T = 2, policy = "oracle" }))
   lu.assertEquals({ oracle:sum():item(), x:select(2, 5):sum():item() }, { 6, 5 }) -- with the special event
   s.raises(path .. ": damaged file", s.epoch, one())
+  assert(os.execute(("ln -s gone %s/a/9.aedat"):format(root)))
+  lu.assertStrContains(one "lenient":describe(), "repairs while it was listed: link 1\nframes by")
+  s.raises("a/9.aedat: a symbolic link to nothing", one)
 end
 
 -- ---- messages ----

@@ -140,4 +140,14 @@ function find.part(where, root, train, test, wanted)
   return path or root, name
 end
 
+-- Files root/<class>/... below the roots, as core.data.list_folder has them; folder, and a note of what was left out.
+function find.listed(where, roots, extensions, policy, imagenet100)
+  local list, why = core.data.list_folder { roots = roots, extensions = extensions, policy = policy == "strict" and "strict" or "lenient",
+    imagenet100 = imagenet100 }
+  if not list then o.fail("%s: %s", where, why) end
+  list.folder, list.notes = roots[1], {}
+  for _, what in ipairs(o.keys(list.repairs)) do list.notes[#list.notes + 1] = ("repairs while it was listed: %s %d"):format(what, list.repairs[what]) end
+  return list
+end
+
 return find

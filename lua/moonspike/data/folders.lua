@@ -46,13 +46,6 @@ local function make(where, name, list, opt)
   return Set.new(where, parts, opt)
 end
 
-local function listed(where, roots, policy, imagenet100)
-  local list, why = core.data.list_folder { roots = roots, extensions = extensions, policy = policy == "strict" and "strict" or "lenient", imagenet100 = imagenet100 }
-  if not list then o.fail("%s: %s", where, why) end
-  list.folder = roots[1]
-  return list
-end
-
 local folder_spec = spec { root = o.string(o.required), name = o.string(nil) }
 
 function folders.ImageFolder(opts)
@@ -60,7 +53,7 @@ function folders.ImageFolder(opts)
   if not core.system.exists(opt.root) then o.fail("ImageFolder: root: no folder '%s'", opt.root) end
   local part, root = opt.train and "train" or "test", opt.root
   local path, own = find.part("ImageFolder", root, { "train" }, { "val", "test" }, opt.train)
-  local list = listed("ImageFolder", { path }, opt.policy)
+  local list = find.listed("ImageFolder", { path }, extensions, opt.policy)
   list.split = own and "folder " .. own or "all"
   return make("ImageFolder", ("%s %s"):format(opt.name or root:match "([^/]+)/*$", part), list, opt)
 end
@@ -77,9 +70,9 @@ function folders.ImageNet100(opts)
   if path:sub(-9) == "/train.X1" then
     for i = 2, 4 do roots[i] = ("%s/train.X%d"):format(root, i) end
   end
-  local list = listed("ImageNet100", roots, opt.policy, true)
+  local list = find.listed("ImageNet100", roots, extensions, opt.policy, true)
   list.split = "official " .. (opt.train and "train" or "val")
-  list.notes = { ("the classes are those of the list '%s'"):format(list.which) }
+  table.insert(list.notes, ("the classes are those of the list '%s'"):format(list.which))
   return make("ImageNet100", "ImageNet100 " .. (opt.train and "train" or "val"), list, opt)
 end
 

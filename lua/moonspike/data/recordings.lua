@@ -57,7 +57,8 @@ local function make(where, name, list, opt, sensor)
   local most = labels:max():item()
   if most >= #list.classes then o.fail("%s: labels: expected 0 to %d, got %d", where, #list.classes - 1, most) end
   local parts = { name = name, source = source, labels = labels, classes = list.classes, split = list.split, folder = list.folder,
-    names = function(i) return list.names and list.names[i] or tostring(i) end, notes = { ("frames by '%s', policy '%s'"):format(opt.preset, opt.policy) } }
+    names = function(i) return list.names and list.names[i] or tostring(i) end, notes = list.notes or {} }
+  table.insert(parts.notes, ("frames by '%s', policy '%s'"):format(opt.preset, opt.policy))
   if list.members then parts.members = core.tensor.tensor(list.members, int):add(-1) end
   local post = (opt.frames or {}).post or preset.post
   parts.scale = post == "max" and 255 or 1 -- bytes that are shares of a maximum, or counts
@@ -68,14 +69,6 @@ local function make(where, name, list, opt, sensor)
   return Set.new(where, parts, opt)
 end
 
--- Files below a folder with one folder for each class. `allowed` classes in their order, or nil: what there is.
-local function listed(where, root, extensions, policy)
-  local list, why = core.data.list_folder { roots = { root }, extensions = extensions, policy = policy == "strict" and "strict" or "lenient" }
-  if not list then o.fail("%s: %s", where, why) end
-  list.folder = root
-  return list
-end
-
 -- Members and the split's name, for files without parts of their own.
 local function divide(where, list, opt, default)
   local files = {}
@@ -83,7 +76,8 @@ local function divide(where, list, opt, default)
   list.members, list.split = splits.apply(where, files, { split = opt.split or default, share = opt.share, split_seed = opt.split_seed, train = opt.train })
 end
 
-local event_files = { ".aedat", ".bin", ".mat", ".npz" }
+-- Files below a folder with one folder for each class.
+local function listed(where, root, policy) return find.listed(where, { root }, { ".aedat", ".bin", ".mat", ".npz" }, policy) end
 
 local function expect_classes(where, list, want)
   if table.concat(list.classes, " ") ~= table.concat(want, " ") then
@@ -100,7 +94,7 @@ function recordings.CIFAR10DVS(opts)
   local opt = o.read("CIFAR10DVS", opts, cifar10dvs_spec)
   local folders = find.folders("CIFAR10DVS", opt.root)
   local root = find.first(folders, { "airplane" }) or find.missing("CIFAR10DVS", folders)
-  local list = listed("CIFAR10DVS", root, event_files, opt.policy)
+  local list = listed("CIFAR10DVS", root, opt.policy)
   expect_classes("CIFAR10DVS", list, cifar10)
   divide("CIFAR10DVS", list, opt, "trt")
   return make("CIFAR10DVS", "CIFAR10DVS " .. (opt.train and "train" or "test"), list, opt, { width = 128, height = 128 })
@@ -114,7 +108,7 @@ function recordings.NCaltech101(opts)
   local opt = o.read("NCaltech101", opts, ncaltech_spec)
   local folders = find.folders("NCaltech101", opt.root)
   local root = find.first(folders, { "yin_yang" }) or find.missing("NCaltech101", folders)
-  local list = listed("NCaltech101", root, event_files, opt.policy)
+  local list = listed("NCaltech101", root, opt.policy)
   divide("NCaltech101", list, opt, "spikingjelly")
   return make("NCaltech101", "NCaltech101 " .. (opt.train and "train" or "test"), list, opt, { width = 240, height = 180 })
 end
@@ -128,7 +122,7 @@ function recordings.NMNIST(opts)
   local part = opt.train and "Train" or "Test"
   local folders = find.folders("NMNIST", opt.root)
   local root = find.first(folders, { part }) or find.missing("NMNIST", folders)
-  local list = listed("NMNIST", root .. "/" .. part, event_files, opt.policy)
+  local list = listed("NMNIST", root .. "/" .. part, opt.policy)
   list.split = "official " .. part:lower()
   if opt.first_saccade then
     list.start_us, list.end_us = {}, {}
@@ -207,7 +201,7 @@ function recordings.EventFolder(opts)
   local root, part = opt.root, opt.train and "train" or "test"
   if not core.system.exists(root) then o.fail("EventFolder: root: no folder '%s'", root) end
   local base, own = find.part("EventFolder", root, { "train", "Train" }, { "test", "Test" }, opt.train)
-  local list = listed("EventFolder", base, event_files, opt.policy)
+  local list = listed("EventFolder", base, opt.policy)
   if own and not opt.split then
     list.split = "folder " .. own
   else
