@@ -369,7 +369,6 @@ function TestResident:test_position_and_close()
   lu.assertEquals(#labels(whole), 60)
 end
 
--- Classes of 30, 20 and 10 samples come equally often.
 -- A state that no set can be in is refused, wherever the samples lie, and changes nothing.
 function TestResident:test_impossible_positions()
   for _, resident in ipairs { true, false } do
@@ -381,6 +380,7 @@ function TestResident:test_impossible_positions()
   end
 end
 
+-- Classes of 30, 20 and 10 samples come equally often.
 function TestResident:test_balanced()
   local list = {}
   for i = 1, 60 do list[i] = i <= 30 and 0 or i <= 50 and 1 or 2 end

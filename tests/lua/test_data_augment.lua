@@ -86,7 +86,6 @@ function TestAugment:test_values()
   s.raises("augment: images: expected a tensor, got 3", data.augment, 3)
 end
 
--- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
 -- An index that is a view: a column, one number many times.
 function TestAugment:test_index_of_any_layout()
   local x, column = ms.arange(0, 16):view(4, 1, 2, 2), ints { { 0, 1 }, { 2, 3 } }:transpose(1, 2):select(1, 1)
@@ -97,6 +96,7 @@ function TestAugment:test_index_of_any_layout()
   end
 end
 
+-- The crop and flip of the threads are those of the recipe: same key, same sample, same pixels.
 function TestAugment:test_as_the_loader()
   local x, stats = (ms.rand(9, 3, 12, 12) * 255):to "uint8", { mean = { .1, .2, .3 }, std = { .5, .6, .7 } }
   local set <close> = data.FromTensors { images = x, labels = ms.zeros(9, { dtype = "int64" }), batch_size = 9, workers = 0, seed = 17,
