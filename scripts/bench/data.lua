@@ -1,12 +1,9 @@
 -- Our side of data.sh: moonspike scripts/bench/data.lua events PROFILE FOLDER COUNT | serve CASE VARIANT FOLDER
+package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local ms = require "moonspike"
+local say = require "protocol".say
 local data, clock = ms.data, ms.system.clock
 local task, case, variant, folder = table.unpack(arg)
-
-local function say(value)
-  io.stdout:write(ms.json.encode(value), "\n")
-  io.stdout:flush()
-end
 
 -- ---- recordings ----
 
