@@ -2,6 +2,7 @@
 #include "../core/data/augment.h"
 #include "../core/data/balance.h"
 #include "../core/data/randaugment.h"
+#include "bind_data_source.h"
 #include "bind_private.h"
 #include <string.h>
 
@@ -135,7 +136,7 @@ static ms_status rand_augment_tensor(ms_tensor **out, ms_tensor *x, const ms_ran
                                      uint64_t sample, ms_error *err) {
   ms_picture p = {0}, spare = {0};
   int64_t size[4] = {1, x->size[0], x->size[1], x->size[2]};
-  ms_tensor *one = NULL, *dense = NULL, *y = NULL, *place = NULL;
+  ms_tensor *one = NULL, *dense = NULL, *y = NULL;
   ms_data from, to;
   ms_status st = ms_unsqueeze(&one, x, 0, err);
   if (st || (st = ms_dense(&dense, one, -1, err)) || (st = ms_data_of(&from, dense, err)) ||
@@ -146,14 +147,11 @@ static ms_status rand_augment_tensor(ms_tensor **out, ms_tensor *x, const ms_ran
       (st = ms_tensor_new(&y, ms_device_cpu(), MS_U8, 4, size, err)) || (st = ms_data_of(&to, y, err)))
     goto done;
   memcpy(to.p, ms_picture_bytes(&p), p.memory.bytes);
-  st = ms_squeeze(&place, y, 0, err);
-  if (!st)
-    *out = ms_retain(place);
+  st = ms_squeeze(out, y, 0, err);
 done:
   ms_release(one);
   ms_release(dense);
   ms_release(y);
-  ms_release(place);
   ms_picture_free(&p);
   ms_picture_free(&spare);
   return st;
@@ -175,19 +173,13 @@ static int rand_augment(lua_State *L) {
 /* ---- orders ---- */
 
 static ms_status balanced(ms_tensor **out, ms_tensor *labels, int64_t classes, uint64_t key, ms_error *err) {
-  ms_tensor *here = NULL, *y = NULL;
+  ms_tensor *here = NULL;
   ms_data from, to;
-  ms_status st = ms_to(&here, labels, ms_device_cpu(), MS_I64, err);
-  ms_tensor *dense = NULL;
-  if (!st && !(st = ms_dense(&dense, here, -1, err)) && !(st = ms_data_of(&from, dense, err)) &&
-      !(st = ms_tensor_new(&y, ms_device_cpu(), MS_I64, 1, labels->size, err)) && !(st = ms_data_of(&to, y, err)))
+  ms_status st = ms_on_host(&here, labels, MS_I64, err);
+  if (!st && !(st = ms_data_of(&from, here, err)) &&
+      !(st = ms_tensor_new(out, ms_device_cpu(), MS_I64, 1, labels->size, err)) && !(st = ms_data_of(&to, *out, err)))
     st = ms_balanced_order(to.p, labels->size[0], from.p, classes, key, err);
   ms_release(here);
-  ms_release(dense);
-  if (st)
-    ms_release(y);
-  else
-    *out = y;
   return st;
 }
 

@@ -33,18 +33,19 @@ static int option_size(lua_State *L, int index, const char *op, const char *key)
   return (int)value;
 }
 
+const char *const ms_layout_names[] = {"sj", "jaer", "etf", "trt", NULL};
+
 void ms_check_read_options(lua_State *L, int index, const char *op, ms_aedat2_layout layout, ms_events_options *out) {
   static const char *const formats[] = {"auto", "aedat2", "aedat3", "atis", "mat5", "npz", NULL};
-  static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
-  *out =
-      (ms_events_options){.format = (ms_events_format)ms_option_enum(L, index, op, "format", MS_EVENTS_AUTO, formats),
-                          .policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, ms_policy_names),
-                          .layout = (ms_aedat2_layout)ms_option_enum(L, index, op, "layout", (int)layout, layouts),
-                          .width = option_size(L, index, op, "width"),
-                          .height = option_size(L, index, op, "height"),
-                          .flip_x = ms_option_boolean(L, index, op, "flip_x", 0),
-                          .flip_y = ms_option_boolean(L, index, op, "flip_y", 0),
-                          .stabilize = ms_option_boolean(L, index, op, "stabilize", 0)};
+  *out = (ms_events_options){
+      .format = (ms_events_format)ms_option_enum(L, index, op, "format", MS_EVENTS_AUTO, formats),
+      .policy = (ms_policy)ms_option_enum(L, index, op, "policy", MS_STRICT, ms_policy_names),
+      .layout = (ms_aedat2_layout)ms_option_enum(L, index, op, "layout", (int)layout, ms_layout_names),
+      .width = option_size(L, index, op, "width"),
+      .height = option_size(L, index, op, "height"),
+      .flip_x = ms_option_boolean(L, index, op, "flip_x", 0),
+      .flip_y = ms_option_boolean(L, index, op, "flip_y", 0),
+      .stabilize = ms_option_boolean(L, index, op, "stabilize", 0)};
 }
 
 static int read_events(lua_State *L) {

@@ -22,6 +22,8 @@ void ms_check_events(lua_State *L, int index, const char *op, ms_events *e);
 /* Pushes one; returns 1. */
 int ms_push_events(lua_State *L, const ms_events *e);
 
+extern const char *const ms_layout_names[]; /* bind_data_events.c: by ms_aedat2_layout, ends with NULL */
+
 /* ---- fields of the table of options at `index`, which the caller has checked for unknown keys ---- */
 
 #define MS_READ_KEYS "format", "policy", "layout", "width", "height", "flip_x", "flip_y", "stabilize"

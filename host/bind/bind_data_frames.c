@@ -35,7 +35,6 @@ static const ms_frames_preset *check_preset(lua_State *L, int index, const char 
 static const char *const splits[] = {"number", "time", "duration", "span", "time-bins", "event-bins", NULL};
 static const char *const polarities[] = {"both", "merged", "difference", "dead", NULL};
 static const char *const posts[] = {"none", "max", "clip", "log1p", NULL};
-static const char *const layouts[] = {"sj", "jaer", "etf", "trt", NULL};
 
 const ms_frames_preset *ms_check_frame_options(lua_State *L, int index, const char *op, ms_frames_options *out) {
   static const char *const dtypes[] = {"float32", "uint8", NULL};
@@ -109,7 +108,7 @@ static int frame_presets(lua_State *L) {
   lua_newtable(L);
   for (int i = 0; (p = ms_frames_preset_at(i)); i++) {
     lua_createtable(L, 0, 8);
-    const char *const text[][2] = {{"layout", layouts[p->layout]},
+    const char *const text[][2] = {{"layout", ms_layout_names[p->layout]},
                                    {"split", splits[p->options.split]},
                                    {"polarity", polarities[p->options.polarity]},
                                    {"post", posts[p->options.post]},
