@@ -20,6 +20,9 @@ for i = 1, #arg, 2 do
   end
   opt[name] = math.tointeger(value) or value
 end
+for name, known in pairs { format = { bin = 1, aedat = 1 }, loss = { sdt = 1, tet = 1, trt = 1 } } do
+  if not known[opt[name]] then error(("--%s: expected one of those that --help lists, got '%s'"):format(name, opt[name]), 0) end
+end
 
 ms.manual_seed(opt.seed)
 ms.device(opt.device)
@@ -52,7 +55,7 @@ if opt.format == "aedat" then -- one folder for both parts; TRT's way to make fr
   train, test = part { train = true, shuffle = true, augment = "trt-dvs" }, part { train = false }
 else
   make("train", opt.limit)
-  make("test", opt.limit // 4)
+  make("test", opt.limit == 0 and 0 or math.max(1, opt.limit // 4)) -- 0: all
   train = data.NMNIST(with { root = root, train = true, shuffle = true, augment = { { "roll", 2 } } })
   test = data.NMNIST(with { root = root, train = false })
 end
