@@ -111,9 +111,10 @@ local function bright(self, x)
   return most > least and (x - least) * (255 / (most - least)) or x * 0
 end
 
+local function byte(v) return math.max(0, math.min(255, math.floor(v + 0.5))) end
+
 local function text_of(rows)
   local h, w, lines = #rows, #rows[1], {}
-  local function byte(v) return math.max(0, math.min(255, math.floor(v + 0.5))) end
   for row = 1, h, 2 do
     local line = {}
     for col = 1, w do -- a half block shows two pixels
@@ -172,7 +173,7 @@ function Set:show(i, opts)
     local rows, flat = colours(picture, self.frames > 1), {}
     for _, row in ipairs(rows) do
       for _, pixel in ipairs(row) do
-        for k = 1, 3 do flat[#flat + 1] = math.max(0, math.min(255, math.floor(pixel[k] + 0.5))) end
+        for k = 1, 3 do flat[#flat + 1] = byte(pixel[k]) end
       end
     end
     local image = core.tensor.tensor(flat, { dtype = "uint8" }):view(#rows, #rows[1], 3):permute(3, 1, 2)

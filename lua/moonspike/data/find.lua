@@ -116,7 +116,7 @@ function find.missing(name, list, what)
     lines[#lines + 1] = ("  %s%s, %s, %s"):format(file[1], file.bytes and (", %d bytes"):format(file.bytes) or "", check, file.url)
   end
   if set.how then lines[#lines + 1] = set.how end
-  if set.files or set.package then lines[#lines + 1] = ("scripts/get-data.sh %s gets it. "):format(name):gsub("%s+$", "") end
+  if set.files or set.package then lines[#lines + 1] = ("scripts/get-data.sh %s gets it."):format(name) end
   lines[#lines + 1] = "Name the folder with root = \"...\" or the variable MOONSPIKE_DATA."
   o.fail("%s", table.concat(lines, "\n"))
 end
