@@ -133,6 +133,7 @@ function TestOwn:test_results_of_get()
   raises("set: get(1): expected a label from 0 to 1 as second result, got -1", ms.zeros(1, 2, 2), -1)
   raises("set: get(1): expected a label from 0 to 1 as second result, got 0.5", ms.zeros(1, 2, 2), 0.5)
   raises("set: get(1): expected a label from 0 to 1 as second result, got 'a'", ms.zeros(1, 2, 2), "a")
+  raises("set: get(1): expected a label from 0 to 1 as second result, got tensor [2]", ms.zeros(1, 2, 2), ms.zeros(2))
 end
 
 function TestOwn:test_positions()

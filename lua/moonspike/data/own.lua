@@ -29,7 +29,7 @@ local function get(self, i)
   if not o.is_tensor(x) or x:dim() ~= 3 and x:dim() ~= 4 then
     o.fail("%s: get(%d): expected a tensor [C, H, W] or [T, C, H, W], got %s", self.name, i, o.show(x))
   end
-  if o.is_tensor(y) then y = y:item() end
+  if o.is_tensor(y) and y:numel() == 1 then y = y:item() end
   if not math.tointeger(y) or y < 0 or self.classes and y >= #self.classes then
     o.fail("%s: get(%d): expected a label from 0%s as second result, got %s", self.name, i,
       self.classes and (" to %d"):format(#self.classes - 1) or "", o.show(y))
