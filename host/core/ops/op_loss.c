@@ -1,4 +1,5 @@
 /* Classification losses: value, gradient and hits come from one row; backward only scales the gradient. */
+#include "../../../kernels/math/loss.h"
 #include "nn.h"
 
 static ms_status loss_backward(ms_node *n, ms_tensor **din, ms_tensor *const *dout, ms_error *err) {
@@ -45,10 +46,10 @@ static ms_status check_labels(const ms_tensor *labels, const ms_tensor *correct,
                      (long long)(classes - 1), (long long)y, (long long)i);
   }
   for (int64_t i = 0; labels->dtype == MS_F32 && i < ms_numel(labels); i++) {
-    double p = (double)ms_reals(labels)[i];
-    if (!(p >= 0 && p <= MS_REAL_MAX))
+    ms_real p = ms_reals(labels)[i];
+    if (!ms_loss_share(p))
       return ms_fail(err, MS_ERANGE, "classification_loss: labels: expected shares >= 0, got %g at index [%lld][%lld]",
-                     p, (long long)(i / classes), (long long)(i % classes));
+                     (double)p, (long long)(i / classes), (long long)(i % classes));
   }
   return MS_OK;
 }
