@@ -5,6 +5,7 @@
 ** Its bfloat16 results are rounded before they come back: a float32 weight gradient holds bfloat16 values, and layers
 ** that want float32 outputs of bfloat16 products run on another engine. */
 #include "conv.h"
+#include "memory.h"
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -102,6 +103,8 @@ static ms_status report(ms_stream *s, cudnnStatus_t e, const char *what) {
 
 static ms_status handle_of(ms_stream *s, cudnnHandle_t *out) {
   MS_TRY(ms_cuda_enter(s));
+  if (!s->dnn && ms_cuda_capturing(s))
+    return MS_EBACKEND; /* a start would spoil what is recorded, and fail as if cuDNN did not start here */
   if (!s->dnn) {
     cudnnHandle_t h = NULL;
     cudnnStatus_t e = dnn.create(&h);

@@ -204,6 +204,32 @@ static void test_refused(void **state) {
   drop(&f);
 }
 
+/* The library does not start while a step is recorded: the recording goes on with another engine, and the library starts
+** behind it. */
+static void test_recorded(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  if (!listed("cudnn"))
+    skip();
+  ms_stream *first = gpu_stream, *fresh;
+  ms_conv_desc d = describe(&list[1], MS_F32, MS_F32);
+  ms_conv_plan *plan;
+  ms_graph *graph = NULL;
+  TWIN_OK(gpu->stream_create(0, &fresh));
+  gpu_stream = fresh;
+  TWIN_OK(gpu->conv_plan(fresh, &d, &plan));
+  ms_conv_args a = {.plan = plan, .density = -1};
+  TWIN_OK(gpu->synchronize(fresh));
+  TWIN_OK(gpu->capture_begin(fresh));
+  assert_string_equal(gpu->conv_engine(&a, MS_CONV_FORWARD, NULL), "cublas");
+  TWIN_OK(gpu->capture_end(fresh, &graph));
+  assert_string_equal(gpu->conv_engine(&a, MS_CONV_FORWARD, NULL), "cudnn");
+  gpu->graph_destroy(graph);
+  gpu->conv_plan_destroy(plan);
+  gpu_stream = first;
+  gpu->stream_destroy(fresh);
+}
+
 /* A library that does not start is not asked again: that would cost seconds in each layer of each step. */
 static void test_no_start(void **state) {
   (void)state;
@@ -288,15 +314,11 @@ static void test_workspace(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test_teardown(test_blas, twin_release),
-      cmocka_unit_test_teardown(test_slabs, twin_release),
-      cmocka_unit_test_teardown(test_depthwise, twin_release),
-      cmocka_unit_test_teardown(test_usual, twin_release),
-      cmocka_unit_test_teardown(test_library, twin_release),
-      cmocka_unit_test_teardown(test_choice, twin_release),
-      cmocka_unit_test_teardown(test_services, twin_release),
-      cmocka_unit_test_teardown(test_workspace, twin_release),
-      cmocka_unit_test_teardown(test_refused, twin_release),
+      cmocka_unit_test_teardown(test_blas, twin_release),      cmocka_unit_test_teardown(test_slabs, twin_release),
+      cmocka_unit_test_teardown(test_depthwise, twin_release), cmocka_unit_test_teardown(test_usual, twin_release),
+      cmocka_unit_test_teardown(test_library, twin_release),   cmocka_unit_test_teardown(test_choice, twin_release),
+      cmocka_unit_test_teardown(test_services, twin_release),  cmocka_unit_test_teardown(test_workspace, twin_release),
+      cmocka_unit_test_teardown(test_refused, twin_release),   cmocka_unit_test_teardown(test_recorded, twin_release),
       cmocka_unit_test_teardown(test_no_start, twin_release)}; /* the last one: cuDNN is gone behind it */
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }
