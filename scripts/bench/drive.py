@@ -81,6 +81,11 @@ def left():
     return BUDGET - (time.monotonic() - BEGIN)
 
 
+def until_rounds():
+    """Seconds that a worker may take for an answer before the rounds, which are left their time."""
+    return max(1, min(LIMIT, left() - RESERVE))
+
+
 class Failed(Exception):
     pass
 
@@ -92,8 +97,7 @@ class Worker:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
         self.about = None
 
-    def answer(self):
-        limit = max(1, min(LIMIT, left()))
+    def answer(self, limit):
         ready, _, _ = select.select([self.process.stdout], [], [], limit)
         line = self.process.stdout.readline() if ready else b""
         if not line:
@@ -104,16 +108,16 @@ class Worker:
         return json.loads(line)
 
     def start(self):
-        self.about = self.answer()
+        self.about = self.answer(until_rounds())
         if "unavailable" in self.about:
             self.close()
             raise Failed(self.about["unavailable"])
         return self.about
 
-    def run(self, bench, n):
+    def run(self, bench, n, limit=LIMIT):
         self.process.stdin.write(f"run {bench} {n}\n".encode())
         self.process.stdin.flush()
-        return self.answer()
+        return self.answer(limit)
 
     def close(self):
         self.process.kill()
@@ -196,6 +200,9 @@ def turns(worker, bench):
 
 def measure(record, label, case, precision, peers, rounds, screen=True):
     print(f"\n-- {label}", flush=True)
+    if left() < RESERVE:
+        print("   not tried, the time is up")
+        return
     weights = os.path.join(WORK, f"{case}.safetensors")
     alive, best = [], {}
     try:
@@ -225,7 +232,7 @@ def measure(record, label, case, precision, peers, rounds, screen=True):
                     continue
                 compare_losses(case, precision, ours.about, peer, worker.about)
                 if screen:
-                    got = worker.run("step", 2)
+                    got = worker.run("step", 2, until_rounds())
                     least = min(got["times"])
                     if least > SCREEN * best.get(kind, float("inf")):
                         record.times(label, peer, kind, worker.about, got, "step", screened=True, note="screened after warm-up")
