@@ -78,6 +78,26 @@ function TestCounts:test_vgg9()
   lu.assertEquals(models.describe("vgg9-tab").parameters, convolutions + norms + 4097 * 1024 + 1025 * 10)
 end
 
+-- Parameters that nobody will draw any more are not waited for: each call of a module would look for them in the whole net.
+function TestCounts:test_a_description_leaves_nothing_to_be_drawn()
+  local state = require "moonspike.nn.parameter"
+  local function pending()
+    collectgarbage()
+    collectgarbage()
+    return state.pending
+  end
+  local before = pending()
+  models.describe "vgg11-nda"
+  lu.assertEquals(pending(), before)
+  local linear = nn.Linear(2, 2)
+  lu.assertEquals(pending(), before + 2)
+  linear.weight = nn.Parameter({ 2, 2 }, function(t) t:fill_(1) end)
+  linear.bias = rawget(linear, "_lazy").bias
+  lu.assertEquals(pending(), before + 2)
+  lu.assertEquals(linear(ms.zeros(1, 2)).shape, { 1, 2 })
+  lu.assertEquals(pending(), before)
+end
+
 TestNames = {}
 
 function TestNames:test_as_in_the_published_checkpoints()

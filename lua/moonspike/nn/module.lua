@@ -27,7 +27,7 @@ local function draw(self, key, name, random_name)
   local tensor = core.tensor.empty(lazy.size)
   seeding.draw(self._era, random_name, function(random_key) lazy.init(tensor, random_key) end)
   self._lazy[key] = nil
-  parameter.pending = parameter.pending - 1
+  parameter.settled(lazy)
   tensor = parameter.Parameter(tensor)
   tensor.name = name:sub(-63)
   rawset(self, key, tensor)
@@ -56,7 +56,8 @@ local function newindex(self, key, value)
       self._known[key] = true
       table.insert(self._order, key)
     end
-    if self._lazy[key] then parameter.pending = parameter.pending - 1 end -- replaced before it was drawn
+    local old = self._lazy[key]
+    if old and old ~= value then parameter.settled(old) end -- replaced before it was drawn
     self._lazy[key] = kind == "lazy" and value or nil
     if kind == "lazy" then return end
   end

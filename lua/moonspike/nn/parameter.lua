@@ -10,7 +10,16 @@ local kinds = setmetatable({}, { __mode = "k" }) -- tensor -> "parameter" | "buf
 local Lazy = { __name = "lazy parameter" }
 Lazy.__index = Lazy
 
-parameter.pending = 0 -- lazy parameters that have no values yet; 0 makes naming free
+parameter.pending = 0 -- lazy parameters that have no values yet and may still get some; 0 makes naming free
+
+-- One that is drawn, replaced, or gone with a net that never ran.
+function parameter.settled(lazy)
+  if lazy.settled then return end
+  lazy.settled = true
+  parameter.pending = parameter.pending - 1
+end
+
+Lazy.__gc = parameter.settled
 
 function parameter.Parameter(value, init)
   if type(value) == "table" and not getmetatable(value) and type(init) == "function" then
