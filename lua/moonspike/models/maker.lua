@@ -58,6 +58,23 @@ function maker.read(where, given, own, defaults)
   return opt
 end
 
+-- A published network that differs from another in what more says.
+function maker.variant(base, more) return setmetatable(more, { __index = base }) end
+
+-- The variant that the options name, before the rest is read: defaults depend on it.
+function maker.pick(where, given, rule, list)
+  local name = type(given) == "table" and given.variant
+  return list[name ~= nil and name ~= false and o.check(where, "variant", name, rule) or rule.default]
+end
+
+-- The end of every network's help text.
+maker.common = [[
+
+
+    Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
+    neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
+    net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints.]]
+
 -- A maker of layers. opt: the options; published: { neuron, norm, kaiming = boolean, bias = boolean, zero_bias = boolean }.
 -- Its at = { C, H, W } follows the images, for the neurons that have a state of their own for each pixel.
 local Maker = {}

@@ -141,12 +141,12 @@ function Block:extra() return self.join end
 local Net = Module("Net", Chain)
 parts.Net = Net
 
--- Called when all parts are there. about: { channels, size = { h, w }, T }; steps: { groups } where the network walks through time itself;
--- once: the number of parts in front that see a still image once.
-function parts.finish(self, about)
-  self.classes, self.T = about.classes, about.T
-  self.input = { about.channels, about.size[1], about.size[2] }
-  self.once, self.steps, self.groups = about.once or 0, about.steps or false, about.groups or 1
+-- Called when all parts are there. opt: the options that maker.read read; walk: { steps, groups } where the network walks through time
+-- itself, once: the number of parts in front that see a still image once.
+function parts.finish(self, opt, walk)
+  self.classes, self.T = opt.classes, opt.T
+  self.input = { opt.channels, opt.size[1], opt.size[2] }
+  self.once, self.steps, self.groups = walk.once or 0, walk.steps or false, walk.groups or 1
   rawset(self, "_fits", {})
   local out, why = self:_measure("", self.input)
   if not out then o.fail("%s: size: %s, from images of %s", self:class(), why, o.shape(self.input)) end

@@ -145,17 +145,13 @@ resnet.ResNet19 = ResNet19
 local plain = { widths = { 128, 256, 512 }, strides = { 1, 2, 2 }, hidden = 256, stem = 64 }
 local steps = { widths = { 256, 512, 512 }, strides = { 2, 2, 2 }, stem = 128, once = 2, steps = true, naming = names.efficient }
 
-local function variant(base, more)
-  return setmetatable(more, { __index = base })
-end
-
 local variants = {
-  trt = variant(plain, { naming = names.trt, neuron = maker.published "trt", kaiming = true, T = 4 }),
-  tet = variant(plain, { naming = names.tet, neuron = maker.published "trt", T = 4 }),
-  tdbn = variant(plain, { naming = names.tet, neuron = maker.published "tdbn", norm = maker.norms.tdbn, stem = 128, T = 4 }),
-  tab = variant(plain, { naming = names.tab, neuron = maker.published "tab", norm = maker.norms.tab, stem = 128, kaiming = true, T = 4,
+  trt = maker.variant(plain, { naming = names.trt, neuron = maker.published "trt", kaiming = true, T = 4 }),
+  tet = maker.variant(plain, { naming = names.tet, neuron = maker.published "trt", T = 4 }),
+  tdbn = maker.variant(plain, { naming = names.tet, neuron = maker.published "tdbn", norm = maker.norms.tdbn, stem = 128, T = 4 }),
+  tab = maker.variant(plain, { naming = names.tab, neuron = maker.published "tab", norm = maker.norms.tab, stem = 128, kaiming = true, T = 4,
     final_pool = 2, dropout = 0.25 }),
-  tic = variant(steps, { neuron = maker.published "tic", T = 10 }),
+  tic = maker.variant(steps, { neuron = maker.published "tic", T = 10 }),
 }
 
 local function build_resnet19(self, opt, v)
@@ -164,21 +160,13 @@ local function build_resnet19(self, opt, v)
     naming = v.naming, stem = { opt.stem or v.stem, 3, 1 }, widths = v.widths, blocks = { 3, 3, 2 }, strides = v.strides,
     share = v.share, groups = v.groups, hidden = v.hidden, final_pool = v.final_pool, dropout = v.dropout,
   })
-  parts.finish(self, {
-    classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T, once = v.once, steps = v.steps, groups = v.groups,
-  })
-end
-
--- The variant that the options name, before the rest is read: defaults depend on it.
-local function pick(where, given, rule, list)
-  local name = type(given) == "table" and given.variant
-  return list[name ~= nil and name ~= false and o.check(where, "variant", name, rule) or rule.default]
+  parts.finish(self, opt, v)
 end
 
 function ResNet19:init(given)
   parts.Net.init(self)
   local rule = o.choice("trt", { "trt", "tet", "tdbn", "tab", "tic" })
-  local v = pick("ResNet19", given, rule, variants)
+  local v = maker.pick("ResNet19", given, rule, variants)
   local opt = maker.read("ResNet19", given, { variant = rule, stem = o.integer(nil, { from = 1, to = 65535 }) },
     { classes = 10, channels = 3, size = 32, T = v.T })
   build_resnet19(self, opt, v)
@@ -189,12 +177,12 @@ end
 local EfficientLIFNet = Module("EfficientLIFNet", parts.Net)
 resnet.EfficientLIFNet = EfficientLIFNet
 
-local shared = variant(steps, { neuron = maker.published "efficientlif-shared", T = 5 })
+local shared = maker.variant(steps, { neuron = maker.published "efficientlif-shared" })
 local sharing = {
-  none = variant(steps, { neuron = maker.published "efficientlif", T = 5, widths = { 128, 256, 512 } }),
-  layer = variant(shared, { share = true }),
-  channel = variant(shared, { groups = 2 }),
-  both = variant(shared, { share = true, groups = 2 }),
+  none = maker.variant(steps, { neuron = maker.published "efficientlif", widths = { 128, 256, 512 } }),
+  layer = maker.variant(shared, { share = true }),
+  channel = maker.variant(shared, { groups = 2 }),
+  both = maker.variant(shared, { share = true, groups = 2 }),
 }
 
 function EfficientLIFNet:init(given)
@@ -235,7 +223,7 @@ end
 function SEWResNet:init(given)
   parts.Net.init(self)
   local rule = o.choice("sew", { "sew", "trt", "imp" })
-  local v = pick("SEWResNet", given, rule, sew_variants)
+  local v = maker.pick("SEWResNet", given, rule, sew_variants)
   local opt = maker.read("SEWResNet", given, {
     variant = rule, depth = o.where(18, "18 or 34", function(n) return n == 18 or n == 34 end),
     connect = o.choice("ADD", { "ADD", "AND", "IAND" }), stem_pool = o.choice(v.pool, { "max", "avg" }),
@@ -249,15 +237,8 @@ function SEWResNet:init(given)
     out_name = opt.variant == "trt" and ("layers.%d.module"):format(opt.depth == 18 and 10 or 18) or nil,
   })
   if opt.zero_init then zero_init(self, v.naming, opt.connect) end
-  parts.finish(self, { classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T, once = opt.stem_once and 2 or 0 })
+  parts.finish(self, opt, { once = opt.stem_once and 2 or 0 })
 end
-
-local common = [[
-
-
-    Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
-    neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
-    net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints.]]
 
 doc.set(ResNet19, [[
     models.ResNet19{ variant = "trt", stem = as published, classes = 10, channels = 3, size = 32, T = 4 }
@@ -267,14 +248,14 @@ doc.set(ResNet19, [[
       tet   the same with PyTorch's initial values and the names of the TET, LocalZO and SLT codes
       tdbn  stem 128, nn.tdBN, threshold 0.5, rectangle (STBP-tdBN; neuron and optimizer as recalled, there is no official code)
       tab   stem 128, nn.TAB, two Linear behind Dropout(0.25) (as intended: the published code does not run)
-      tic   stem 128, widths 256 512 512, all of stride 2, one Linear; normalises each time step by itself (TIC)]] .. common)
+      tic   stem 128, widths 256 512 512, all of stride 2, one Linear; normalises each time step by itself (TIC)]] .. maker.common)
 doc.set(EfficientLIFNet, [[
     models.EfficientLIFNet{ share = "none", classes = 10, channels = 3, size = 32, T = 5 }
 
     ResNet-19 of EfficientLIF-Net: stem 128, all stages of stride 2. share: "none" (widths 128 256 512, hard reset); the others (256 512 512,
     soft reset) hand membranes on: "layer" from neuron layer to neuron layer of a stage, "channel" from the first half of the channels to the
     second, "both". The network walks through time: norms see one step at a time, what lies before the first neuron sees a still image once.]]
-  .. common)
+  .. maker.common)
 doc.set(SEWResNet, [[
     models.SEWResNet{ variant = "sew", depth = 18, connect = "ADD", stem_pool = "max", stem_once = true, zero_init = false,
                       classes = 1000, channels = 3, size = 224, T = 4 }
@@ -282,6 +263,6 @@ doc.set(SEWResNet, [[
     Spike-element-wise ResNet, depth 18 or 34: each branch ends in a neuron, its spikes y and the block's input x give y + x (ADD), y x (AND)
     or x (1 - y) (IAND). Variants: "sew" (IF, atan; a still image is convolved once and repeated), "trt" (LIF tau 1, triangle, the stem over
     all T), "imp" (learnable initial membranes, average pooling in the stem, zero_init, Linear from N(0, 0.01)).
-    zero_init: blocks begin as the identity.]] .. common)
+    zero_init: blocks begin as the identity.]] .. maker.common)
 
 return resnet

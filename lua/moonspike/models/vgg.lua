@@ -78,7 +78,7 @@ local function build(self, opt, v)
   end
   if v.dropout then self:append { naming.drop, nn.Dropout(v.dropout) } end
   self:append { type(naming.out) == "string" and naming.out or naming.out(i), nn.Linear(n, opt.classes) }
-  parts.finish(self, { classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T })
+  parts.finish(self, opt, {})
 end
 
 -- ---- VGGSNN ----
@@ -96,21 +96,13 @@ local variants = {
   imp = { naming = names.imp, neuron = maker.learnable "imp-vgg", norm = maker.norms.tebn, kaiming = true, bias = true, dropout = 0.25 },
 }
 
-local function with(v, more)
-  for key, value in pairs(v) do
-    if more[key] == nil then more[key] = value end
-  end
-  return more
-end
-
 function VGGSNN:init(given)
   parts.Net.init(self)
   local rule = o.choice("trt", { "trt", "tet", "tks", "imp" })
-  local name = type(given) == "table" and given.variant
-  local v = variants[name and o.check("VGGSNN", "variant", name, rule) or "trt"]
+  local v = maker.pick("VGGSNN", given, rule, variants)
   local opt = maker.read("VGGSNN", given, { variant = rule, pooling = o.boolean(true), conv_bias = o.boolean(v.bias or false) },
     { classes = 10, channels = 2, size = 48, T = 10 })
-  build(self, opt, with(v, { bias = opt.conv_bias, plan = opt.pooling and pooled or strided }))
+  build(self, opt, maker.variant(v, { bias = opt.conv_bias, plan = opt.pooling and pooled or strided }))
 end
 
 -- ---- the others ----
@@ -192,15 +184,10 @@ function WideNet7B:init(given)
     make.at = { width, make.at[2] // 2, make.at[3] // 2 }
   end
   self:append({ place(), nn.Flatten() }, { "out", nn.Linear(math.max(make.at[1] * make.at[2] * make.at[3], 1), opt.classes) })
-  parts.finish(self, { classes = opt.classes, channels = opt.channels, size = opt.size, T = opt.T })
+  parts.finish(self, opt, {})
 end
 
-local common = [[
-
-
-    Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
-    neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
-    net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints. x has to be of the given size.]]
+local common = maker.common .. " x has to be of the given size."
 
 doc.set(VGGSNN, [[
     models.VGGSNN{ variant = "trt", pooling = true, conv_bias = as published, classes = 10, channels = 2, size = 48, T = 10 }
