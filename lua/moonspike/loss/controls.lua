@@ -5,7 +5,6 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
-local Module = require "moonspike.nn.module"
 local regularised = require "moonspike.loss.regularised"
 
 local controls = {}

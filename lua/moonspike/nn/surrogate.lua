@@ -30,7 +30,7 @@ doc.set(surrogate.LocalZO, [[
 
     The surrogate of LocalZO (Mukhoty et al. 2023, "Direct Training of SNN using Local Zeroth Order Method"): for each neuron, step and
     backward call the mean of m draws |z| [|u| < delta |z|] / (2 delta), z normal. nn.LIF{ surrogate = "localzo", alpha = delta } is the
-    same with m = 5. Its mean over z is the surrogate "gaussian" of width delta, which costs as little as any other.
+    same with m = 5. Its mean over z is the surrogate "gaussian" of width delta, which draws nothing.
     sample(size, options) draws from another distribution.]])
 
 return surrogate
