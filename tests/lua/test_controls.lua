@@ -182,6 +182,9 @@ function TestPenalty:test_which_parameters()
   lu.assertEquals(touched(loss.TRT(net)), "0.weight 1.weight 3.weight")
   lu.assertEquals(touched(loss.TRT(net, { reg_params = "all but biases" })), "0.weight 1.weight 2.w 2.v0 3.weight")
   lu.assertEquals(touched(loss.Control(net, { which = "weights_only" })), "0.weight 3.weight")
+  local list = { net[1].weight, net[2].weight } -- which TRT penalises altogether
+  lu.assertEquals(touched(loss.TRT(list, { reg_params = "weights" })), "0.weight 1.weight")
+  lu.assertEquals(touched(loss.Control(list, { which = "weights_only" })), "0.weight")
   lu.assertEquals(touched(loss.L2(net, { weights = 1 })), "0.weight 3.weight")
   lu.assertEquals(touched(loss.L2(net, { weights = 1, gammas = 1 })), "0.weight 1.weight 3.weight")
 end

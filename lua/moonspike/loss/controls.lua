@@ -5,6 +5,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
+local Module = require "moonspike.nn.module"
 local regularised = require "moonspike.loss.regularised"
 
 local controls = {}
@@ -32,6 +33,7 @@ function controls.Control(net, opts)
   local opt = o.read("Control", opts, control_spec)
   for key, value in next, changes[opt.which] do opt[key] = value end
   if opt.which ~= "fitted_l2" then
+    if opt.which == "weights_only" and not Module._is_module(net) then net = regularised.parameters(net, "weights") end
     opt.which, opt.T = nil, nil
     return regularised.TRT(net, opt)
   end
