@@ -5,6 +5,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local Module = require "moonspike.nn.module"
+local sharing = require "moonspike.nn.sharing"
 local geometry = require "moonspike.models.geometry"
 
 local parts = {}
@@ -25,18 +26,11 @@ local function tally(neuron, state)
   state.sites[neuron] = (state.sites[neuron] or 0) + neuron._sites
 end
 
--- The groups are steps of one call: [1, N, C, H, W] -> [groups, N, C / groups, H, W] and back.
-local function fire_in_groups(neuron, x, v, groups)
-  local _, n, c, h, w = table.unpack(x.shape)
-  local s, left = neuron(x:reshape(n, groups, c // groups, h, w):transpose(1, 2), v)
-  return s:transpose(1, 2):reshape(1, n, c, h, w), left
-end
-
 local function fire(neuron, x, state)
   if not state then return (neuron(x)) end
   local s, v
   if state.groups > 1 then
-    s, v = fire_in_groups(neuron, x, state.membranes[neuron], state.groups)
+    s, v = sharing.SharedChannels.pass(neuron, state.groups, x, state.membranes[neuron])
   else
     s, v = neuron(x, state.membranes[neuron])
   end

@@ -72,20 +72,24 @@ function SharedChannels:init(neuron, opts)
 end
 
 -- Groups follow one another like time steps: [T, N, C, ...] <-> [T groups, N, C / groups, ...].
+function SharedChannels.pass(neuron, groups, x, v0)
+  local size, back = x.shape, {}
+  local apart = { size[1] * groups, size[2], size[3] // groups, table.unpack(size, 4) }
+  local s, v = neuron(core.ops.stack(x:chunk(groups, 3), 2):reshape(table.unpack(apart)), v0)
+  s = s:view(size[1], groups, table.unpack(apart, 2))
+  for i = 1, groups do back[i] = s:select(2, i) end
+  return core.ops.cat(back, 3), v
+end
+
 function SharedChannels:forward(x, v0)
   local size, g = x.shape, self.groups
   if #size < 3 or size[3] % g ~= 0 then
     o.fail("SharedChannels: x: expected [T, N, C, ...] with C a multiple of %d, got %s", g, o.shape(x))
   end
-  local parts, back = {}, {}
-  for i, part in ipairs(x:chunk(g, 3)) do parts[i] = part end
-  local apart = { size[1] * g, size[2], size[3] // g, table.unpack(size, 4) }
-  local s, v = self.neuron(core.ops.stack(parts, 2):reshape(table.unpack(apart)), v0)
-  s = s:view(size[1], g, table.unpack(apart, 2))
-  for i = 1, g do back[i] = s:select(2, i) end
+  local s, v = SharedChannels.pass(self.neuron, g, x, v0)
   local counts = self.neuron.counts
   rawset(self.neuron, "counts", counts:view(size[1], counts:numel() // size[1]))
-  return core.ops.cat(back, 3), v
+  return s, v
 end
 
 function SharedChannels:extra() return ("%d groups"):format(self.groups) end
