@@ -10,7 +10,7 @@ Resident.__index = Resident
 -- core.data.loader takes.
 function Resident.new(opt)
   local self = setmetatable({ opt = opt, epoch = 1, batch = 0 }, Resident)
-  self.samples, self.labels, self.n = opt.samples:to(opt.device), opt.labels:to(opt.device), opt.members.shape[1]
+  self.samples, self.labels, self.n = opt.samples:to(opt.device):contiguous(), opt.labels:to(opt.device), opt.members.shape[1]
   if self.samples.dtype ~= "uint8" then opt.scale = nil end
   self.count = opt.drop_last and self.n // opt.batch_size or (self.n + opt.batch_size - 1) // opt.batch_size
   return self
