@@ -130,6 +130,16 @@ static void test_batch(void **state) {
     one_case(&many, (layout){0, 0, 0, 0, shared}, reals, 1, 0);
 }
 
+/* More shapes than a stream remembers, each of them twice. */
+static void test_shapes(void **state) {
+  (void)state;
+  TWIN_NEEDED();
+  for (int i = 0; i < 2 * 560; i++) {
+    const sizes z = {1, 1 + i % 28, 1 + i / 28 % 20, 2};
+    one_case(&z, (layout){0, 0, 0, 0, 0}, reals, 1, 0);
+  }
+}
+
 static ms_gemm square(float *c) {
   float a[4] = {1, 2, 3, 4};
   ms_gemm g = {
@@ -221,6 +231,6 @@ int main(void) {
       cmocka_unit_test_teardown(test_narrow, twin_release),     cmocka_unit_test_teardown(test_rounding, twin_release),
       cmocka_unit_test_teardown(test_alpha_beta, twin_release), cmocka_unit_test_teardown(test_tf32, twin_release),
       cmocka_unit_test_teardown(test_batch, twin_release),      cmocka_unit_test_teardown(test_recorded, twin_release),
-      cmocka_unit_test_teardown(test_failure, twin_release)};
+      cmocka_unit_test_teardown(test_shapes, twin_release),     cmocka_unit_test_teardown(test_failure, twin_release)};
   return cmocka_run_group_tests(tests, twin_setup, twin_teardown);
 }
