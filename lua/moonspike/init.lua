@@ -31,6 +31,7 @@ ms.no_grad, ms.Function, ms.grad = autograd.no_grad, autograd.Function, autograd
 ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is_grad_enabled
 ms.autocast = autograd.autocast
 ms.capture = require("moonspike.capture").capture
+ms.recipes = require "moonspike.recipes"
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
 ms.empty_cache, ms.cuda = core.device.empty_cache, require "moonspike.cuda"
 ms.engines, ms.deterministic = engines.engines, engines.deterministic
@@ -85,6 +86,7 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
+      ms.recipes   what the papers trained, by name: list() get(name) plan(recipe) train(recipe, options)
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
 

@@ -42,14 +42,24 @@ local function zero(tensor) tensor:fill_(0) end
 -- ---- options that all networks have ----
 
 local function is_function(v) return type(v) == "function" or type(v) == "table" and (getmetatable(v) or {}).__call ~= nil end
-local a_function = o.where(nil, "a function that returns a module", is_function)
+
+-- A function that makes a layer, or the name of one that is there.
+local function made_by(what, known, named)
+  return { text = ("a function that returns a module, or the name of a %s"):format(what),
+    test = function(v) return is_function(v) or known(v) end, convert = function(v) return type(v) == "string" and named(v) or v end }
+end
+local neuron_names = {}
+for _, entry in ipairs(nn.published()) do neuron_names[entry.name] = true end
+local a_neuron = made_by("published neuron (nn.published lists them)", function(v) return neuron_names[v] end, maker.published)
+local a_norm = made_by("norm (" .. table.concat(o.keys(norms), ", ") .. ")", function(v) return type(v) == "string" and norms[v] end,
+  function(v) return norms[v] end)
 
 -- The options of a network: its own and the common ones, with its published values as defaults.
 function maker.read(where, given, own, defaults)
   local spec = {
     classes = o.integer(defaults.classes, { from = 2 }), channels = o.integer(defaults.channels, { from = 1, to = 65535 }),
     size = o.pair(defaults.size, { from = 1, to = 65535 }), T = o.integer(defaults.T, { from = 1, to = 65535 }),
-    neuron = a_function, norm = a_function, scale = o.number(1, { above = 0 }),
+    neuron = a_neuron, norm = a_norm, scale = o.number(1, { above = 0 }),
   }
   for key, rule in pairs(own) do spec[key] = rule end
   local opt = o.read(where, given, spec)
@@ -72,7 +82,8 @@ maker.common = [[
 
 
     Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
-    neuron = function(name, width, size) -> module and norm = function(width, T, added) -> module in place of the published ones.
+    neuron = function(name, width, size) -> module, or a name that nn.published knows, and norm = function(width, T, added) -> module, or one of
+    batch, nda (gammas of 0.5), tab, tdbn, tebn, in place of the published ones.
     net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints.]]
 
 -- A maker of layers. opt: the options; published: { neuron, norm, kaiming = boolean, bias = boolean, zero_bias = boolean }.

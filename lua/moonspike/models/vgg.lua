@@ -41,6 +41,11 @@ local names = {
     neuron = function(_, e) return ("features.%d"):format(e + 2) end, pool = function(_, e) return ("features.%d"):format(e) end,
     hidden_drop = "fc1.module.0", hidden = "fc1.module.1", drop = "fc2.module.0", out = "fc2.module.1",
   },
+  plain = { -- of an nn.Sequential
+    entries = 3, conv = function(_, e) return tostring(e) end, norm = function(_, e) return tostring(e + 1) end,
+    neuron = function(_, e) return tostring(e + 2) end, pool = function(_, e) return tostring(e) end,
+    out = function(_, e) return tostring(e + 1) end, -- behind nn.Flatten
+  },
 }
 
 -- plan: a list of widths (conv3-norm-neuron), { width, stride }, "A" and "M" (average and max pooling by 2).
@@ -77,7 +82,7 @@ local function build(self, opt, v)
     n = hidden
   end
   if v.dropout then self:append { naming.drop, nn.Dropout(v.dropout) } end
-  self:append { type(naming.out) == "string" and naming.out or naming.out(i), nn.Linear(n, opt.classes) }
+  self:append { type(naming.out) == "string" and naming.out or naming.out(i, entry), nn.Linear(n, opt.classes) }
   parts.finish(self, opt, {})
 end
 
@@ -148,8 +153,9 @@ end)
 
 function VGG:init(given)
   parts.Net.init(self)
-  local opt = maker.read("VGG", given, { plan = plan_rule, conv_bias = o.boolean(false) }, { classes = 10, channels = 1, size = 28, T = 4 })
-  build(self, opt, { naming = names.trt, neuron = maker.published "trt", kaiming = true, bias = opt.conv_bias })
+  local opt = maker.read("VGG", given, { plan = plan_rule, variant = o.choice("trt", { "trt", "plain" }), conv_bias = o.boolean(false) },
+    { classes = 10, channels = 1, size = 28, T = 4 })
+  build(self, opt, { naming = names[opt.variant], neuron = maker.published "trt", kaiming = opt.variant == "trt", bias = opt.conv_bias })
 end
 
 -- ---- 7B-wideNet ----
@@ -207,10 +213,10 @@ doc.set(VGG9, [[
 
     TAB's VGG9: 64 64 A 128 128 A 256 256 256 A, Dropout, Linear 1024, Dropout, Linear (no neuron between); nn.TAB.]] .. common)
 doc.set(VGG, [[
-    models.VGG{ plan = { 32, "A", 64, "A" }, conv_bias = false, classes = 10, channels = 1, size = 28, T = 4 }
+    models.VGG{ plan = { 32, "A", 64, "A" }, variant = "trt", conv_bias = false, classes = 10, channels = 1, size = 28, T = 4 }
 
     A network of the kind of VGGSNN with layers of your own: widths, { width, stride }, "A" and "M" (average and max pooling by 2), then
-    Linear. Neurons and initial values are those of TRT.]] .. common)
+    Linear. Neurons, initial values and names are those of TRT; variant "plain" has PyTorch's initial values and the names of an nn.Sequential.]] .. common)
 doc.set(WideNet7B, [[
     models.WideNet7B{ connect = "ADD", classes = 10, channels = 2, size = 128, T = 16 }
 

@@ -1,0 +1,185 @@
+-- Trains a recipe into a folder: recipe.lua, log.jsonl, best.safetensors (weights), last.safetensors (training state), curves.png, result.json.
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local doc = require "moonspike.doc"
+local checkpoint = require "moonspike.checkpoint"
+local engines = require "moonspike.engines"
+local evaluate = require "moonspike.evaluate"
+local log = require "moonspike.log"
+local plot = require "moonspike.plot"
+local progress = require "moonspike.progress"
+local seeding = require "moonspike.nn.seeding"
+local build = require "moonspike.recipes.build"
+local schema = require "moonspike.recipes.schema"
+
+local run = {}
+
+local function write(path, text)
+  local ok, why = core.system.write_file(path, text .. "\n")
+  if not ok then o.fail("train: out: %s", why) end
+end
+
+-- The recipe of the run in a folder; nil where there is none.
+local function recipe_of(out)
+  local path = out .. "/recipe.lua"
+  if not core.system.exists(path) then return nil end
+  local recipe, why = schema.load(path)
+  if not recipe then o.fail("train: out: %s", why) end
+  return recipe
+end
+
+-- Keys that may differ between a run and its continuation: they say nothing about what is computed.
+local free = { "title", "paper", "published", "spread", "source", "deviations", "missing", "tune", "name", "test_batch" }
+
+-- The first key in which two recipes, as they are written, would train differently.
+local function difference(a, b)
+  local skip = {}
+  for _, key in ipairs(free) do skip[key] = true end
+  for _, key in ipairs(o.keys(schema.spec)) do
+    if not skip[key] and schema.text(a[key]) ~= schema.text(b[key]) then return key end
+  end
+end
+
+-- One epoch: mean loss and share of right answers. Sums are read once, so that no step waits for them.
+local function train_epoch(job, step, title, quiet)
+  job.net:train()
+  local sum, right, batches, samples = 0, 0, 0, 0
+  for x, y in progress(job.train, title, { quiet = quiet }) do
+    if job.random_T then x = job.random_T(x) end
+    local value, correct = step(x, y)
+    sum, right, batches, samples = sum + value, right + correct, batches + 1, samples + y.shape[1]
+  end
+  return sum:item() / batches, right:item() / samples
+end
+
+local function judge(job, recipe, row)
+  if job.validation then
+    row.validation_accuracy, row.validation_loss = evaluate(job.net, job.validation, { over = recipe.answer, synops = false })
+  end
+  local layers
+  row.test_accuracy, row.test_loss, row.firing_rate, row.synops, layers = evaluate(job.net, job.test, { over = recipe.answer })
+  row.macs = 0
+  for _, layer in ipairs(layers) do
+    if layer.input == "reals" then row.macs = row.macs + layer.operations end
+  end
+end
+
+-- Best epochs so far, by test and by validation accuracy; the first of equals.
+local function remember(best, row)
+  local function better(key, by)
+    if row[by] and (not best[key] or row[by] > best[key][by]) then
+      best[key] = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy }
+      return true
+    end
+  end
+  better("validation", "validation_accuracy")
+  return better("best", "test_accuracy")
+end
+
+local spec = { out = o.string(o.required), resume = o.boolean(false), quiet = o.boolean(false),
+  print = o.where(print, "a function", function(f) return type(f) == "function" end) }
+
+local heading = "epoch     loss      acc  validation  test loss      test  firing    synops       lr  time/s"
+local function line(row)
+  local function percent(v) return v and ("%6.2f%%"):format(100 * v) or "      -" end
+  return ("%5d  %7.4f  %s     %s  %9.4f   %s  %6.4f  %8.2e  %.1e  %6.1f"):format(row.epoch, row.train_loss, percent(row.train_accuracy),
+    percent(row.validation_accuracy), row.test_loss, percent(row.test_accuracy), row.firing_rate, row.synops, row.lr, row.seconds)
+end
+
+function run.train(recipe, opts)
+  local opt = o.read("train", opts, spec)
+  local name = type(recipe) == "table" and recipe.name or nil
+  recipe = schema.copy(recipe)
+  if type(recipe) == "table" then recipe.name = nil end
+  recipe = schema.read("train: recipe", recipe)
+  recipe.name = name
+  local out = opt.out
+  local before = opt.resume and recipe_of(out)
+  local key = before and difference(before, recipe)
+  if key then
+    o.fail("train: resume: %s: expected %s as the run in %s was started, got %s", key, schema.text(before[key]), out, schema.text(recipe[key]))
+  end
+
+  core.random.manual_seed(recipe.seed)
+  math.randomseed(recipe.seed)
+  seeding.renew()
+  local train, validation, test = build.data(recipe)
+  local job = build.trainer(recipe, build.facts(recipe, train, test))
+  job.train, job.validation, job.test = train, validation, test
+  local step = build.step(job, recipe)
+  local ok, why = core.system.mkdir(out)
+  if not ok then o.fail("train: out: %s", why) end
+
+  local last = out .. "/last.safetensors"
+  local state = { model = job.net, optimizer = job.optimizer, scheduler = job.schedule, loader = train, random_T = job.random_T }
+  local first, best, seconds, row = 1, {}, 0, nil
+  local going_on = opt.resume and core.system.exists(last)
+  if going_on then
+    local info = checkpoint.resume(last, state)
+    first, best, seconds, row = info.epoch + 1, info.extra.best, info.extra.seconds, info.extra.row
+    opt.print(("resumed after epoch %d"):format(info.epoch))
+  else
+    os.remove(out .. "/result.json")
+    write(out .. "/recipe.lua", "return " .. schema.text(recipe))
+  end
+  local journal = log(out .. "/log.jsonl", { append = going_on })
+  if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
+  opt.print(("%s\n%s%s\n%s"):format(train:describe(), validation and ("validation: %s\n"):format(validation:summary()) or "",
+    ("test: %s"):format(test:summary()), job.net))
+
+  if first <= recipe.epochs then opt.print(heading) end
+  for epoch = first, recipe.epochs do
+    local start, lr = core.system.clock(), job.schedule:get_lr()
+    if job.criterion.set_epoch then job.criterion:set_epoch(epoch - 1) end
+    row = { epoch = epoch, lr = lr, seed = recipe.seed }
+    row.train_loss, row.train_accuracy = train_epoch(job, step, "epoch " .. epoch, opt.quiet)
+    local judged = epoch % recipe.every == 0 or epoch == recipe.epochs
+    if judged then judge(job, recipe, row) end
+    job.schedule:step()
+    seconds = seconds + core.system.clock() - start
+    row.seconds = seconds
+    if judged then
+      opt.print(line(row))
+      if remember(best, row) then checkpoint.save(out .. "/best.safetensors", job.net) end
+    end
+    state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = row }
+    checkpoint.checkpoint(last, state)
+    journal(row)
+  end
+  journal:close()
+  plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
+
+  local result = { name = name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
+    validation = best.validation, last = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy },
+    select = recipe.select, published = recipe.published, spread = recipe.spread, firing_rate = row.firing_rate, synops = row.synops,
+    data = { name = train.name, split = train.split, samples = #train, hash = train:hash(), tested = #test, tested_hash = test:hash() },
+    machine = engines.record(), version = core.device.versions()[1][2] }
+  write(out .. "/result.json", core.json.encode(result))
+  for _, set in ipairs { train, test, validation } do set:close() end
+  return result
+end
+
+-- The result of a finished run in a folder, or nil; raises where the run was of another recipe.
+function run.result(recipe, out)
+  local before = recipe_of(out)
+  if not before then return nil end
+  local key = difference(before, recipe)
+  if key then
+    o.fail("%s: holds a run with %s = %s, not %s: remove it or choose another folder", out, key, schema.text(before[key]), schema.text(recipe[key]))
+  end
+  local file = io.open(out .. "/result.json")
+  if not file then return nil end
+  local text <close> = file
+  return core.json.decode(text:read "a")
+end
+
+doc.set(run.train, [[
+    recipes.train(recipe, { out = "folder", resume = false, quiet = false, print = print }) -> result
+
+    Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
+    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json. resume goes on behind the last
+    epoch of a run that was stopped, with the bytes that it would have had. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
+    validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
+
+return run
