@@ -6,24 +6,14 @@
 local ms = require "moonspike"
 local nn, loss, optim, data = ms.nn, ms.loss, ms.optim, ms.data
 
-local opt = { format = "bin", limit = 4000, epochs = 5, T = 10, batch = 32, lr = 2e-3, loss = "trt", seed = 42, device = "auto",
-  data = "data/dvs-fashion", out = "runs/dvs_fashion" }
-
-for i = 1, #arg, 2 do
-  local name, value = arg[i]:match "^%-%-(.+)$", arg[i + 1]
-  local default = opt[name]
-  if type(default) == "number" then value = tonumber(value) end
-  if default == nil or value == nil then
-    print "usage: moonspike examples/dvs_fashion.lua [--format bin|aedat] [--limit training images] [--epochs n] [--T frames] [--batch n] [--lr x]"
-    print "         [--loss sdt|tet|trt] [--seed n] [--device name] [--data folder] [--out folder]"
-    os.exit(arg[i] == "--help" and 0 or 2)
-  end
-  opt[name] = math.tointeger(value) or value
-end
-for name, known in pairs { format = { bin = 1, aedat = 1 }, loss = { sdt = 1, tet = 1, trt = 1 } } do
-  if not known[opt[name]] then error(("--%s: expected one of those that --help lists, got '%s'"):format(name, opt[name]), 0) end
-end
-
+local opt = ms.arguments {
+  usage = "moonspike examples/dvs_fashion.lua [options]",
+  { "format", "bin", "of the recordings", choices = { "bin", "aedat" } }, { "limit", 4000, "training images, 0: all", from = 0 },
+  { "epochs", 5, "epochs to train", from = 1 }, { "T", 10, "frames", from = 1 }, { "batch", 32, "batch size", from = 1 },
+  { "lr", 2e-3, "Adam's learning rate, cosine to 0", from = 0 }, { "loss", "trt", "what is trained", choices = { "sdt", "tet", "trt" } },
+  { "seed", 42, "of weights and order" }, { "device", "auto", "cpu, cuda or auto" }, { "data", "data/dvs-fashion", "folder of the recordings" },
+  { "out", "runs/dvs_fashion", "folder of the results" },
+}
 ms.manual_seed(opt.seed)
 ms.device(opt.device)
 
@@ -60,7 +50,7 @@ else
   test = data.NMNIST(with { root = root, train = false })
 end
 print(train:describe())
-train:show(1, { frame = opt.T // 2 })
+train:show(1, { frame = opt.T // 2 + 1 })
 
 -- ---- network ----
 

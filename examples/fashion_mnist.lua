@@ -4,57 +4,16 @@
 local ms = require "moonspike"
 local nn, loss, optim, data = ms.nn, ms.loss, ms.optim, ms.data
 
--- name, default, help, smallest value; the default's type is the option's type, false marks a switch.
 local options = {
-  { "loss", "trt", "sdt, tet or trt" }, { "epochs", 10, "most epochs to train", 1 },
-  { "batch", 64, "batch size", 1 }, { "T", 4, "time steps", 1 }, { "lr", 1e-3, "Adam's learning rate, cosine to 0", 0.0 },
+  usage = "moonspike examples/fashion_mnist.lua [options]",
+  { "loss", "trt", "what is trained", choices = { "sdt", "tet", "trt" } }, { "epochs", 10, "most epochs to train", from = 1 },
+  { "batch", 64, "batch size", from = 1 }, { "T", 4, "time steps", from = 1 }, { "lr", 1e-3, "Adam's learning rate, cosine to 0", from = 0 },
   { "seed", 42, "of weights and order" }, { "out", "runs/fashion_mnist-LOSS", "folder of the results" },
   { "resume", false, "go on from last.safetensors in --out, with the options of that run" },
-  { "device", "auto", "cpu, cuda or auto" }, { "limit", 0, "only the first n training and test images, 0: all", 0 },
-  { "minutes", 0.0, "as many epochs as fit into this time, 0: --epochs", 0.0 },
+  { "device", "auto", "cpu, cuda or auto" }, { "limit", 0, "only the first n training and test images, 0: all", from = 0 },
+  { "minutes", 0.0, "as many epochs as fit into this time, 0: --epochs", from = 0 },
 }
-
-local kinds = { integer = "an integer", float = "a number" }
-
-local function usage()
-  print "usage: moonspike examples/fashion_mnist.lua [options]"
-  for _, o in ipairs(options) do
-    print(("  --%-8s %s%s"):format(o[1], o[3], o[2] == false and "" or (" (%s)"):format(tostring(o[2]))))
-  end
-  print "  --help     this text"
-end
-
--- The value of option o from a word of the command line.
-local function convert(o, word)
-  local default, value = o[2], word
-  if type(default) == "number" then value = tonumber(word) end
-  if math.type(default) == "integer" then value = math.tointeger(value) end
-  if value == nil or o[4] and not (value >= o[4]) then
-    local what = (kinds[math.type(default)] or "text") .. (o[4] and (" >= %g"):format(o[4]) or "")
-    error(("--%s: expected %s, got %s"):format(o[1], what, word and "'" .. word .. "'" or "nothing"), 0)
-  end
-  return value
-end
-
--- The options that words give, by name.
-local function parse(words)
-  local given, known, names = {}, {}, {}
-  for i, o in ipairs(options) do known[o[1]], names[i] = o, "--" .. o[1] end
-  local i = 1
-  while words[i] do
-    if words[i] == "--help" or words[i] == "-h" then usage(); os.exit(0) end
-    local o = known[words[i]:match "^%-%-(.+)$"]
-    if not o then error(("unknown option '%s' (known: %s)"):format(words[i], table.concat(names, ", ")), 0) end
-    if o[2] == false then
-      given[o[1]] = true
-    else
-      i = i + 1
-      given[o[1]] = convert(o, words[i])
-    end
-    i = i + 1
-  end
-  return given
-end
+local try = ms.arguments.try
 
 -- What was not given: from the run that is resumed, else the defaults. What was given must be as in that run.
 local function complete(given)
@@ -63,22 +22,21 @@ local function complete(given)
   local before = {}
   if given.resume then
     local file, why = io.open(out .. "/options.json")
-    if not file then error(("--resume: no run to go on with: %s"):format(why), 0) end
+    if not file then ms.arguments.fail(("--resume: no run to go on with: %s"):format(why)) end
     before, why = ms.json.decode(file:read "a")
     file:close()
-    if type(before) ~= "table" then error(("--resume: %s/options.json: %s"):format(out, why or "expected an object"), 0) end
+    if type(before) ~= "table" then ms.arguments.fail(("--resume: %s/options.json: %s"):format(out, why or "expected an object")) end
   end
   local opt = {}
   for _, o in ipairs(options) do
     local name, free = o[1], o[1] == "out" or o[1] == "resume" or o[1] == "device"
     local old = not free and before[name]
     if old and given[name] and given[name] ~= old then
-      error(("--%s: expected %s, as the run in %s was started, got %s"):format(name, old, out, given[name]), 0)
+      ms.arguments.fail(("--%s: expected %s, as the run in %s was started, got %s"):format(name, old, out, given[name]))
     end
     opt[name] = given[name] or old or o[2]
   end
   opt.out = out
-  if not ({ sdt = 1, tet = 1, trt = 1 })[opt.loss] then error(("--loss: expected sdt, tet or trt, got '%s'"):format(opt.loss), 0) end
   return opt
 end
 
@@ -96,21 +54,8 @@ local criteria = {
   trt = function(net) return loss.TRT(net, { lambda = 1e-5, delta = 0.25, eta = 0.05, epsilon = 1e-5 }) end,
 }
 
-local function fail(message)
-  io.stderr:write("fashion_mnist: ", message, "\n")
-  os.exit(2)
-end
-
--- What f returns; where it fails, the program ends in one line that blames the option, not a place in this file.
-local function try(option, f, ...)
-  local done, result, why = pcall(f, ...)
-  if not done then why, result = result:gsub("^[^\n]-%.lua:%d+: ", ""), nil end
-  if not result and why then fail(("%s: %s"):format(option, (why:gsub("^%l+: ", "")))) end
-  return result
-end
-
-local ok, opt = pcall(function() return complete(parse(arg)) end)
-if not ok then fail(opt) end
+local _, given = ms.arguments(options)
+local opt = complete(given)
 local out = opt.out
 
 ms.manual_seed(opt.seed)

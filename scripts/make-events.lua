@@ -6,42 +6,20 @@
 -- May be stopped and started again: each file appears whole, and those that exist are left alone.
 local ms = require "moonspike"
 
--- name, default, help, smallest value
-local options = {
-  { "data", "FashionMNIST", "a data set of ms.data with still images of uint8" },
-  { "root", "", "its folder, where it is not in the usual place" }, { "part", "", "train, test or both (saccade3: both, rcls: train)" },
-  { "profile", "saccade3", "saccade3 or rcls" }, { "out", "", "folder of the recordings" },
-  { "limit", 0, "only the first n images of each part, 0: all", 0 }, { "seed", 0, "of thresholds and noise", 0 },
-  { "noise", 0, "spurious events of each pixel a second", 0 }, { "threshold", 16384, "in 1/65536 of the logarithm of brightness", 256 },
-  { "workers", 0, "threads, 0: as many as moonspike uses", 0 },
-}
+local fail = ms.arguments.fail
 
-local function fail(message, ...)
-  io.stderr:write("make-events: ", message:format(...), "\n")
-  os.exit(2)
-end
-
-local function parse(words)
-  local opt, known = {}, {}
-  for _, o in ipairs(options) do opt[o[1]], known[o[1]] = o[2], o end
-  for i = 1, #words, 2 do
-    local name, value = words[i]:match "^%-%-(.+)$", words[i + 1]
-    if name == "help" or words[i] == "-h" then
-      print "usage: moonspike scripts/make-events.lua --out FOLDER [options]"
-      for _, o in ipairs(options) do print(("  --%-10s %s (%s)"):format(o[1], o[3], o[2] == "" and "none" or o[2])) end
-      os.exit(0)
-    end
-    local o = known[name] or fail("unknown option '%s' (--help lists them)", words[i])
-    if value and type(o[2]) == "number" then value = math.tointeger(tonumber(value)) end
-    if not value or o[4] and value < o[4] then
-      fail("--%s: expected %s, got %s", name, o[4] and "an integer >= " .. o[4] or "a text", words[i + 1] or "nothing")
-    end
-    opt[name] = value
-  end
+local function options()
+  local opt = ms.arguments {
+    usage = "moonspike scripts/make-events.lua --out FOLDER [options]",
+    { "data", "FashionMNIST", "a data set of ms.data with still images of uint8" }, { "root", "", "its folder, where it is not in the usual place" },
+    { "part", "", "train, test or both (saccade3: both, rcls: train)", choices = { "train", "test", "both" } },
+    { "profile", "saccade3", "how the camera moves", choices = { "saccade3", "rcls" } }, { "out", "", "folder of the recordings" },
+    { "limit", 0, "only the first n images of each part, 0: all", from = 0 }, { "seed", 0, "of thresholds and noise", from = 0 },
+    { "noise", 0, "spurious events of each pixel a second", from = 0 }, { "threshold", 16384, "in 1/65536 of the logarithm of brightness", from = 256 },
+    { "workers", 0, "threads, 0: as many as moonspike uses", from = 0 },
+  }
   if opt.out == "" then fail "--out: expected a folder, got nothing" end
-  if opt.profile ~= "saccade3" and opt.profile ~= "rcls" then fail("--profile: expected saccade3 or rcls, got %s", opt.profile) end
   if opt.part == "" then opt.part = opt.profile == "rcls" and "train" or "both" end
-  if not ({ train = 1, test = 1, both = 1 })[opt.part] then fail("--part: expected train, test or both, got %s", opt.part) end
   return opt
 end
 
@@ -131,7 +109,7 @@ local function convert(opt, part, counts)
   report(state, true)
 end
 
-local opt = parse(arg)
+local opt = options()
 if opt.workers == 0 then opt.workers = require("moonspike.core").device.threads() end
 local counts = {}
 for _, part in ipairs { "train", "test" } do

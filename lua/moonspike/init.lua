@@ -32,6 +32,7 @@ ms.set_grad_enabled, ms.is_grad_enabled = autograd.set_grad_enabled, autograd.is
 ms.autocast = autograd.autocast
 ms.capture = require("moonspike.capture").capture
 ms.recipes = require "moonspike.recipes"
+ms.arguments = require "moonspike.arguments"
 ms.devices, ms.memory, ms.synchronize, ms.threads = core.device.devices, core.device.memory, core.device.synchronize, core.device.threads
 ms.empty_cache, ms.cuda = core.device.empty_cache, require "moonspike.cuda"
 ms.engines, ms.deterministic = engines.engines, engines.deterministic
@@ -88,7 +89,7 @@ doc.set(ms, [[
       ms.data      FashionMNIST, Images
       ms.recipes   what the papers trained, by name: list() get(name) plan(recipe) train(recipe, options)
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
-      ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
+      ms.progress  evaluate  log  plot  arguments  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])

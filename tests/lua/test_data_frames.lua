@@ -238,10 +238,10 @@ end
 
 function TestMakeEvents:test_bad_arguments()
   for _, case in ipairs {
-    { "", "--out: expected a folder" }, { "--out x --limit a", "--limit: expected an integer >= 0, got a" },
+    { "", "--out: expected a folder" }, { "--out x --limit a", "--limit: expected an integer >= 0, got 'a'" },
     { "--out x --what 1", "unknown option '--what'" }, { "--out x --data nothing", "--data: expected a data set of ms.data, got nothing" },
-    { "--out x --profile y", "--profile: expected saccade3 or rcls, got y" }, { "--out x", "not found" },
-    { "--out x --part y", "--part: expected train, test or both" },
+    { "--out x --profile y", "--profile: expected one of saccade3, rcls, got 'y'" }, { "--out x", "not found" },
+    { "--out x --part y", "--part: expected one of train, test, both, got 'y'" },
   } do
     local code, text = self:run(case[1])
     lu.assertEquals(code, 2, text)

@@ -245,7 +245,7 @@ function TestExample:test_runs_and_resumes()
   lu.assertEquals(code, 2)
   lu.assertStrContains(text, "unknown option '--lose' (known: --loss, --epochs")
   code, text = run "--loss l2"
-  lu.assertStrContains(text, "--loss: expected sdt, tet or trt, got 'l2'")
+  lu.assertStrContains(text, "--loss: expected one of sdt, tet, trt, got 'l2'")
   code, text = run "--T many"
   lu.assertStrContains(text, "--T: expected an integer >= 1, got 'many'")
   code, text = run "--help"

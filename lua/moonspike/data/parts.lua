@@ -60,6 +60,26 @@ function Set:cut(opts)
   return self:derive(take(self, train), name .. ": rest", {}), self:derive(take(self, validation), name, plain)
 end
 
+local sample_spec = { n = o.integer(o.required, { from = 1 }), seed = o.integer(0) }
+
+-- n samples at random, of each class in proportion to its size.
+function Set:sample(opts)
+  local opt = o.read("sample", opts, sample_spec)
+  if opt.n > #self then o.fail("sample: n: expected 1 to %d, got %d", #self, opt.n) end
+  local drawn = {}
+  for c, positions in ipairs(shuffled_classes(self, "sample", opt.seed)) do
+    for i, p in ipairs(positions) do drawn[#drawn + 1] = { (i - 0.5) / #positions, c, p } end
+  end
+  table.sort(drawn, function(a, b)
+    if a[1] ~= b[1] then return a[1] < b[1] end
+    return a[2] < b[2]
+  end)
+  local list = {}
+  for i = 1, opt.n do list[i] = drawn[i][3] end
+  table.sort(list)
+  return self:derive(take(self, list), ("%s / %d samples, seed %d"):format(self.split, opt.n, opt.seed), {})
+end
+
 local fold_spec = { k = o.integer(5, { from = 2 }), seed = o.integer(0) }
 
 -- A list of { train, validation }: each sample is in the validation part of one fold.

@@ -76,12 +76,7 @@ function build.data(recipe)
     train, validation = under("validation", train.cut, train, { validation = recipe.validation })
     validation = validation:with { batch_size = recipe.test_batch }
   end
-  if recipe.samples then
-    if recipe.samples > #train then o.fail("recipe: samples: expected at most %d, which there are, got %d", #train, recipe.samples) end
-    if recipe.samples < #train then
-      train = under("samples", train.cut, train, { validation = 1 - recipe.samples / #train, seed = recipe.seed })
-    end
-  end
+  if recipe.samples then train = under("samples", train.sample, train, { n = recipe.samples, seed = recipe.seed }) end
   if train.batches == 0 then o.fail("recipe: batch: expected at most %d, the training samples, with drop_last, got %d", #train, recipe.batch) end
   if table.concat(train.classes, "\n") ~= table.concat(test.classes, "\n") then
     o.fail("recipe: dataset: expected the same classes in both parts, got %d and %d", #train.classes, #test.classes)

@@ -46,9 +46,8 @@ function recipes.get(name, changes)
     o.check("recipes.get", "changes", changes, o.table())
     for _, key in ipairs(o.keys(changes)) do schema.set("recipes.get", recipe, key, changes[key]) end
   end
-  recipe = schema.read("recipes.get: " .. name, recipe)
-  recipe.name = name
-  return recipe
+  recipe.name = recipe.name or name
+  return schema.read("recipes.get: " .. name, recipe)
 end
 
 doc.set(recipes.list, "recipes.list([pattern]) -> list\n\n    Names of recipes, sorted; pattern: words that the name contains, as \"cifar10 trt\".")
@@ -57,7 +56,7 @@ doc.set(recipes.get, [[
 
     A plain table, your own copy, with every default filled in. name: as in recipes.list(), or a Lua file that returns such a table.
     changes: { epochs = 10, ["loss.lambda"] = 1e-4, loss = "SDT" }. Keys:
-      title paper published spread source deviations     what it stands for: the published accuracy in %, and in words what differs here
+      name title paper published spread source deviations     what it stands for: the published accuracy in %, and in words what differs here
       dataset = { "CIFAR10", ... } train test            a set of ms.data with options of both parts, and those of each
       missing                                            how the data are made, where they are
       validation = 0.1, samples = 1000                   a share cut from the training part; only so many of the rest, by the seed

@@ -73,11 +73,8 @@ local spec = { steps = o.integer(20, { from = 0 }) }
 
 function plan.plan(recipe, opts)
   local opt = o.read("plan", opts, spec)
-  recipe = schema.copy(recipe)
-  local self = setmetatable({ name = recipe.name, device = core.device.current() }, Plan)
-  recipe.name = nil
-  self.recipe = schema.read("plan: recipe", recipe)
-  recipe = self.recipe
+  recipe = schema.read("plan: recipe", recipe)
+  local self = setmetatable({ recipe = recipe, device = core.device.current() }, Plan)
   local done, train, _, test = pcall(build.data, recipe)
   if not done then self.missing, train, test = tostring(train):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("^recipe: ", ""), nil, nil end
   local facts = build.facts(recipe, train, test)
@@ -105,7 +102,7 @@ end
 function Plan:__tostring()
   local r, facts, out = self.recipe, self.facts, {}
   local function add(label, ...) out[#out + 1] = ("  %-13s %s"):format(label, string.format(...)) end
-  out[1] = ("%s: %s"):format(self.name or "recipe", r.title)
+  out[1] = ("%s: %s"):format(r.name or "recipe", r.title)
   if r.published then
     add("published", "%.2f %%%s%s", r.published, r.spread and (" +- %.2f"):format(r.spread) or "", r.paper and ", " .. r.paper or "")
   end

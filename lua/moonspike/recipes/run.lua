@@ -89,11 +89,7 @@ end
 
 function run.train(recipe, opts)
   local opt = o.read("train", opts, spec)
-  local name = type(recipe) == "table" and recipe.name or nil
-  recipe = schema.copy(recipe)
-  if type(recipe) == "table" then recipe.name = nil end
   recipe = schema.read("train: recipe", recipe)
-  recipe.name = name
   local out = opt.out
   local before = opt.resume and recipe_of(out)
   local key = before and difference(before, recipe)
@@ -150,7 +146,7 @@ function run.train(recipe, opts)
   journal:close()
   plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
 
-  local result = { name = name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
+  local result = { name = recipe.name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
     validation = best.validation, last = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy },
     select = recipe.select, published = recipe.published, spread = recipe.spread, firing_rate = row.firing_rate, synops = row.synops,
     data = { name = train.name, split = train.split, samples = #train, hash = train:hash(), tested = #test, tested_hash = test:hash() },

@@ -16,7 +16,7 @@ end
 
 schema.spec = {
   -- what it stands for
-  title = o.string(o.required), paper = o.string(nil), published = o.number(nil, { from = 0, to = 100 }), spread = o.number(nil, { from = 0 }),
+  name = o.string(nil), title = o.string(o.required), paper = o.string(nil), published = o.number(nil, { from = 0, to = 100 }), spread = o.number(nil, { from = 0 }),
   source = o.string(nil), deviations = o.table {}, missing = o.string(nil),
   -- data
   dataset = choice(o.required), train = options {}, test = options {}, validation = o.number(0, { from = 0, below = 1 }),

@@ -10,12 +10,8 @@ local series = {}
 -- A recipe with another value of a key, checked as a whole.
 local function changed(recipe, key, value)
   local copy = schema.copy(recipe)
-  local name = copy.name
-  copy.name = nil
   schema.set("series", copy, key, value)
-  copy = schema.read("series", copy)
-  copy.name = name
-  return copy
+  return schema.read("series", copy)
 end
 series.changed = changed
 

@@ -1,0 +1,353 @@
+-- Recipes: what they say, that each can be built, trained, stopped and gone on with, compared in a table; and what is refused.
+package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
+local lu = require "luaunit"
+local s = require "support"
+local ms = require "moonspike"
+local core = require "moonspike.core"
+local series = require "moonspike.recipes.series"
+local recipes = ms.recipes
+
+local root = arg[0]:match "^(.*)tests/lua/[^/]*$"
+local folder = s.folder()
+s.fashion(folder, 60, 20)
+local function silent() end
+
+-- A small training that goes on the folder's images.
+local function small(changes)
+  local all = { title = "test", dataset = { "FashionMNIST", root = folder }, T = 2, batch = 8, epochs = 3, validation = 0.2, seed = 1,
+    network = { "VGG", plan = { 4, "A", 8, "A" } }, loss = { "TRT" }, optimizer = { "Adam", lr = 5e-3 } }
+  for key, value in pairs(changes or {}) do all[key] = value end
+  return all
+end
+
+-- ---- the book ----
+
+TestBook = {}
+
+-- Figures of Table 1 of arXiv 2506.19256, at T = 6, 4, 2.
+function TestBook:test_published()
+  local table1 = {
+    cifar10 = { tdbn = { 93.16, 92.92, 92.34 }, tet = { 94.50, 94.44, 94.16 }, localzo = { 95.56, 95.30, 95.03 }, tab = { 94.81, 94.76, 94.73 },
+      slt = { 95.26, 95.18, 94.96 }, trt = { 95.72, 95.58, 95.30 } },
+    cifar100 = { tdbn = { 71.12, 70.86, 69.41 }, tet = { 74.72, 74.47, 72.87 }, localzo = { 77.25, 76.89, 76.36 }, tab = { 76.82, 76.81, 76.31 },
+      slt = { 74.87, 75.01, 73.77 }, trt = { 79.66, 79.51, 77.94 } },
+  }
+  for set, methods in pairs(table1) do
+    for method, figures in pairs(methods) do
+      for i, T in ipairs { 6, 4, 2 } do
+        local recipe = recipes.get(("%s-resnet19-%s-T%d"):format(set, method, T))
+        lu.assertEquals({ recipe.published, recipe.T, recipe.paper }, { figures[i], T, "Table 1" }, recipe.name)
+      end
+    end
+  end
+  for name, published in pairs {
+    ["imagenet100-resnet19-efficientlif-T5"] = 79.44, ["imagenet100-sew34-localzo-T4"] = 81.56, ["imagenet100-sew18-imp-T4"] = 80.80,
+    ["imagenet100-sew34-trt-T4"] = 81.30, ["dvscifar10-7bwidenet-sew-T16"] = 74.40, ["dvscifar10-vggsnn-tet-T10"] = 83.10,
+    ["dvscifar10-vggsnn-localzo-T10"] = 81.87, ["dvscifar10-vggsnn-trt-T10"] = 83.20, ["ncaltech101-vggsnn-localzo-T10"] = 82.99,
+    ["ncaltech101-vggsnn-tks-T10"] = 84.10, ["ncaltech101-vggsnn-imp-T10"] = 85.01, ["ncaltech101-vggsnn-trt-T10"] = 85.18,
+    ["dvscifar10-vggsnn-sdt-T10"] = 78.50, ["cifar100-resnet19-sdt-T2"] = 69.41, ["cifar100-resnet19-trt-T4-delta0"] = 78.55,
+    ["cifar100-resnet19-trt-T4-delta0.5"] = 78.99, ["cifar100-resnet19-trt-T4-delta1"] = 79.37,
+  } do lu.assertEquals(recipes.get(name).published, published, name) end
+  local rows = 0
+  for _, name in ipairs(recipes.list()) do
+    local recipe = recipes.get(name)
+    if recipe.paper == "Table 1" then rows = rows + 1 end
+    if recipe.paper then lu.assertTrue(#recipe.source > 20, name) end
+  end
+  lu.assertEquals(rows, 2 * 6 * 3 + 4 + 4 + 4)
+end
+
+-- Table S2: eta, lambda, delta, epsilon of the published runs.
+function TestBook:test_strengths()
+  for name, want in pairs { ["cifar10-resnet19-trt-T6"] = { 0.05, 1e-5, 0.25 }, ["imagenet100-sew34-trt-T4"] = { 0.001, 5e-5, 0.5 },
+    ["dvscifar10-vggsnn-trt-T10"] = { 0.001, 5e-5, 0.5 }, ["ncaltech101-vggsnn-trt-T10"] = { 0.05, 5e-5, 0.5 } } do
+    local loss = recipes.get(name).loss
+    lu.assertEquals({ loss.eta, loss.lambda, loss.delta, loss.epsilon }, { want[1], want[2], want[3], 1e-5 }, name)
+  end
+  lu.assertEquals(#recipes.list "-eta", 12)
+  lu.assertEquals(#recipes.list "T4 delta", 4)
+  for _, control in ipairs { "l2", "fittedl2", "mse", "noeta", "nogamma" } do
+    lu.assertEquals(#recipes.list("-" .. control .. "-T"), 9, control) -- one for each row of TRT
+  end
+end
+
+-- Every one has a network, a criterion, an optimizer and a schedule that fit together; nothing is drawn.
+function TestBook:test_all_can_be_built()
+  for _, name in ipairs(recipes.list()) do
+    local plan = recipes.plan(recipes.get(name), { steps = 0 })
+    lu.assertTrue(plan.parameters > 10000 and plan.steps_per_epoch > 0, name)
+  end
+end
+
+function TestBook:test_plan()
+  local plan = recipes.plan(recipes.get "cifar10-resnet19-trt-T4", { steps = 0 })
+  lu.assertEquals({ plan.parameters, plan.regularised, plan.tensors, plan.steps_per_epoch }, { 12630858, 12625280, 42, 782 })
+  lu.assertEquals(plan.macs, ms.models.describe("resnet19", { T = 4 }).macs)
+  local text = tostring(plan)
+  for _, part in ipairs { "published     95.58 % +- 0.10, Table 1", "300 epochs of 782 steps, batches of 64", "deviations    float32 in place",
+    "get-data.sh CIFAR10", "not here", "best test accuracy of all epochs (chosen on the test set)" } do lu.assertStrContains(text, part) end
+  plan = recipes.plan(small(), { steps = 3 })
+  lu.assertEquals(plan.facts.samples, 50)
+  lu.assertTrue(plan.timing.least <= plan.timing.step and plan.timing.step <= plan.timing.most and plan.timing.peak > 0)
+  lu.assertAlmostEquals(plan.expected, 3 * 7 * plan.timing.step + 3 * 20 * plan.timing.pass, 1e-9)
+  lu.assertStrContains(tostring(plan), "FashionMNIST train: 50 samples of [1, 28, 28], 10 classes")
+end
+
+function TestBook:test_changes()
+  local recipe = recipes.get("cifar10-resnet19-trt-T4", { epochs = "7", ["loss.lambda"] = "1e-3", ["network.scale"] = 0.5, ["train.augment"] = '{ "crop" }' })
+  lu.assertEquals({ recipe.epochs, recipe.loss.lambda, recipe.loss.delta, recipe.network.scale, recipe.train.augment }, { 7, 1e-3, 0.25, 0.5, '{ "crop" }' })
+  lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { loss = "SDT" }).loss, { "SDT" })
+  lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { ["test.mean"] = "[0.5, 0.5, 0.5]" }).test.mean, { 0.5, 0.5, 0.5 })
+  lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4").epochs, 300) -- the book's own is as it was
+  recipe = recipes.get "fashion-mnist-trt"
+  recipe.loss.lambda = 1
+  lu.assertEquals(recipes.get("fashion-mnist-trt").loss.lambda, 1e-5)
+end
+
+-- ---- training ----
+
+TestTraining = {}
+
+local function train(recipe, name, opts)
+  local out, all = folder .. "/" .. name, { quiet = true, print = silent }
+  all.out = out
+  for key, value in pairs(opts or {}) do all[key] = value end
+  return recipes.train(recipe, all), out
+end
+
+function TestTraining:test_result()
+  local result, out = train(small { epochs = 4, every = 2, published = 50, samples = 40 }, "result")
+  local rows = ms.log.read(out .. "/log.jsonl")
+  lu.assertEquals({ #rows, rows[1].test_accuracy, rows[3].test_accuracy }, { 4, nil, nil })
+  lu.assertEquals(result.last.test_accuracy, rows[4].test_accuracy)
+  lu.assertEquals(result.best.test_accuracy, math.max(rows[2].test_accuracy, rows[4].test_accuracy))
+  local best = rows[4].validation_accuracy > rows[2].validation_accuracy and rows[4] or rows[2]
+  lu.assertEquals({ result.validation.epoch, result.validation.test_accuracy }, { best.epoch, best.test_accuracy })
+  lu.assertEquals({ result.data.samples, result.data.tested, result.published }, { 40, 20, 50 })
+  lu.assertEquals(ms.json.decode(s.read(out .. "/result.json")).best, result.best)
+  for _, name in ipairs { "best.safetensors", "last.safetensors", "curves.csv", "recipe.lua" } do lu.assertTrue(core.system.exists(out .. "/" .. name), name) end
+  lu.assertAlmostEquals(rows[2].lr, 5e-3 * (1 + math.cos(math.pi / 4)) / 2, 1e-12)
+  -- the weights that were kept give the figure that was reported
+  local net = ms.models.VGG { plan = { 4, "A", 8, "A" }, T = 2 }
+  ms.load(out .. "/best.safetensors", net)
+  lu.assertEquals((ms.evaluate(net, ms.data.FashionMNIST { root = folder, train = false, T = 2, batch_size = 256 })), result.best.test_accuracy)
+end
+
+-- Stopped behind an epoch and gone on with: the bytes of a run that was not.
+local function stopped(recipe, name)
+  local whole, out = train(recipe, name .. "-whole")
+  local count = 0
+  local function stop(text)
+    if text:match "^%s*%d" then
+      count = count + 1
+      if count == 2 then error("stop here", 0) end
+    end
+  end
+  lu.assertErrorMsgContains("stop here", train, recipe, name .. "-parts", { print = stop })
+  local parts, there = train(recipe, name .. "-parts", { resume = true })
+  lu.assertEquals(s.read(there .. "/best.safetensors"), s.read(out .. "/best.safetensors"), name)
+  lu.assertEquals({ parts.best, parts.last, parts.validation }, { whole.best, whole.last, whole.validation }, name)
+  local a, b = ms.load(out .. "/last.safetensors"), ms.load(there .. "/last.safetensors")
+  for key, tensor in pairs(a) do lu.assertTrue(ms.equal(tensor, b[key]), name .. " " .. key) end
+  return parts, there
+end
+
+function TestTraining:test_stopped_and_resumed()
+  local recipe = small()
+  local _, there = stopped(recipe, "trt")
+  local again = train(recipe, "trt-parts", { resume = true }) -- finished: nothing is trained
+  lu.assertEquals(again.epochs, 3)
+  lu.assertEquals(#ms.log.read(there .. "/log.jsonl"), 3)
+  s.raises(("train: resume: optimizer: expected { \"Adam\", lr = 0.0050000000000000001 } as the run in %s was started, got { \"Adam\", lr = 1.0 }"):format(there),
+    train, small { optimizer = { "Adam", lr = 1.0 } }, "trt-parts", { resume = true })
+end
+
+-- Parts of the published methods: a share that moves with the epoch, a random T, the last step's answer, groups, warm-up, controls, bfloat16.
+function TestTraining:test_methods()
+  stopped(small { loss = { "TKS" }, optimizer = { "AdamW", lr = 1e-3 }, warmup = 1, schedule = { "CosineAnnealingLR", eta_min = 1e-5 } }, "tks")
+  stopped(small { loss = { "TET", mu = 0.05 }, random_T = 3 }, "slt")
+  stopped(small { loss = { "LTS" }, answer = "last", validation = 0, optimizer = { "SGD", lr = 0.1, momentum = 0.9, weight_decay = 5e-4 }, decay = "weights",
+    network = { "VGG", plan = { 4, "A", 8, "A" }, norm = "tebn", neuron = "localzo" }, drop_last = true }, "lts")
+  local result = train(small { loss = { "Control", which = "fitted_l2" }, precision = "bf16", schedule = { "none" } }, "control")
+  lu.assertEquals(result.best.validation_accuracy ~= nil, true)
+  lu.assertEquals(ms.autocast(), "float32") -- as before
+end
+
+function TestTraining:test_decay_of_weights_alone()
+  local build = require "moonspike.recipes.build"
+  local job = build.trainer(recipes.get "ncaltech101-vggsnn-imp-T10", { classes = 101, input = { 2, 48, 48 } })
+  local groups = job.optimizer.param_groups
+  lu.assertEquals({ groups[1].weight_decay, groups[2].weight_decay, groups[2].momentum }, { 5e-4, 0, 0.9 })
+  for _, p in ipairs(groups[2].params) do lu.assertEquals(p:dim(), 1) end
+end
+
+function TestTraining:test_learns()
+  local result = train(small { epochs = 12, validation = 0, loss = { "SDT" } }, "learns")
+  lu.assertTrue(result.last.test_accuracy > 0.8)
+end
+
+-- ---- series ----
+
+TestSeries = {}
+
+function TestSeries:test_mean()
+  local mean, deviation, n = series.mean({ { a = 1 }, { a = 2 }, {}, { a = 6 } }, function(r) return r.a end)
+  lu.assertEquals({ mean, n }, { 3, 3 })
+  lu.assertAlmostEquals(deviation, math.sqrt(7), 1e-12)
+  lu.assertEquals({ series.mean({ { a = 1 } }, function(r) return r.a end) }, { 1, nil, 1 })
+  lu.assertNil(series.mean({}, function(r) return r.a end))
+end
+
+local function tuned()
+  return small { name = "tuned", tune = { "optimizer.lr", 1e-7, 1e-2 }, epochs = 4, loss = { "SDT" } }
+end
+
+function TestSeries:test_chooses_on_the_validation_part_and_goes_on()
+  local out, reports = folder .. "/series", 0
+  local opts = { out = out, seeds = { 1, 2 }, tune_seeds = 1, report = function() reports = reports + 1 end }
+  local entry = series.seeds(tuned(), opts)
+  lu.assertEquals({ entry.key, entry.value, #entry.tried, #entry.results, #entry.failures, reports }, { "optimizer.lr", 1e-2, 2, 2, 0, 4 })
+  lu.assertTrue(entry.tried[2].accuracy > entry.tried[1].accuracy)
+  local first = s.read(out .. "/tuned/optimizer.lr=0.01/seed1/result.json")
+  local again = series.seeds(tuned(), opts) -- all there: the figures are read
+  lu.assertEquals(again.results, entry.results)
+  lu.assertEquals(s.read(out .. "/tuned/optimizer.lr=0.01/seed1/result.json"), first)
+  local text, csv = series.write { again }
+  local best = entry.results
+  lu.assertStrContains(text, ("| test | FashionMNIST train | 50 | optimizer.lr = 0.01 | 2 |  | %.2f ± %.2f |"):format(
+    50 * (best[1].best.test_accuracy + best[2].best.test_accuracy),
+    100 * math.abs(best[1].best.test_accuracy - best[2].best.test_accuracy) / math.sqrt(2)))
+  lu.assertStrMatches(csv, '.*\ntuned,"test","FashionMNIST train",".*",50,optimizer.lr,0.01,2,,,%d.*')
+  s.write(out .. "/tuned/optimizer.lr=0.01/seed1/recipe.lua", "return { epochs = 5 }")
+  again = series.seeds(tuned(), opts)
+  lu.assertStrContains(again.failures[1], "remove it or choose another folder")
+end
+
+function TestSeries:test_a_failure_is_told_and_the_rest_goes_on()
+  local recipe = small { name = "missing", dataset = { "FashionMNIST", root = folder .. "/nowhere" } }
+  local entry = series.seeds(recipe, { out = folder .. "/fails", seeds = { 1, 2 }, tune_seeds = 1, report = silent })
+  lu.assertEquals({ #entry.results, #entry.failures }, { 0, 2 })
+  local text = series.write { entry }
+  lu.assertStrContains(text, "| test | FashionMNIST |  |  | 0 |  |  |  |  |  |") -- no figure that was not measured
+  lu.assertStrContains(text, "- missing, seed 1: recipe: dataset: FashionMNIST: train-images-idx3-ubyte is not found in")
+end
+
+-- ---- refused before anything is trained ----
+
+TestRefused = {}
+
+local function refused(text, changes) s.raises(text, recipes.train, small(changes), { out = folder .. "/refused", quiet = true, print = silent }) end
+
+function TestRefused:tearDown() lu.assertFalse(core.system.exists(folder .. "/refused")) end
+
+function TestRefused:test_keys()
+  refused("train: recipe: unknown option 'epoch' (known: T, answer, batch, dataset, decay, deviations, drop_last, epochs,", { epoch = 1 })
+  refused("train: recipe: epochs: expected an integer >= 1, got 0", { epochs = 0 })
+  refused("recipe: dataset: expected one of CIFAR10, CIFAR100, CIFAR10DVS,", { dataset = { "MNIST" } })
+  refused("recipe: loss: expected one of Control, CrossEntropy, L2, LTS,", { loss = { "strength" } })
+  refused("recipe: loss: TRT: unknown option 'lamda' (known: ", { loss = { "TRT", lamda = 1 } })
+  refused("recipe: optimizer: Adam: lr: expected a number >= 0, got -1", { optimizer = { "Adam", lr = -1 } })
+  refused("recipe: schedule: expected one of CosineAnnealingLR, MultiStepLR, StepLR, none, got 'cosine'", { schedule = { "cosine" } })
+  refused("recipe: warmup: expected fewer than epochs = 3, got 3", { warmup = 3 })
+  refused("train: recipe: validation: expected a share of the training samples, since select = 'validation' needs it, got 0",
+    { validation = 0, select = "validation" })
+  s.raises("recipes.get: unknown key 'lambda' (known: ", recipes.get, "fashion-mnist-trt", { lambda = 1 })
+  s.raises("recipes.get: epochs: expected no options behind epochs, got 'epochs.x'", recipes.get, "fashion-mnist-trt", { ["epochs.x"] = 1 })
+  s.raises("recipes: name: no recipe 'cifar10-trt' (there are cifar10-resnet19-", recipes.get, "cifar10-trt")
+  s.raises("recipes: name: no recipe 'xyz' (recipes.list() names them)", recipes.get, "xyz")
+end
+
+function TestRefused:test_what_does_not_fit()
+  refused("recipe: network: classes: expected 10, the classes of FashionMNIST, got 100", { network = { "resnet19", classes = 100 } })
+  refused("recipe: network: T: expected 2, the recipe's time steps, got 4", { network = { "VGG", plan = { 4, "A" }, T = 4 } })
+  refused("recipe: network: size: expected 28x28, the image size of FashionMNIST, got 32x28", { network = { "VGG", plan = { 4, "A" }, size = { 32, 28 } } })
+  refused("recipe: network: VGG: size: layers.4.maxpool2d_layer (AvgPool2d) needs at least 2 rows, got 4x1x1, from images of [1, 28, 28]",
+    { network = { "VGG", plan = { 4, "A", 4, "A", 4, "A", 4, "A", 4, "A" } } })
+  refused("recipe: network: create: name: expected one of 7b-widenet,", { network = { "resnet20" } })
+  refused("recipe: batch: expected at most 50, the training samples, with drop_last, got 64", { batch = 64, drop_last = true })
+  refused("recipe: samples: sample: n: expected 1 to 50, got 51", { samples = 51 })
+  refused("train: recipe: random_T: expected at least T = 2, which is tested, got 1", { random_T = 1 })
+  refused("recipe: random_T: expected a network whose norms are the same in all time steps, got nn.TAB", { random_T = 3, network = { "VGG", plan = { 4, "A" }, norm = "tab" } })
+end
+
+function TestRefused:test_missing_data_say_how_to_get_them()
+  refused("scripts/get-data.sh FashionMNIST gets it.", { dataset = { "FashionMNIST", root = folder .. "/nowhere" } })
+  refused("The recordings are made by hand.", { dataset = { "NMNIST", root = folder .. "/nowhere" }, missing = "The recordings are made by hand." })
+end
+
+-- ---- the command lines ----
+
+TestPrograms = {}
+
+local function run(script, arguments, code)
+  local got, text = s.run(root .. "scripts/" .. script, "MOONSPIKE_DATA=" .. folder, arguments)
+  lu.assertEquals(got, code, text)
+  return text
+end
+
+local tiny = "--set T=1 --set batch=20 --set epochs=2 --set 'network.plan=[4,\"A\"]' --device cpu"
+
+function TestPrograms:test_train()
+  local out = folder .. "/program"
+  lu.assertStrContains(run("train.lua", "--list --words 'cifar10 trt'", 0), "cifar10-resnet19-trt-T4                95.58 %  TRT on CIFAR-10, ResNet-19, T = 4")
+  local text = run("train.lua", "--recipe fashion-mnist-trt --dry-run --steps 2 " .. tiny, 0)
+  for _, part in ipairs { "parameters    7,894,", "2 epochs of 3 steps, batches of 20", "ms a step", "expected " } do lu.assertStrContains(text, part) end
+  lu.assertFalse(core.system.exists(out))
+  text = run("train.lua", ("--recipe fashion-mnist-trt --quiet --out %s %s"):format(out, tiny), 0)
+  lu.assertStrMatches(text, ".*test accuracy, best epoch %(chosen on the test set%) +%d+%.%d%d %%.*")
+  lu.assertStrContains(run("train.lua", ("--recipe %s/recipe.lua --dry-run --steps 0"):format(out), 0), "2 epochs of 3 steps") -- what it wrote can be run
+  text = run("train.lua", ("--recipe fashion-mnist-trt --resume --out %s %s --set loss.lambda=1"):format(out, tiny), 2)
+  lu.assertStrContains(text, "resume: loss: expected")
+  for arguments, want in pairs {
+    [""] = "train: --recipe: expected a name", ["--recipe x"] = "train: --recipe: ", ["--recipe fashion-mnist-trt --set epochs"] = "--set: expected KEY=VALUE, got 'epochs'",
+    ["--recipe fashion-mnist-trt --set epochs=a"] = "epochs: expected an integer >= 1, got 'a'", ["--what"] = "unknown option '--what' (known: --recipe, --set,",
+    ["--recipe fashion-mnist-trt --device gpu"] = "--device: unknown device 'gpu'", ["--recipe cifar10-resnet19-trt-T4"] = "get-data.sh CIFAR10",
+    ["--recipe " .. folder .. "/none.lua"] = "none.lua",
+  } do lu.assertStrContains(run("train.lua", arguments, 2), want) end
+end
+
+function TestPrograms:test_table()
+  local out = folder .. "/table"
+  local arguments = ("--recipes fashion-mnist-sdt,fashion-mnist-te* --seeds 3,4 --out %s %s"):format(out, tiny)
+  local text = run("table.lua", arguments, 0)
+  lu.assertStrContains(text, "fashion-mnist-tet: 2 of 2 seeds")
+  local md, csv = s.read(out .. "/table.md"), s.read(out .. "/table.csv")
+  lu.assertStrMatches(md, ".*\n| SDT on Fashion%-MNIST: examples/fashion_mnist.lua | FashionMNIST train | 60 |  | 2 |  | %d+%.%d%d ± %d+%.%d%d |.*")
+  lu.assertEquals(select(2, csv:gsub("\n", "\n")), 3)
+  run("table.lua", arguments, 0)
+  lu.assertEquals(s.read(out .. "/table.csv"), csv)
+  lu.assertStrContains(run("table.lua", "--recipes x* --out " .. out, 2), "--recipes: no recipe begins with 'x'")
+  lu.assertStrContains(run("table.lua", "--recipes fashion-mnist-sdt --seeds 1,x", 2), "--seeds: expected integers with commas between, got '1,x'")
+end
+
+-- Seen by whole programs, since they end.
+TestArguments = {}
+
+function TestArguments:test_words()
+  local script = folder .. "/words.lua"
+  s.write(script, [[
+    local ms = require "moonspike"
+    local opt, given = ms.arguments { usage = "words", { "n", 3, "an integer", from = 1 }, { "x", 0.5, "a number" }, { "flag", false, "a switch" },
+      { "kind", "a", "a kind", choices = { "a", "b" } }, { "many", {}, "several" } }
+    print(opt.n, math.type(opt.n), opt.x, opt.flag, opt.kind, table.concat(opt.many, "+"), given.x)
+    if opt.flag then ms.arguments.try("--flag", error, "broken", 0) end]])
+  local function says(arguments, code, want)
+    local got, text = s.run(script, nil, arguments)
+    lu.assertEquals({ got, text }, { code, want }, arguments)
+  end
+  says("", 0, "3\tinteger\t0.5\tfalse\ta\t\tnil\n")
+  says("--n 4 --x 2 --kind b --many p --many q", 0, "4\tinteger\t2\tfalse\tb\tp+q\t2\n")
+  says("--flag", 2, "3\tinteger\t0.5\ttrue\ta\t\tnil\nwords: --flag: broken\n")
+  says("--n 0", 2, "words: --n: expected an integer >= 1, got '0'\n")
+  says("--n", 2, "words: --n: expected an integer >= 1, got nothing\n")
+  says("--kind c", 2, "words: --kind: expected one of a, b, got 'c'\n")
+  says("--other", 2, "words: unknown option '--other' (known: --n, --x, --flag, --kind, --many)\n")
+  local code, text = s.run(script, nil, "--help")
+  lu.assertEquals(code, 0)
+  lu.assertStrContains(text, "usage: words\n  --n            an integer [3]\n")
+  lu.assertStrContains(text, "--kind         a kind (a, b) [a]")
+end
+
+local status = lu.LuaUnit.run()
+s.remove(folder)
+os.exit(status == 0)
