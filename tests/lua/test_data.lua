@@ -191,6 +191,25 @@ function TestParts:test_folds()
   for m = 0, 49 do lu.assertEquals(count[m], 1) end
 end
 
+-- So many, of each class in proportion, by the seed.
+function TestParts:test_sample()
+  local set = numbered(50, { batch_size = 4 })
+  for n = 1, 50 do
+    local some, sizes = set:sample { n = n, seed = 3 }, set:counts()
+    lu.assertEquals(#some, n)
+    for c, count in ipairs(some:counts()) do lu.assertTrue(math.abs(count - n * sizes[c] / 50) < 1, n) end
+    local seen = {}
+    for _, m in ipairs(members(some)) do
+      lu.assertNil(seen[m])
+      seen[m] = true
+    end
+  end
+  lu.assertEquals(members(set:sample { n = 9, seed = 3 }), members(set:sample { n = 9, seed = 3 }))
+  lu.assertNotEquals(members(set:sample { n = 9, seed = 3 }), members(set:sample { n = 9, seed = 4 }))
+  lu.assertEquals(set:sample({ n = 9, seed = 3 }).split, "all / 9 samples, seed 3")
+  s.raises("sample: n: expected 1 to 50, got 51", set.sample, set, { n = 51 })
+end
+
 function TestParts:test_subset_with_and_hash()
   local set = numbered(20, { batch_size = 4 })
   local some = set:subset({ 5, 1, 5 }, "mine")
