@@ -11,6 +11,7 @@ local opt = ms.arguments {
   { "out", "", "folder of the results (runs/NAME)" }, { "resume", false, "go on behind the last epoch of the run in --out" },
   { "device", "auto", "cpu, cuda or auto" }, { "dry-run", false, "tell what would be done and time it on random input; train nothing" },
   { "steps", 20, "how many steps --dry-run times", from = 0 }, { "quiet", false, "no progress" },
+  { "tensorboard", false, "event files for TensorBoard in OUT/tensorboard" },
   { "list", false, "the recipes, with their published figures" }, { "words", "", "with --list: only those whose names contain these words" },
 }
 
@@ -38,7 +39,7 @@ if opt["dry-run"] then
   os.exit(0)
 end
 local out = opt.out ~= "" and opt.out or "runs/" .. opt.recipe:gsub("%.lua$", ""):gsub("^.*/", "")
-local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, quiet = opt.quiet })
+local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, quiet = opt.quiet, tensorboard = opt.tensorboard })
 local function say(what, chosen)
   if chosen then print(("%-50s %6.2f %%  (epoch %d)"):format(what, 100 * chosen.test_accuracy, chosen.epoch)) end
 end

@@ -24,6 +24,7 @@ ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
 ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
+ms.tensorboard = require "moonspike.tensorboard"
 ms.plot = require "moonspike.plot"
 ms.json, ms.system = core.json, core.system
 ms.save, ms.load, ms.checkpoint, ms.resume = checkpoint.save, checkpoint.load, checkpoint.checkpoint, checkpoint.resume

@@ -247,7 +247,7 @@ Set.help = [==[
     set:describe() counts per class, shapes, event rates; set:show(i) in the terminal and, with { file = "x.png" }, as a picture
     set:statistics{ per = "set" or "sample" } -> { mean, std } of each channel
     set:cut{ validation = 0.1, seed = 0 } -> rest, validation;  set:folds{ k = 5 } -> { { train, validation }, ... };  set:subset(positions);
-      set:sample{ n = 1000, seed = 0 }: so many at random, of each class in proportion
+      set:sample{ n = 1000, seed = 0 }: so many at random, of each class in proportion;  set:plain(): in order and without augmentation
     set:with{ batch_size = 128 } the same samples with other options;  set:state_dict(), set:close(), set:repairs()
     Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, balanced = false (every class as
       often, with replacement), augment = { crop = 4, flip = true } or a list or a name (help "data.augment"), mean, std (a number or one for

@@ -67,6 +67,7 @@ doc.set(recipes.get, [[
       schedule = { "CosineAnnealingLR" }, warmup, warmup_factor, epochs        one of ms.optim ("none": constant), behind so many epochs of warm-up
       precision = "float32" | "bf16", seed
       answer = "mean" | "last", every = 1                whose argmax counts, the mean logits' or the last step's; epochs between evaluations
+      train_ce = false                                   evaluate the training part too, without augmentation: train_ce beside test_loss, the same quantity
       select = "best" | "last" | "validation"            which epoch's test accuracy stands for the run
       tune = { "loss.lambda", 1e-6, 1e-5 }               what scripts/table.lua chooses on the validation part]])
 doc.set(recipes, [[

@@ -9,6 +9,7 @@ local evaluate = require "moonspike.evaluate"
 local log = require "moonspike.log"
 local plot = require "moonspike.plot"
 local progress = require "moonspike.progress"
+local tensorboard = require "moonspike.tensorboard"
 local seeding = require "moonspike.nn.seeding"
 local build = require "moonspike.recipes.build"
 local schema = require "moonspike.recipes.schema"
@@ -54,6 +55,7 @@ local function train_epoch(job, step, title, quiet)
 end
 
 local function judge(job, recipe, row)
+  if job.seen then row.train_clean, row.train_ce = evaluate(job.net, job.seen, { over = recipe.answer, synops = false }) end
   if job.validation then
     row.validation_accuracy, row.validation_loss = evaluate(job.net, job.validation, { over = recipe.answer, synops = false })
   end
@@ -77,7 +79,16 @@ local function remember(best, row)
   return better("best", "test_accuracy")
 end
 
-local spec = { out = o.string(o.required), resume = o.boolean(false), quiet = o.boolean(false),
+-- The same row for TensorBoard, and after an evaluation the weights.
+local function board(writer, row, net)
+  for _, key in ipairs(o.keys(row)) do
+    if key ~= "epoch" and key ~= "seed" then writer:scalar(key:gsub("^(%l+)_(%l+)$", "%1/%2"), row[key], row.epoch) end
+  end
+  if not row.test_loss then return end
+  for name, p in net:named_parameters() do writer:histogram(name, p, row.epoch) end
+end
+
+local spec = { out = o.string(o.required), resume = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
 
 local heading = "epoch     loss      acc  validation  test loss      test  firing    synops       lr  time/s"
@@ -102,7 +113,7 @@ function run.train(recipe, opts)
   seeding.renew()
   local train, validation, test = build.data(recipe)
   local job = build.trainer(recipe, build.facts(recipe, train, test))
-  job.train, job.validation, job.test = train, validation, test
+  job.train, job.validation, job.test, job.seen = train, validation, test, recipe.train_ce and train:plain() or nil
   local step = build.step(job, recipe)
   local ok, why = core.system.mkdir(out)
   if not ok then o.fail("train: out: %s", why) end
@@ -121,6 +132,11 @@ function run.train(recipe, opts)
   end
   local journal = log(out .. "/log.jsonl", { append = going_on })
   if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
+  local events
+  if opt.tensorboard then
+    events, why = tensorboard(out .. "/tensorboard")
+    if not events then o.fail("train: out: %s", why) end
+  end
   opt.print(("%s\n%s%s\n%s"):format(train:describe(), validation and ("validation: %s\n"):format(validation:summary()) or "",
     ("test: %s"):format(test:summary()), job.net))
 
@@ -142,8 +158,10 @@ function run.train(recipe, opts)
     state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = row }
     checkpoint.checkpoint(last, state)
     journal(row)
+    if events then board(events, row, job.net) end
   end
   journal:close()
+  if events then events:close() end
   plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
 
   local result = { name = recipe.name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
@@ -152,7 +170,7 @@ function run.train(recipe, opts)
     data = { name = train.name, split = train.split, samples = #train, hash = train:hash(), tested = #test, tested_hash = test:hash() },
     machine = engines.record(), version = core.device.versions()[1][2] }
   write(out .. "/result.json", core.json.encode(result))
-  for _, set in ipairs { train, test, validation } do set:close() end
+  for _, set in ipairs { train, test, validation or job.seen, job.seen } do set:close() end
   return result
 end
 
@@ -171,10 +189,11 @@ function run.result(recipe, out)
 end
 
 doc.set(run.train, [[
-    recipes.train(recipe, { out = "folder", resume = false, quiet = false, print = print }) -> result
+    recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
-    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json. resume goes on behind the last
+    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json; tensorboard: event files of the rows
+    and of the weights in the folder tensorboard. resume goes on behind the last
     epoch of a run that was stopped, with the bytes that it would have had. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
 

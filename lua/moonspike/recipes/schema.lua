@@ -27,7 +27,7 @@ schema.spec = {
   schedule = choice { "CosineAnnealingLR" }, warmup = o.integer(0, { from = 0 }), warmup_factor = o.number(1e-3, { above = 0, to = 1 }),
   epochs = o.integer(o.required, { from = 1 }), precision = o.choice("float32", { "float32", "bf16" }), seed = o.integer(42),
   -- how it is judged
-  answer = o.choice("mean", { "mean", "last" }), every = o.integer(1, { from = 1 }), select = o.choice("best", { "best", "last", "validation" }),
+  answer = o.choice("mean", { "mean", "last" }), every = o.integer(1, { from = 1 }), train_ce = o.boolean(false), select = o.choice("best", { "best", "last", "validation" }),
   -- what scripts/table.lua tries on the validation part
   tune = { default = nil, text = "a table { \"key\", value, value, ... }", test = function(v)
     return type(v) == "table" and type(v[1]) == "string" and #v > 1

@@ -69,6 +69,37 @@ function series.seeds(recipe, opts)
   return out
 end
 
+-- ---- sweeps ----
+
+-- The points of a sweep: over is a list of axes { key, value, value, ... }, whose values are combined, or taken together one by one.
+-- Each is { recipe, values = { in the order of the axes } }; its recipe has a name of its own and nothing to tune.
+function series.points(recipe, over, together)
+  local count = 1
+  for _, axis in ipairs(over) do
+    if together and #axis ~= #over[1] then
+      o.fail("sweep: over: expected as many values of %s as of %s, %d, got %d", axis[1], over[1][1], #over[1] - 1, #axis - 1)
+    end
+    count = together and #axis - 1 or count * (#axis - 1)
+  end
+  local points = {}
+  for n = 0, count - 1 do
+    local changes, names, values, rest = schema.copy(recipe), {}, {}, n
+    changes.tune = nil
+    for i = #over, 1, -1 do
+      local axis, at = over[i], n
+      if not together then at, rest = rest % (#axis - 1), rest // (#axis - 1) end
+      values[i] = axis[at + 2]
+    end
+    for i, axis in ipairs(over) do
+      schema.set("sweep", changes, axis[1], values[i])
+      names[i] = ("%s=%s"):format(axis[1], tostring(values[i]))
+    end
+    changes.name = ("%s/%s"):format(recipe.name, table.concat(names, ","))
+    points[n + 1] = { recipe = schema.read("sweep", changes), values = values }
+  end
+  return points
+end
+
 -- Mean and standard deviation (of the sample; nil of fewer than two) of what pick finds in the results; nil where it finds nothing.
 function series.mean(results, pick)
   local list, sum, squares = {}, 0, 0
@@ -84,6 +115,12 @@ end
 
 local columns = { "recipe", "data", "training samples", "chosen", "runs", "published", "best epoch", "last epoch", "chosen on validation", "minutes a run" }
 
+-- What stands for a run, by name: accuracies from 0 to 1, nil where a run has none.
+series.figures = {
+  best = function(r) return r.best.test_accuracy end, last = function(r) return r.last.test_accuracy end,
+  validation = function(r) return r.validation and r.validation.test_accuracy end,
+}
+
 local function percent(results, pick)
   local mean, deviation = series.mean(results, pick)
   if not mean then return "", "", "" end
@@ -91,10 +128,7 @@ local function percent(results, pick)
   return deviation and ("%.2f ± %.2f"):format(mean, deviation) or ("%.2f"):format(mean), ("%.4f"):format(mean), deviation and ("%.4f"):format(deviation) or ""
 end
 
-local picks = {
-  { "best", function(r) return r.best.test_accuracy end }, { "last", function(r) return r.last.test_accuracy end },
-  { "validation", function(r) return r.validation and r.validation.test_accuracy end },
-}
+local order = { "best", "last", "validation" }
 
 -- Markdown and CSV of a list of what series.seeds returns; only what was measured.
 function series.write(list)
@@ -105,9 +139,9 @@ function series.write(list)
     local recipe, results = entry.recipe, entry.results
     local first = results[1]
     local cells, numbers = {}, {}
-    for i, pick in ipairs(picks) do
+    for i, name in ipairs(order) do
       local mean, deviation
-      cells[i], mean, deviation = percent(results, pick[2])
+      cells[i], mean, deviation = percent(results, series.figures[name])
       numbers[2 * i - 1], numbers[2 * i] = mean, deviation
     end
     local seconds = series.mean(results, function(r) return r.seconds end)
