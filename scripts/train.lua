@@ -47,4 +47,4 @@ say("test accuracy, best epoch (chosen on the test set)", result.best)
 say("last epoch", result.last)
 say("epoch chosen on the validation part", result.validation)
 if result.published then print(("%-50s %6.2f %%"):format("published", result.published)) end
-print(("%s/: recipe.lua log.jsonl best.safetensors last.safetensors curves.png result.json; %.1f s"):format(out, result.seconds))
+print(("%s/: recipe.lua log.jsonl best.safetensors last.safetensors curves.png result.json report.html; %.1f s"):format(out, result.seconds))

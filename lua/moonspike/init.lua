@@ -26,6 +26,7 @@ ms.progress = require "moonspike.progress"
 ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
 ms.tensorboard = require "moonspike.tensorboard"
+ms.report = require "moonspike.report"
 ms.plot = require "moonspike.plot"
 ms.json, ms.system = core.json, core.system
 ms.save, ms.load, ms.checkpoint, ms.resume = checkpoint.save, checkpoint.load, checkpoint.checkpoint, checkpoint.resume

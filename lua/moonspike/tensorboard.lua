@@ -117,9 +117,8 @@ local function open(folder, opts)
   local opt = o.read("tensorboard", opts, spec)
   local ok, why = core.system.mkdir(folder)
   if not ok then return nil, why end
-  local unique = tostring(spec):match "%x+$" -- an address: processes that start in one second write different files
   opened = opened + 1
-  local path = ("%s/events.out.tfevents.%d.moonspike.%s.%d"):format(folder, math.floor(opt.time()), unique, opened)
+  local path = ("%s/events.out.tfevents.%d.moonspike.%d.%d"):format(folder, math.floor(opt.time()), core.system.pid(), opened)
   local file
   file, why = io.open(path, "wb")
   if not file then return nil, why end

@@ -116,7 +116,7 @@ local function train(recipe, name, opts)
 end
 
 function TestTraining:test_result()
-  local result, out = train(small { epochs = 4, every = 2, published = 50, samples = 40 }, "result")
+  local result, out = train(small { epochs = 4, every = 2, published = 50, samples = 40, keep = { 1, 4 }, train_ce = true }, "result")
   local rows = ms.log.read(out .. "/log.jsonl")
   lu.assertEquals({ #rows, rows[1].test_accuracy, rows[3].test_accuracy }, { 4, nil, nil })
   lu.assertEquals(result.last.test_accuracy, rows[4].test_accuracy)
@@ -125,8 +125,13 @@ function TestTraining:test_result()
   lu.assertEquals({ result.validation.epoch, result.validation.test_accuracy }, { best.epoch, best.test_accuracy })
   lu.assertEquals({ result.data.samples, result.data.tested, result.published }, { 40, 20, 50 })
   lu.assertEquals(ms.json.decode(s.read(out .. "/result.json")).best, result.best)
-  for _, name in ipairs { "best.safetensors", "last.safetensors", "curves.csv", "recipe.lua" } do lu.assertTrue(core.system.exists(out .. "/" .. name), name) end
+  for _, name in ipairs { "best.safetensors", "last.safetensors", "curves.csv", "recipe.lua", "report.html", "epoch1.safetensors", "epoch4.safetensors" } do lu.assertTrue(core.system.exists(out .. "/" .. name), name) end
   lu.assertAlmostEquals(rows[2].lr, 5e-3 * (1 + math.cos(math.pi / 4)) / 2, 1e-12)
+  lu.assertFalse(core.system.exists(out .. "/epoch2.safetensors"))
+  -- the cross entropy of the training part as the test part's is computed, on the weights after the last epoch
+  local train_part = ms.data.FashionMNIST { root = folder, T = 2, batch_size = 256 }:cut { validation = 0.2 }:sample { n = 40, seed = 1 }
+  local last = ms.load(out .. "/epoch4.safetensors", ms.models.VGG { plan = { 4, "A", 8, "A" }, T = 2 })
+  lu.assertAlmostEquals(rows[4].train_ce, select(2, ms.evaluate(last, train_part:plain())), 1e-6)
   -- the weights that were kept give the figure that was reported
   local net = ms.models.VGG { plan = { 4, "A", 8, "A" }, T = 2 }
   ms.load(out .. "/best.safetensors", net)
@@ -158,7 +163,7 @@ function TestTraining:test_stopped_and_resumed()
   local again = train(recipe, "trt-parts", { resume = true }) -- finished: nothing is trained
   lu.assertEquals(again.epochs, 3)
   lu.assertEquals(#ms.log.read(there .. "/log.jsonl"), 3)
-  s.raises(("train: resume: optimizer: expected { \"Adam\", lr = 0.0050000000000000001 } as the run in %s was started, got { \"Adam\", lr = 1.0 }"):format(there),
+  s.raises(("train: resume: optimizer: expected { \"Adam\", lr = 0.005 } as the run in %s was started, got { \"Adam\", lr = 1.0 }"):format(there),
     train, small { optimizer = { "Adam", lr = 1.0 } }, "trt-parts", { resume = true })
 end
 
@@ -230,6 +235,27 @@ function TestSeries:test_a_failure_is_told_and_the_rest_goes_on()
   local text = series.write { entry }
   lu.assertStrContains(text, "| test | FashionMNIST |  |  | 0 |  |  |  |  |  |") -- no figure that was not measured
   lu.assertStrContains(text, "- missing, seed 1: recipe: dataset: FashionMNIST: train-images-idx3-ubyte is not found in")
+end
+
+-- ---- sweeps ----
+
+function TestSeries:test_points()
+  local function said(points)
+    local list = {}
+    for i, point in ipairs(points) do list[i] = point.recipe.name end
+    return list
+  end
+  local recipe = small { name = "r", tune = { "loss.lambda", 1, 2 } }
+  local over = { { "loss.eta", 0, 0.5 }, { "epochs", 1, 2, 3 } }
+  local points = series.points(recipe, over)
+  lu.assertEquals(said(points), { "r/loss.eta=0,epochs=1", "r/loss.eta=0,epochs=2", "r/loss.eta=0,epochs=3", "r/loss.eta=0.5,epochs=1",
+    "r/loss.eta=0.5,epochs=2", "r/loss.eta=0.5,epochs=3" })
+  lu.assertEquals({ points[6].recipe.loss.eta, points[6].recipe.epochs, points[6].values, points[6].recipe.tune }, { 0.5, 3, { 0.5, 3 }, nil })
+  table.remove(over[2])
+  lu.assertEquals(said(series.points(recipe, over, true)), { "r/loss.eta=0,epochs=1", "r/loss.eta=0.5,epochs=2" })
+  s.raises("sweep: over: expected as many values of a as of loss.eta, 2, got 1", series.points, recipe, { over[1], { "a", 1 } }, true)
+  s.raises("sweep: unknown key 'lossy' (known:", series.points, recipe, { { "lossy", 1 } })
+  for name, entry in pairs(require "moonspike.recipes.sweeps") do lu.assertTrue(#series.points(recipes.get(entry[1]), entry[2]) >= 4, name) end
 end
 
 -- ---- refused before anything is trained ----
@@ -318,6 +344,22 @@ function TestPrograms:test_table()
   lu.assertEquals(s.read(out .. "/table.csv"), csv)
   lu.assertStrContains(run("table.lua", "--recipes x* --out " .. out, 2), "--recipes: no recipe begins with 'x'")
   lu.assertStrContains(run("table.lua", "--recipes fashion-mnist-sdt --seeds 1,x", 2), "--seeds: expected integers with commas between, got '1,x'")
+end
+
+function TestPrograms:test_sweep()
+  local out = folder .. "/sweep"
+  local arguments = ("--recipe fashion-mnist-trt --over loss.eta=0,0.5 --seeds 1,2 --out %s %s"):format(out, tiny:gsub("%-%-device cpu", "--devices cpu"))
+  lu.assertStrContains(run("sweep.lua", arguments, 0), "loss.eta=0.5: 2 of 2 seeds, 0 failed")
+  local csv, picture = s.read(out .. "/sweep.csv"), s.read(out .. "/sweep.png")
+  lu.assertEquals(select(2, csv:gsub("\n", "\n")), 3)
+  s.remove(out .. "/fashion-mnist-trt/loss.eta=0.5/seed2") -- as if it had been stopped there; two processes go on
+  lu.assertStrContains(run("sweep.lua", arguments:gsub("%-%-devices cpu", "--devices cpu,cpu"), 0), "cpu: fashion-mnist-trt/loss.eta=0.5: 2 of 2 seeds")
+  lu.assertEquals({ s.read(out .. "/sweep.csv"):gsub(",[%d.]+\n", "\n"), #picture > 1000 }, { csv:gsub(",[%d.]+\n", "\n"), true }) -- but for the seconds
+  for arguments, want in pairs {
+    [""] = "--recipe: expected a name, got nothing", ["--recipe fashion-mnist-trt"] = "--over: expected KEY=VALUE,VALUE,..., got nothing",
+    ["--sweep x"] = "--sweep: expected one of figure1-cifar100,", ["--recipe fashion-mnist-trt --over loss.eta=1,"] = "--over: expected values with commas between",
+    ["--recipe fashion-mnist-trt --over loss.eta=0 --part 3/2"] = "--part: expected I/N, got '3/2'",
+  } do lu.assertStrContains(run("sweep.lua", arguments, 2), want) end
 end
 
 -- Seen by whole programs, since they end.

@@ -68,6 +68,7 @@ doc.set(recipes.get, [[
       precision = "float32" | "bf16", seed
       answer = "mean" | "last", every = 1                whose argmax counts, the mean logits' or the last step's; epochs between evaluations
       train_ce = false                                   evaluate the training part too, without augmentation: train_ce beside test_loss, the same quantity
+      keep = { 1, 10 }                                   after these epochs the weights stay as epoch1.safetensors ...
       select = "best" | "last" | "validation"            which epoch's test accuracy stands for the run
       tune = { "loss.lambda", 1e-6, 1e-5 }               what scripts/table.lua chooses on the validation part]])
 doc.set(recipes, [[

@@ -1,4 +1,5 @@
--- Trains a recipe into a folder: recipe.lua, log.jsonl, best.safetensors (weights), last.safetensors (training state), curves.png, result.json.
+-- Trains a recipe into a folder: recipe.lua, log.jsonl, best.safetensors (weights), last.safetensors (training state), curves.png, result.json,
+-- report.html.
 
 local core = require "moonspike.core"
 local o = require "moonspike.options"
@@ -8,6 +9,7 @@ local engines = require "moonspike.engines"
 local evaluate = require "moonspike.evaluate"
 local log = require "moonspike.log"
 local plot = require "moonspike.plot"
+local report = require "moonspike.report"
 local progress = require "moonspike.progress"
 local tensorboard = require "moonspike.tensorboard"
 local seeding = require "moonspike.nn.seeding"
@@ -155,6 +157,9 @@ function run.train(recipe, opts)
       opt.print(line(row))
       if remember(best, row) then checkpoint.save(out .. "/best.safetensors", job.net) end
     end
+    for _, kept in ipairs(recipe.keep) do
+      if kept == epoch then checkpoint.save(("%s/epoch%d.safetensors"):format(out, epoch), job.net) end
+    end
     state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = row }
     checkpoint.checkpoint(last, state)
     journal(row)
@@ -170,6 +175,7 @@ function run.train(recipe, opts)
     data = { name = train.name, split = train.split, samples = #train, hash = train:hash(), tested = #test, tested_hash = test:hash() },
     machine = engines.record(), version = core.device.versions()[1][2] }
   write(out .. "/result.json", core.json.encode(result))
+  report(out, out .. "/report.html")
   for _, set in ipairs { train, test, validation or job.seen, job.seen } do set:close() end
   return result
 end
@@ -192,7 +198,7 @@ doc.set(run.train, [[
     recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
-    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json; tensorboard: event files of the rows
+    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files of the rows
     and of the weights in the folder tensorboard. resume goes on behind the last
     epoch of a run that was stopped, with the bytes that it would have had. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])

@@ -14,6 +14,16 @@ local function options(default)
   return { default = default, text = "a table of options", options = true, test = function(v) return type(v) == "table" and v[1] == nil end }
 end
 
+local function epochs(default)
+  return { default = default, text = "a list of epochs", test = function(v)
+    if type(v) ~= "table" then return false end
+    for _, epoch in ipairs(v) do
+      if not math.tointeger(epoch) or epoch < 1 then return false end
+    end
+    return true
+  end }
+end
+
 schema.spec = {
   -- what it stands for
   name = o.string(nil), title = o.string(o.required), paper = o.string(nil), published = o.number(nil, { from = 0, to = 100 }), spread = o.number(nil, { from = 0 }),
@@ -27,7 +37,7 @@ schema.spec = {
   schedule = choice { "CosineAnnealingLR" }, warmup = o.integer(0, { from = 0 }), warmup_factor = o.number(1e-3, { above = 0, to = 1 }),
   epochs = o.integer(o.required, { from = 1 }), precision = o.choice("float32", { "float32", "bf16" }), seed = o.integer(42),
   -- how it is judged
-  answer = o.choice("mean", { "mean", "last" }), every = o.integer(1, { from = 1 }), train_ce = o.boolean(false), select = o.choice("best", { "best", "last", "validation" }),
+  answer = o.choice("mean", { "mean", "last" }), every = o.integer(1, { from = 1 }), train_ce = o.boolean(false), keep = epochs({}), select = o.choice("best", { "best", "last", "validation" }),
   -- what scripts/table.lua tries on the validation part
   tune = { default = nil, text = "a table { \"key\", value, value, ... }", test = function(v)
     return type(v) == "table" and type(v[1]) == "string" and #v > 1
@@ -55,11 +65,20 @@ function schema.read(where, recipe)
   return read
 end
 
+-- The shortest decimal number that is this one.
+local function shortest(v)
+  if math.type(v) == "integer" then return tostring(v) end
+  for digits = 6, 17 do
+    local text = ("%." .. digits .. "g"):format(v)
+    if tonumber(text) == v or digits == 17 then return (text:gsub("^-?%d+$", "%0.0")) end
+  end
+end
+
 -- A value as Lua source, in one order: { "TRT", delta = 0.25, lambda = 1e-05 }.
 function schema.text(v)
   if type(v) ~= "table" then
     if type(v) == "string" then return (("%q"):format(v):gsub("\\\n", "\\n")) end
-    return math.type(v) == "float" and ("%.17g"):format(v):gsub("^-?%d+$", "%0.0") or tostring(v)
+    return math.type(v) and shortest(v) or tostring(v)
   end
   local words = {}
   for i, item in ipairs(v) do words[i] = schema.text(item) end

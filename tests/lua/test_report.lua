@@ -1,0 +1,70 @@
+-- Reports of runs: that everything is in the one file, and what is compared.
+package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
+local lu = require "luaunit"
+local s = require "support"
+local ms = require "moonspike"
+
+local folder = s.folder()
+s.fashion(folder, 40, 20)
+
+local function train(name, changes)
+  local recipe = { title = "<" .. name .. ">", dataset = { "FashionMNIST", root = folder }, T = 1, batch = 8, epochs = 2, seed = 1, network = { "VGG", plan = { 4, "A" } },
+    loss = { "SDT" }, deviations = { "a & b" }, published = 12.5 }
+  for key, value in pairs(changes or {}) do recipe[key] = value end
+  local out = folder .. "/" .. name
+  return ms.recipes.train(recipe, { out = out, quiet = true, print = function() end, tensorboard = true }), out
+end
+
+local html = folder .. "/report.html"
+
+TestReport = {}
+
+function TestReport:test_one_run()
+  local result, out = train("one", { validation = 0.2 })
+  s.write(out .. "/mine.png", "\1\2\3\4")
+  lu.assertEquals(ms.report(out, html, { pictures = { "mine.png", "none.png" } }), html)
+  local text = s.read(html)
+  for _, part in ipairs { "<title>&lt;one&gt;</title>", ("%.2f %% (epoch %d)"):format(100 * result.best.test_accuracy, result.best.epoch), "a &amp; b",
+    "12.50 %", '"data:image/png;base64,AQIDBA=="', "<td>{ &quot;SDT&quot; }</td>", "2 of 2", result.data.hash,
+    ("<td class=\"n\">%.5g</td>"):format(result.last.test_accuracy) } do lu.assertStrContains(text, part) end
+  lu.assertNil(text:find("https?://[^w]")) -- nothing is fetched
+  lu.assertNil(text:find "none")
+  local files = io.popen("ls " .. out .. "/tensorboard"):read "a"
+  lu.assertStrContains(files, "events.out.tfevents.")
+end
+
+-- Beside each other: only the settings that differ.
+function TestReport:test_several_runs()
+  local _, a = train("a")
+  local _, b = train("b", { optimizer = { "Adam", lr = 0.25 }, seed = 7 })
+  ms.report({ a, b }, html, { title = "both" })
+  local text = s.read(html)
+  for _, part in ipairs { "<title>both</title>", "<th>a</th><th>b</th>", "<td>optimizer</td><td>{ &quot;Adam&quot; }</td><td>{ &quot;Adam&quot;, lr = 0.25 }</td>",
+    "<td>seed</td><td>1</td><td>7</td>" } do lu.assertStrContains(text, part) end
+  lu.assertNil(text:find("<td>epochs</td><td>2</td>", 1, true)) -- the same in both: not among the settings
+  lu.assertNil(text:find("<td>network</td>", 1, true))
+end
+
+-- A log alone, of a script of the user's.
+function TestReport:test_a_log()
+  local own = folder .. "/own"
+  ms.system.mkdir(own)
+  local log = ms.log(own .. "/log.jsonl")
+  log { epoch = 1, train_loss = 2, test_loss = 1.5, test_accuracy = 0.5 }
+  log:close()
+  ms.report(own, html)
+  lu.assertStrContains(s.read(html), "50.00 % (epoch 1)")
+end
+
+function TestReport:test_refused()
+  s.raises("report: folders: " .. folder .. "/none/log.jsonl: No such file", ms.report, folder .. "/none", html)
+  s.raises("report: folders: expected the folder of a run or a list of them, got 3", ms.report, 3, html)
+  s.raises("report: file: expected a name that ends in .html, got 'x.txt'", ms.report, folder, "x.txt")
+  ms.system.mkdir(folder .. "/empty")
+  s.write(folder .. "/empty/log.jsonl", "")
+  s.raises("expected at least one row, got none", ms.report, folder .. "/empty", html)
+end
+
+local status = lu.LuaUnit.run()
+s.remove(folder)
+os.exit(status == 0)
