@@ -28,7 +28,7 @@ local types = { png = "image/png", svg = "image/svg+xml" }
 
 local function picture(path, caption)
   local bytes = read(path)
-  if not bytes then return "" end
+  if not bytes then return nil end
   return ('<figure><img alt="%s" src="data:%s;base64,%s"><figcaption>%s</figcaption></figure>'):format(escape(caption), types[path:match "[^.]*$"],
     base64(bytes), escape(caption))
 end
@@ -163,8 +163,15 @@ local function curves(runs, file)
   return html
 end
 
-local pictures = o.where(nil, "a list of names", function(v) return type(v) == "table" end)
-local spec = { title = o.string(nil), pictures = pictures }
+local function are_pictures(v)
+  if type(v) ~= "table" then return false end
+  for _, path in ipairs(v) do
+    if type(path) ~= "string" or not types[path:match "[^.]*$"] then return false end
+  end
+  return true
+end
+
+local spec = { title = o.string(nil), pictures = o.where({}, "a list of names of .png and .svg files", are_pictures) }
 
 local function report(folders, file, opts)
   if type(folders) == "string" then folders = { folders } end
@@ -186,13 +193,9 @@ local function report(folders, file, opts)
   add(table_of(runs, lines))
   add("<h2>Learning curves</h2>")
   add(curves(runs, file))
-  for _, run in ipairs(runs) do
-    local found = {}
-    for _, name in ipairs(opt.pictures or {}) do
-      local path = ("%s/%s"):format(run.folder, name)
-      if core.system.exists(path) then found[#found + 1] = picture(path, name:gsub("%.%w+$", ""):gsub("[_-]", " ")) end
-    end
-    if #found > 0 then add(("<h2>Figures of %s</h2>%s"):format(escape(run.name), table.concat(found))) end
+  if #opt.pictures > 0 then add("<h2>Figures</h2>") end
+  for i, path in ipairs(opt.pictures) do
+    add(picture(path, path:match "([^/]*)%.%w+$":gsub("[_-]", " ")) or o.fail("report: pictures: %d: cannot read '%s'", i, path))
   end
   local rows = settings(runs)
   if #rows > 0 then add(("<h2>Settings%s</h2>%s"):format(#runs > 1 and " that differ" or "", table_of(runs, rows))) end
@@ -207,8 +210,8 @@ local function report(folders, file, opts)
 end
 
 return doc.set(report, [[
-    ms.report(folders, file[, { title =, pictures = { "fisher.png", ... } }]) -> file, or nil, message
+    ms.report(folders, file[, { title =, pictures = { "runs/a/fisher.png", ... } }]) -> file, or nil, message
 
     One HTML file, which needs no network and no other file, about the run in a folder or about several beside each other: figures, learning
-    curves, the named pictures of each folder (PNG, SVG) that are there, settings (of several runs those that differ), every epoch. A run is
+    curves, pictures (PNG, SVG), settings (of several runs those that differ), every epoch. A run is
     what recipes.train leaves, or any folder with log.jsonl (ms.log) whose rows have epoch, train_loss, test_loss, test_accuracy ...]])

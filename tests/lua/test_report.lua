@@ -22,13 +22,12 @@ TestReport = {}
 function TestReport:test_one_run()
   local result, out = train("one", { validation = 0.2 })
   s.write(out .. "/mine.png", "\1\2\3\4")
-  lu.assertEquals(ms.report(out, html, { pictures = { "mine.png", "none.png" } }), html)
+  lu.assertEquals(ms.report(out, html, { pictures = { out .. "/mine.png" } }), html)
   local text = s.read(html)
   for _, part in ipairs { "<title>&lt;one&gt;</title>", ("%.2f %% (epoch %d)"):format(100 * result.best.test_accuracy, result.best.epoch), "a &amp; b",
     "12.50 %", '"data:image/png;base64,AQIDBA=="', "<td>{ &quot;SDT&quot; }</td>", "2 of 2", result.data.hash,
     ("<td class=\"n\">%.5g</td>"):format(result.last.test_accuracy) } do lu.assertStrContains(text, part) end
   lu.assertNil(text:find("https?://[^w]")) -- nothing is fetched
-  lu.assertNil(text:find "none")
   local files = io.popen("ls " .. out .. "/tensorboard"):read "a"
   lu.assertStrContains(files, "events.out.tfevents.")
 end
@@ -59,6 +58,7 @@ end
 function TestReport:test_refused()
   s.raises("report: folders: " .. folder .. "/none/log.jsonl: No such file", ms.report, folder .. "/none", html)
   s.raises("report: folders: expected the folder of a run or a list of them, got 3", ms.report, 3, html)
+  s.raises("report: pictures: expected a list of names of .png and .svg files, got table", ms.report, folder, html, { pictures = { "a.jpg" } })
   s.raises("report: file: expected a name that ends in .html, got 'x.txt'", ms.report, folder, "x.txt")
   ms.system.mkdir(folder .. "/empty")
   s.write(folder .. "/empty/log.jsonl", "")

@@ -6,7 +6,7 @@ local schema = require "moonspike.recipes.schema"
 local run = require "moonspike.recipes.run"
 local plan = require "moonspike.recipes.plan"
 
-local recipes = { plan = plan.plan, train = run.train }
+local recipes = { plan = plan.plan, train = run.train, open = run.open }
 
 local book = {}
 for _, part in ipairs { "table1", "ablations", "small" } do
@@ -73,6 +73,6 @@ doc.set(recipes.get, [[
       tune = { "loss.lambda", 1e-6, 1e-5 }               what scripts/table.lua chooses on the validation part]])
 doc.set(recipes, [[
     ms.recipes: list() names what can be trained by name (each row of TRT's Table 1, its ablations, small ones), get(name, changes) gives the recipe,
-    plan(recipe) tells what it would do, train(recipe, options) does it. scripts/train.lua and scripts/table.lua are their command lines.]])
+    plan(recipe) tells what it would do, train(recipe, options) does it, open(folder) brings a trained one back. scripts/train.lua and scripts/table.lua are their command lines.]])
 
 return o.named(recipes, "recipes")

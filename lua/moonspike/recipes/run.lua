@@ -180,6 +180,21 @@ function run.train(recipe, opts)
   return result
 end
 
+local open_spec = { weights = o.string "best" }
+
+-- A run that was trained: its recipe, data and network with weights.
+function run.open(folder, opts)
+  o.check("open", "folder", folder, o.string())
+  local opt = o.read("open", opts, open_spec)
+  local recipe = recipe_of(folder)
+  if not recipe then o.fail("open: folder: expected a run of recipes.train, with recipe.lua, got '%s'", folder) end
+  recipe = schema.read("open: " .. folder .. "/recipe.lua", recipe)
+  local train, validation, test = build.data(recipe)
+  local net = build.network(recipe, build.facts(recipe, train, test))
+  checkpoint.load(("%s/%s.safetensors"):format(folder, opt.weights), net)
+  return { recipe = recipe, net = net, train = train, validation = validation, test = test, folder = folder }
+end
+
 -- The result of a finished run in a folder, or nil; raises where the run was of another recipe.
 function run.result(recipe, out)
   local before = recipe_of(out)
@@ -194,6 +209,10 @@ function run.result(recipe, out)
   return core.json.decode(text:read "a")
 end
 
+doc.set(run.open, [[
+    recipes.open(folder[, { weights = "best" }]) -> { recipe, net, train, validation, test, folder }
+
+    What recipes.train left in a folder: the recipe, its data, the network with the weights of best.safetensors (or "last", "epoch10" ...).]])
 doc.set(run.train, [[
     recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
 
