@@ -94,7 +94,7 @@ function Neuron:forward(x, v0)
     share.fired(self, counts)
   end
   if self.membrane_step then rawset(self, "_v", v) end
-  monitor.fired(self)
+  monitor.fired(self, s, x, start)
   return s, v
 end
 
