@@ -23,6 +23,7 @@ ms.data = require "moonspike.data"
 ms.analysis = require "moonspike.analysis"
 ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
+ms.monitor = require "moonspike.analysis.monitor"
 ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
 ms.plot = require "moonspike.plot"
@@ -88,7 +89,7 @@ doc.set(ms, [[
       ms.data      FashionMNIST, Images
       ms.analysis  firing_rates dead_neurons energy
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
-      ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
+      ms.progress  evaluate  monitor  log  plot  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])
