@@ -81,6 +81,16 @@ static int autograd_record(lua_State *L) {
   return ms_finish(L, status, &err, 0);
 }
 
+static int autograd_watch(lua_State *L) {
+  ms_tensor *t = ms_check_tensor(L, 1, "t");
+  ms_callback cb;
+  ms_error err;
+  ms_status status = ms_make_callback(L, 2, &cb, &err);
+  if (!status)
+    status = ms_watch_gradient(t, cb, &err);
+  return ms_finish(L, status, &err, 0);
+}
+
 static const ms_reg functions[] = {
     {"set_grad_enabled", autograd_set_enabled,
      "set_grad_enabled(on) -> boolean\n\nStarts or stops recording for gradients. Returns what it was."},
@@ -102,6 +112,10 @@ static const ms_reg functions[] = {
      "x: backward(dy1, ...) returns dx1, ..., tensors of x's shapes or nil. At most 8 inputs and 3 outputs. Does "
      "nothing "
      "unless an input requires grad."},
+    {"watch", autograd_watch,
+     "watch(t, fn)\n\nfn(g) is called with the gradient of t, a result of a recorded op, in backward(), when it is "
+     "complete and before it is used; fn must not write to it. Of a repeated image it is the gradient of one. Of "
+     "spikes it may be only what the surrogate passes."},
     {NULL, NULL, NULL}};
 
 int ms_open_autograd(lua_State *L) {

@@ -41,8 +41,24 @@ static void drop_gathered(ms_node *n) {
   }
 }
 
+struct ms_watch {
+  int output;
+  ms_callback cb;
+  ms_watch *next;
+};
+
+static void drop_watches(ms_node *n) {
+  for (ms_watch *w; (w = n->watches);) {
+    n->watches = w->next;
+    if (w->cb.release)
+      w->cb.release(w->cb.ud);
+    ms_free(w);
+  }
+}
+
 static void node_free(ms_node *n) {
   drop_saved(n);
+  drop_watches(n);
   drop_gathered(n);
   for (int i = 0; i < n->nin; i++) {
     ms_release(n->in[i].leaf);
@@ -215,6 +231,21 @@ ms_status ms_record_callback(const char *name, ms_callback cb, int nin, ms_tenso
   return st;
 }
 
+ms_status ms_watch_gradient(ms_tensor *t, ms_callback cb, ms_error *err) {
+  t = t->source ? t->source : t;
+  ms_watch *w = t->node ? ms_alloc(sizeof *w) : NULL;
+  if (!w) {
+    if (cb.release)
+      cb.release(cb.ud);
+    return t->node ? ms_fail(err, MS_EMEM, "watch: out of memory")
+                   : ms_fail(err, MS_EGRAPH, "watch: expected a result of a recorded op, got %s without one",
+                             ms_tensor_text(t).s);
+  }
+  *w = (ms_watch){.output = t->output, .cb = cb, .next = t->node->watches};
+  t->node->watches = w;
+  return MS_OK;
+}
+
 /* ---- backward ---- */
 
 /* Nodes to visit, the youngest first; each is retained while it waits. */
@@ -317,6 +348,9 @@ static ms_status run_node(visit *v, ms_node *n, ms_error *err) {
       if (v->inputs[k]->node == n && n->dout[v->inputs[k]->output] && (v->inputs[k]->output == 0) == pass)
         st = gather(&v->found[k], n->dout[v->inputs[k]->output], err);
   }
+  for (ms_watch *w = v->inputs ? NULL : n->watches; w && !st; w = w->next)
+    if (n->dout[w->output])
+      st = w->cb.call(w->cb.ud, 0, NULL, 1, &n->dout[w->output], err);
   if (!st && n->seq <= v->floor)
     goto done;
   if (!st && n->released)
@@ -330,6 +364,7 @@ static ms_status run_node(visit *v, ms_node *n, ms_error *err) {
   if (!st && !v->retain) {
     n->released = 1;
     drop_saved(n);
+    drop_watches(n);
     if (n->params_free == callback_free)
       callback_drop(n->params);
   }

@@ -28,6 +28,8 @@ typedef struct ms_saved {
   uint32_t version;
 } ms_saved;
 
+typedef struct ms_watch ms_watch;
+
 struct ms_node {
   int refs;
   const ms_op *op;
@@ -43,7 +45,8 @@ struct ms_node {
   /* NULL, or brings dout[0] up to date where an output that was computed from output 0 (a pooling in the neuron's row)
   ** holds part of its gradient */
   ms_status (*fold)(ms_node *n, ms_error *err);
-  ms_node *next; /* queue of nodes to release */
+  ms_watch *watches; /* who reads gradients of outputs along */
+  ms_node *next;     /* queue of nodes to release */
 };
 
 int ms_grad_enabled(void);
@@ -97,5 +100,9 @@ typedef struct ms_callback {
 } ms_callback;
 ms_status ms_record_callback(const char *name, ms_callback cb, int nin, ms_tensor *const *in, int nout,
                              ms_tensor *const *out, ms_error *err); /* takes ownership of cb, also when it fails */
+/* cb gets the gradient of t, a result of a recorded op, in every ms_backward, when it is complete and before it is used;
+** it returns none. Of a view that repeats one image it is the gradient of that image. Of spikes it may be only what the
+** surrogate passes, where an input gradient is computed for no more. Takes ownership of cb, also when it fails. */
+ms_status ms_watch_gradient(ms_tensor *t, ms_callback cb, ms_error *err);
 
 #endif

@@ -31,7 +31,7 @@ end
 
 -- Tensors among the arguments, and a text that is the same for calls that one recording can serve.
 local function read(arguments)
-  local tensors, text = {}, { raw.mode() }
+  local tensors, text = {}, { raw.mode(), monitor.mode() }
   for i = 1, arguments.n do
     local v = arguments[i]
     local kind = math.type(v) or type(v)
@@ -102,6 +102,7 @@ local function run(entry, step, arguments, inputs, record)
   local ok, why = pcall(function()
     results = table.pack(step(table.unpack(given, 1, given.n)))
     made = tensors_of(results)
+    entry.kept = monitor.ending(entry.kept)
   end)
   running, entry.seen = nil, nil
   if ok then
@@ -156,7 +157,13 @@ local function call(self, ...)
   local inputs = entry.recording:inputs(tensors)
   if self.last and self.last ~= entry then self.last.recording:expire() end
   self.last = entry
-  local made = ready and entry.recording:replay() or not ready and run(entry, self.step, arguments, inputs, entry.runs > 0)
+  local made
+  if ready then
+    made = entry.recording:replay()
+    monitor.replayed(entry.kept)
+  else
+    made = run(entry, self.step, arguments, inputs, entry.runs > 0)
+  end
   local out, k = {}, 0
   for i = 1, entry.results.n do
     out[i] = entry.results[i]

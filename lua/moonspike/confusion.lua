@@ -4,14 +4,16 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
-local evaluating = require "moonspike.evaluating"
+local Module = require "moonspike.nn.module"
+local evaluating = require "moonspike.nn.evaluating"
 
 local spec = { over = o.choice("mean", { "mean", "last" }) }
 
 local function confusion(net, loader, opts)
-  evaluating.check("confusion", net, loader)
+  if not Module._is_module(net) then o.fail("confusion: net: expected a module, got %s", o.show(net)) end
+  o.check("confusion", "loader", loader, o.loader)
   local opt = o.read("confusion", opts, spec)
-  local mode <close> = evaluating.mode(net)
+  local mode <close> = evaluating(net)
   local grad <close> = autograd.guard(false)
   local counts
   for x, y in loader do

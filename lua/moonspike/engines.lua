@@ -5,6 +5,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
+local columns = require "moonspike.columns"
 local Module = require "moonspike.nn.module"
 
 local raw = core.engines
@@ -31,20 +32,6 @@ local function shape(use)
   local stride = times(use.stride)
   return ("[%d, %d, %d, %d] %dx%d%s%s -> %d"):format(use.n, use.cin, use.h, use.w, use.kernel[1], use.kernel[2], stride ~= "1" and "/" .. stride or "",
     use.groups > 1 and (" groups %d"):format(use.groups) or "", use.cout)
-end
-
--- Lines of cells with columns as wide as needed; the last is not padded.
-local function columns(rows)
-  local wide, lines = {}, {}
-  for _, row in ipairs(rows) do
-    for i, cell in ipairs(row) do wide[i] = math.max(wide[i] or 0, #cell) end
-  end
-  for k, row in ipairs(rows) do
-    local cells = {}
-    for i, cell in ipairs(row) do cells[i] = cell .. (" "):rep(wide[i] - #cell) end
-    lines[k] = table.concat(cells, "  "):gsub("%s+$", "")
-  end
-  return table.concat(lines, "\n")
 end
 
 local function forced_text(report)

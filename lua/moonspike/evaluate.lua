@@ -3,15 +3,23 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local energy = require "moonspike.analysis.energy"
 local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
-local evaluating = require "moonspike.evaluating"
+local Module = require "moonspike.nn.module"
+local evaluating = require "moonspike.nn.evaluating"
 
 local BATCHES = 64
 local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }) }
 
+local function product(sizes, first)
+  local n = 1
+  for i = first, #sizes do n = n * sizes[i] end
+  return n
+end
+
 -- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
--- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value.
+-- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value. macs: the products of one sample at one step.
 local function counter(net)
   local names, list, of = {}, {}, {}
   for name, module in net:named_modules() do names[module] = name end
@@ -22,22 +30,23 @@ local function counter(net)
       of[module] = entry
       list[#list + 1] = entry
     end
+    entry.module, entry.reals = module, entry.reals or 0 -- its output is not known yet: settled after the call
     if x.dtype == "spike" then
       local _, reached = synops(x, module.weight, options)
       entry.operations = entry.operations + reached
     else
-      entry.module = module -- its output is not known yet: counted after the call
+      entry.reals = entry.reals + 1
     end
   end
-  -- MACs of layers fed reals: outputs times the inputs of one output.
   local function settle()
     for _, entry in ipairs(list) do
       local module = entry.module
       if module then
-        local outputs, inputs = 1, module.weight:numel() // module.weight.shape[1]
-        for _, n in ipairs(module._shape) do outputs = outputs * n end
-        entry.operations = entry.operations + outputs * inputs
-        entry.module = nil
+        local weight, shape = module.weight.shape, module._shape -- [T, N, ...] or [N, ...]
+        local inputs, own = product(weight, 2), #weight == 4 and 3 or 1 -- of one output; its dimensions: C, H, W or features
+        entry.macs = inputs * product(shape, #shape - own + 1)
+        entry.operations = entry.operations + entry.reals * inputs * product(shape, 1)
+        entry.module, entry.reals = nil, nil
       end
     end
   end
@@ -51,16 +60,26 @@ function Details:__tostring()
   for _, layer in ipairs(self) do
     if layer.input == "reals" then text[#text + 1] = ("%s %.4g"):format(layer.name, layer.operations) end
   end
-  return ("MACs of layers fed reals: %s"):format(#text > 0 and table.concat(text, ", ") or "none")
+  local used = self[1] and energy(self)
+  return ("MACs of layers fed reals: %s%s"):format(#text > 0 and table.concat(text, ", ") or "none",
+    used and ("; energy %.4g uJ, without spikes %.4g uJ"):format(used.spiking, used.ann) or "")
+end
+
+-- Layers report to trace (nil: to whom they did) until the end of the block.
+local function tracing(trace)
+  local was = monitor.trace
+  monitor.trace = trace or was
+  return setmetatable({}, { __close = function() monitor.trace = was end })
 end
 
 local function evaluate(net, loader, opts)
-  evaluating.check("evaluate", net, loader)
+  if not Module._is_module(net) then o.fail("evaluate: net: expected a module, got %s", o.show(net)) end
+  o.check("evaluate", "loader", loader, o.loader)
   local opt = o.read("evaluate", opts, spec)
-  local mode <close> = evaluating.mode(net)
+  local mode <close> = evaluating(net)
   local grad <close> = autograd.guard(false)
   local layers, trace, settle = counter(net)
-  if opt.synops then monitor.trace = trace end
+  local traced <close> = tracing(opt.synops and trace)
   local samples, correct, loss, spikes, sites, waiting = 0, 0, 0, 0, 0, {}
   local function read() -- the values of some batches at once: a device is not waited for after each
     for _, batch in ipairs(waiting) do
@@ -97,5 +116,6 @@ return doc.set(evaluate, [[
     In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t (over = "last":
     of the last step's logits, as loss.LTS is meant); loss: cross entropy of the same; firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
     Conv2d and Linear fed spikes, non-zero inputs times the outputs each reaches, summed over t. Layers fed real values are
-    multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations }
-    (a static image that is computed once counts T times).]])
+    multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations, macs }
+    (a static image that is computed once counts T times); macs: all products of one sample at one time step. ms.analysis.energy(layers) has
+    the energy that print(layers) names.]])

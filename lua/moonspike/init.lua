@@ -20,9 +20,11 @@ ms.loss = require "moonspike.loss"
 ms.optim = require "moonspike.optim"
 ms.schedule = require "moonspike.schedule"
 ms.data = require "moonspike.data"
+ms.analysis = require "moonspike.analysis"
 ms.evaluate = require "moonspike.evaluate"
 ms.confusion = require "moonspike.confusion"
 ms.progress = require "moonspike.progress"
+ms.monitor = require "moonspike.analysis.monitor"
 ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
 ms.tensorboard = require "moonspike.tensorboard"
@@ -90,9 +92,10 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
+      ms.analysis  firing_rates dead_neurons energy
       ms.recipes   what the papers trained, by name: list() get(name) plan(recipe) train(recipe, options)
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
-      ms.progress  evaluate  confusion  log  plot  tensorboard  report  arguments  save  load  checkpoint  resume  engines  deterministic
+      ms.progress  evaluate  confusion  monitor  log  plot  tensorboard  report  arguments  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])

@@ -1,9 +1,10 @@
--- What a progress bar and ms.evaluate can see of a running step without the user's help. Criteria and neurons leave references
--- here; nothing is read (and no device waits) until somebody asks.
+-- What a progress bar, ms.evaluate and ms.analysis can see of a running step without the user's help. Criteria and neurons leave
+-- references here; nothing is read (and no device waits) until somebody asks.
 
 local monitor = { stamp = 0 }
 
 local neurons = setmetatable({}, { __mode = "k" })
+local observers = {}
 
 -- monitor.trace: nil, or a function(module, x, synops, options) that Conv2d and Linear call (ms.evaluate counts operations).
 
@@ -18,10 +19,61 @@ function monitor.report(loss, correct, samples)
   monitor.loss, monitor.correct, monitor.samples = loss, correct, samples
 end
 
-function monitor.fired(neuron)
+-- ---- observers: what neurons and layers tell, for who has the method ----
+
+local function tell(event, ...)
+  for _, observer in ipairs(observers) do
+    if observer[event] then observer[event](observer, ...) end
+  end
+end
+
+function monitor.observe(observer) table.insert(observers, observer) end
+
+function monitor.leave(observer)
+  for i, other in ipairs(observers) do
+    if other == observer then table.remove(observers, i) end
+  end
+end
+
+-- A neuron was called with x [T, ...] from the membrane v0 (nil: its own) and gave spikes.
+function monitor.fired(neuron, spikes, x, v0)
   neuron._stamp = monitor.stamp
   neurons[neuron] = true
+  tell("fired", neuron, spikes, x, v0)
 end
+
+-- A Conv2d or Linear gave y.
+function monitor.computed(module, y)
+  tell("computed", module, y)
+  return y
+end
+
+-- Captured steps, in which Lua runs once, while they are recorded: what they do for observers, as a text. Steps that do the same can be
+-- replayed for each other.
+function monitor.mode()
+  local text = {}
+  for _, observer in ipairs(observers) do
+    if observer.mode then text[#text + 1] = observer:mode() end
+  end
+  return table.concat(text, " ")
+end
+
+-- A captured step ends: observer:ending(kept) keeps what it found in tensors that outlive the step, and returns it; kept: what it returned in
+-- the run before of the same step, whose tensors are to be written again.
+function monitor.ending(kept)
+  local found = {}
+  for _, observer in ipairs(observers) do
+    if observer.ending then found[observer] = observer:ending(kept and kept[observer]) end
+  end
+  return found
+end
+
+-- The step was replayed, which wrote what `kept` holds.
+function monitor.replayed(kept)
+  for observer, found in next, kept do observer:replayed(found) end
+end
+
+-- ---- firing rates ----
 
 -- The spikes of all neurons that fired in this step as a tensor [] (nil: none did), and neurons times steps.
 function monitor.fired_sum()

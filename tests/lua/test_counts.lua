@@ -84,7 +84,7 @@ function TestSynops:test_a_whole_network()
   end
   net:train()
   for _, b in ipairs(batches) do net(b[1]) end -- running statistics
-  local want = { synops = {}, spikes = 0, sites = 0, right = 0, loss = 0, macs = 0 }
+  local want = { synops = {}, spikes = 0, sites = 0, right = 0, loss = 0, macs = 0, products = {} }
   net:eval()
   for _, b in ipairs(batches) do
     local h = b[1]
@@ -93,9 +93,11 @@ function TestSynops:test_a_whole_network()
       local class = layer:class()
       if class == "Conv2d" then
         local reached, all = conv_products(h, layer.options, layer.out_channels, layer.kernel_size)
+        want.products[i] = all // (T * b[1].shape[2])
         if i == 1 then want.macs = want.macs + all else want.synops[i] = (want.synops[i] or 0) + reached end
       elseif class == "Linear" then
         want.synops[i] = (want.synops[i] or 0) + nonzero(h) * layer.out_features
+        want.products[i] = layer.in_features * layer.out_features
       end
       h = (layer(h))
       if class == "LIF" or class == "IF" then
@@ -117,10 +119,10 @@ function TestSynops:test_a_whole_network()
   lu.assertTrue(want.spikes > 50 and want.spikes < want.sites)
   s.near(synops, (want.synops[5] + want.synops[9] + want.synops[11]) / 7)
   local listed = {}
-  for k, layer in ipairs(layers) do listed[k] = { layer.name, layer.input, layer.operations } end
-  lu.assertEquals(listed, { { "0", "reals", want.macs / 7 }, { "4", "spikes", want.synops[5] / 7 }, { "8", "spikes", want.synops[9] / 7 },
-    { "10", "spikes", want.synops[11] / 7 } })
-  lu.assertEquals(tostring(layers), ("MACs of layers fed reals: 0 %.4g"):format(want.macs / 7))
+  for k, layer in ipairs(layers) do listed[k] = { layer.name, layer.input, layer.operations, layer.macs } end
+  lu.assertEquals(listed, { { "0", "reals", want.macs / 7, want.products[1] }, { "4", "spikes", want.synops[5] / 7, want.products[5] },
+    { "8", "spikes", want.synops[9] / 7, want.products[9] }, { "10", "spikes", want.synops[11] / 7, want.products[11] } })
+  lu.assertStrContains(tostring(layers), ("MACs of layers fed reals: 0 %.4g; energy "):format(want.macs / 7))
   lu.assertTrue(not net.training)
   local without = select(4, ms.evaluate(net, function()
     i = i - 1

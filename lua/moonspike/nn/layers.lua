@@ -53,7 +53,7 @@ end
 
 function Conv2d:forward(x)
   if monitor.trace then monitor.trace(self, x, core.nn.conv2d_synops, self.options) end
-  return core.nn.conv2d(x, self.weight, self.bias, self.options)
+  return monitor.computed(self, core.nn.conv2d(x, self.weight, self.bias, self.options))
 end
 
 function Conv2d:extra()
@@ -82,7 +82,7 @@ end
 
 function Linear:forward(x)
   if monitor.trace then monitor.trace(self, x, core.nn.linear_synops) end
-  return core.nn.linear(x, self.weight, self.bias)
+  return monitor.computed(self, core.nn.linear(x, self.weight, self.bias))
 end
 
 function Linear:extra()

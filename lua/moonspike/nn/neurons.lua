@@ -4,6 +4,7 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 local parameter = require "moonspike.nn.parameter"
@@ -94,7 +95,7 @@ function Neuron:forward(x, v0)
     share.fired(self, counts)
   end
   if self.membrane_step then rawset(self, "_v", v) end
-  monitor.fired(self)
+  monitor.fired(self, s, x, start)
   return s, v
 end
 
@@ -121,6 +122,21 @@ end
 -- The membrane before reset [T, ...], for monitors.
 function Neuron:membrane(x, v0)
   return core.nn.neuron_membrane(x, v0 or self.v0, self.w, self._settings)
+end
+
+-- Draws of a surrogate in Lua are taken back. A built-in one has its formula in the core: it is the gradient of a neuron that forgets.
+function Neuron:slope(h)
+  local set = self._settings
+  if type(set.surrogate) == "function" then
+    local off <close> = autograd.guard(false)
+    local seed, draws = core.random.state()
+    local back <close> = setmetatable({}, { __close = function() core.random.set_state(seed, draws) end })
+    return set.surrogate(h - set.threshold)
+  end
+  local on <close> = autograd.guard(true)
+  h = h:detach():requires_grad_()
+  local s = core.nn.neuron(h, nil, nil, { leak = 0, threshold = set.threshold, surrogate = set.surrogate, alpha = set.alpha })
+  return core.autograd.grad(s, { h }, { seed = core.tensor.ones(1, { device = h.device }):expand(h.shape) })[1]
 end
 
 function Neuron:extra()
@@ -224,5 +240,6 @@ doc.set(Neuron.reset, "lif:reset()\n\n    Raises: a neuron starts from v0 in eve
 doc.set(Neuron.rate, "lif:rate() -> number\n\n    Spikes per neuron and time step of the last call.")
 doc.set(Neuron.rates, "lif:rates() -> list\n\n    Spikes per neuron in each time step of the last call.")
 doc.set(Neuron.membrane, "lif:membrane(x[, v0]) -> tensor\n\n    The membrane before reset at every time step.")
+doc.set(Neuron.slope, "lif:slope(h) -> tensor\n\n    The surrogate's derivative ds/dh at membranes h [T, ...] before reset. Random numbers that a surrogate in Lua draws are taken back.")
 
 return neurons

@@ -1,0 +1,14 @@
+-- Lines of cells with columns as wide as needed; the last is not padded.
+
+return function(rows)
+  local wide, lines = {}, {}
+  for _, row in ipairs(rows) do
+    for i, cell in ipairs(row) do wide[i] = math.max(wide[i] or 0, #cell) end
+  end
+  for k, row in ipairs(rows) do
+    local cells = {}
+    for i, cell in ipairs(row) do cells[i] = cell .. (" "):rep(wide[i] - #cell) end
+    lines[k] = table.concat(cells, "  "):gsub("%s+$", "")
+  end
+  return table.concat(lines, "\n")
+end
