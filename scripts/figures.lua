@@ -171,37 +171,23 @@ end
 -- Spikes and membranes of the last layer of neurons, maps of the first one, for the first test sample.
 function figures.activity()
   for _, run in ipairs(runs) do
-    run.net:eval()
-    local neurons, inputs, outputs = {}, {}, {}
-    for _, module in run.net:named_modules() do
-      if module.membrane and module.forward then neurons[#neurons + 1] = module end
-    end
     local x
     for batch in run.test do
       x = batch:narrow(2, 1, 1)
       break
     end
-    ms.no_grad(function()
-      for _, neuron in ipairs(neurons) do
-        local forward = neuron.forward
-        neuron.forward = function(self, input, ...)
-          inputs[neuron] = inputs[neuron] or input
-          local results = table.pack(forward(self, input, ...))
-          outputs[neuron] = outputs[neuron] or results[1]
-          return table.unpack(results, 1, results.n)
-        end
-      end
-      run.net(x)
-      for _, neuron in ipairs(neurons) do neuron.forward = nil end
-      local first, last = neurons[1], neurons[#neurons]
-      local spikes, h = outputs[last]:float():select(2, 1), last:membrane(inputs[last]):select(2, 1)
-      made(plot.raster(spikes, { file = of(run, "raster"), title = "spikes of the last layer, first test sample" }))
-      made(plot.trace(h, { file = of(run, "membranes"), spikes = spikes, threshold = last.options.v_threshold, title = "membranes of the last layer" }))
-      local maps = outputs[first]:float():select(2, 1):mean(1)
-      if maps:dim() == 3 then
-        made(plot.images(maps:narrow(1, 1, math.min(16, maps.shape[1])), { file = of(run, "maps"), unit = "firing rate", title = "first layer, mean over time" }))
-      end
-    end)
+    local a = analysis.activity(run.net, x)
+    local first, last = a.layers[1], a.layers[#a.layers]
+    local spikes, threshold = a.spikes[last]:float():select(2, 1), nil
+    for name, module in run.net:named_modules() do
+      if name == last then threshold = module.options.v_threshold end
+    end
+    made(plot.raster(spikes, { file = of(run, "raster"), title = "spikes of the last layer, first test sample" }))
+    made(plot.trace(a.membranes[last]:select(2, 1), { file = of(run, "membranes"), spikes = spikes, threshold = threshold, title = "membranes of the last layer" }))
+    local maps = a.spikes[first]:float():select(2, 1):mean(1)
+    if maps:dim() == 3 then
+      made(plot.images(maps:narrow(1, 1, math.min(16, maps.shape[1])), { file = of(run, "maps"), unit = "firing rate", title = "first layer, mean over time" }))
+    end
   end
 end
 

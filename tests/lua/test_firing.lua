@@ -110,6 +110,23 @@ function TestRates:test_nets_that_walk_through_time()
   end
 end
 
+TestActivity = {}
+
+-- h = v / 2 + x, hard reset: of x = 0.6, 0.8, 0.3 and then of what the first layer fired, doubled.
+function TestActivity:test_spikes_and_membranes()
+  local net = nn.Sequential { nn.LIF(), nn.Linear(1, 1, { bias = false }), nn.LIF() }
+  ms.no_grad(function() net[2].weight:fill_(2) end)
+  local a = ms.analysis.activity(net:train(), ms.tensor { 0.6, 0.8, 0.3 }:view(3, 1, 1))
+  lu.assertEquals(a.layers, { "0", "2" })
+  s.near(a.membranes["0"], { 0.6, 1.1, 0.3 })
+  lu.assertEquals(a.spikes["0"]:float():reshape(-1):totable(), { 0, 1, 0 })
+  s.near(a.membranes["2"], { 0, 2, 0 })
+  lu.assertEquals(a.logits:float():reshape(-1):totable(), { 0, 1, 0 })
+  lu.assertTrue(net.training)
+  s.raises("activity: x: expected a tensor [T, N, ...], got 3", ms.analysis.activity, net, 3)
+  s.raises("activity: net: expected a module, got 3", ms.analysis.activity, 3, ms.ones(1, 1, 1))
+end
+
 TestDead = {}
 
 function TestDead:test_by_hand()

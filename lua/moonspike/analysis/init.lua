@@ -8,6 +8,7 @@ local analysis = {}
 
 analysis.firing_rates = firing.firing_rates
 analysis.dead_neurons = firing.dead_neurons
+analysis.activity = require("moonspike.analysis.activity").activity
 analysis.energy = require "moonspike.analysis.energy"
 
 return doc.set(o.named(analysis, "analysis"), [[
@@ -15,4 +16,5 @@ return doc.set(o.named(analysis, "analysis"), [[
 
       firing_rates   spikes by layer and time step, several checkpoints side by side
       dead_neurons   neurons that never fire, and those that always do
+      activity       spikes and membranes of a batch
       energy         of what ms.evaluate counted, and of the same network without spikes]])
