@@ -98,68 +98,86 @@ static void test_numbers(void **state) {
   }
 }
 
-/* One byte of shd.h5 changed. */
-static void test_refused(void **state) {
-  (void)state;
-  static const struct {
-    int at;
-    uint8_t byte;
-    const char *why;
-  } cases[] = {{0, 'h', "byte 0: expected HDF5, got something else"},
-               {8, 2, "byte 8: superblock of version 2: HDF5 of the later format is not read"},
-               {13, 4, "byte 13: expected addresses and sizes of 8 bytes"},
-               {0x19, 1, "byte 24: expected no block of the user"},
-               {0x29, 0x23, "byte 8956: the file is cut off: expected 9212 bytes"},
-               {0x47, 1, "the file ends before 16 bytes at"},
-               {0x60, 2, "byte 96: expected an object of version 1"},
-               {0x70, 0x10, "a group's table: not found in its object"},
-               {0x72, 0x18, "byte 112: a message that does not fit into its object"},
-               {0x74, 2, "byte 112: messages that objects share are not read"},
-               {0x88, 'F', "byte 136: expected 'TREE'"},
-               {0x8c, 1, "expected the next level of a group"},
-               {0x8e, 0, "expected /spikes/times, which is not in there"},
-               {0x2a8, 'h', "expected 'HEAP'"},
-               {0x2b0, 0x0a, "a name of a group is cut off"},
-               {0x590, 'T', "expected /spikes/times, which is not in there"},
-               {0x5e0, 's', "expected 'SNOD'"},
-               {0x740, 3, "expected an array of one dimension"},
-               {0x741, 2, "expected an array of one dimension"},
-               {0x74f, 0x80, "an impossible size"},
-               {0x748, 4, "expected 64 bytes of data, got 48"},
-               {0x761, 1, "expected lists of numbers"},
-               {0x768, 0x12, "expected IEEE floats or integers of whole bytes"},
-               {0x769, 0x21, NULL}, /* big-endian */
-               {0x769, 0x60, "expected IEEE floats"},
-               {0x76c, 3, "expected IEEE floats"},
-               {0x775, 4, "expected IEEE floats"},
-               {0x778, 14, "expected IEEE floats"},
-               {0x790, 9, "the layout of an array: not found in its object"},
-               {0x798, 2, "expected an array that is compact, in one piece, or in chunks by the older index"},
-               {0x799, 3, "expected an array that is compact"},
-               {0x799, 2, "chunks that do not fit the array"},
-               {0x9c1, 8, NULL}, /* signed */
-               {0x9c4, 3, "expected IEEE floats or integers of whole bytes"},
-               {0x9ca, 15, "expected IEEE floats or integers of whole bytes"},
-               {0xa90, 5, "expected a list of 5 numbers, got 8 bytes"},
-               {0xa90, 0, NULL}, /* an empty list refers to nothing */
-               {0xa9c, 9, "byte 2752: no list 9 in this heap"},
-               {0xac0, 'g', "expected 'GCOL'"},
-               {0xaca, 0x10, "the file ends before"},
-               {0xad8, 9, "expected a list of 4 numbers, got 9 bytes"},
-               {0xada, 1, "a list that does not fit into its heap"}};
-  golden g = get("shd.h5");
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+typedef struct change {
+  int at;
+  uint8_t byte;
+  const char *why; /* NULL: still read */
+} change;
+
+/* A golden file, one byte of it changed. */
+static void try_changes(const char *name, const change *c, size_t n) {
+  golden g = get(name);
+  for (; n > 0; n--, c++) {
     ms_error err = {0};
     int64_t count;
-    uint8_t was = g.p[cases[i].at];
-    g.p[cases[i].at] = cases[i].byte;
+    uint8_t was = g.p[c->at];
+    g.p[c->at] = c->byte;
     ms_status status = damage_try(read_arrays, &count, g.p, g.n);
-    assert_int_equal(status, cases[i].why ? MS_EFORMAT : MS_OK);
-    if (status && (read_arrays(&count, g.p, g.n, &err), !strstr(err.text, cases[i].why)))
-      fail_msg("byte %#x: expected '%s' in: %s", (unsigned)cases[i].at, cases[i].why, err.text);
-    g.p[cases[i].at] = was;
+    if (status != (c->why ? MS_EFORMAT : MS_OK))
+      fail_msg("byte %#x: %s", (unsigned)c->at, status ? err.text : "no error");
+    if (status && (read_arrays(&count, g.p, g.n, &err), !strstr(err.text, c->why)))
+      fail_msg("byte %#x: expected '%s' in: %s", (unsigned)c->at, c->why, err.text);
+    g.p[c->at] = was;
   }
   free(g.p);
+}
+
+static void test_refused(void **state) {
+  (void)state;
+  static const change cases[] = {
+      {0, 'h', "byte 0: expected HDF5, got something else"},
+      {8, 2, "byte 8: superblock of version 2: HDF5 of the later format is not read"},
+      {13, 4, "byte 13: expected addresses and sizes of 8 bytes"},
+      {0x19, 1, "byte 24: expected no block of the user"},
+      {0x29, 0x23, "byte 8956: the file is cut off: expected 9212 bytes"},
+      {0x47, 1, "the file ends before 16 bytes at"},
+      {0x60, 2, "byte 96: expected an object of version 1"},
+      {0x70, 0x10, "a group's table: not found in its object"},
+      {0x72, 0x18, "byte 112: a message that does not fit into its object"},
+      {0x74, 2, "byte 112: messages that objects share are not read"},
+      {0x88, 'F', "byte 136: expected 'TREE'"},
+      {0x8c, 1, "expected the next level of a group"},
+      {0x8e, 0, "expected /spikes/times, which is not in there"},
+      {0x2a8, 'h', "expected 'HEAP'"},
+      {0x2b0, 0x0a, "a name of a group is cut off"},
+      {0x590, 'T', "expected /spikes/times, which is not in there"},
+      {0x5e0, 's', "expected 'SNOD'"},
+      {0x740, 3, "expected an array of one dimension"},
+      {0x741, 2, "expected an array of one dimension"},
+      {0x74f, 0x80, "an impossible size"},
+      {0x748, 4, "expected 64 bytes of data, got 48"},
+      {0x761, 1, "expected lists of numbers"},
+      {0x768, 0x12, "expected IEEE floats or integers of whole bytes"},
+      {0x769, 0x21, NULL}, /* big-endian */
+      {0x769, 0x60, "expected IEEE floats"},
+      {0x76c, 3, "expected IEEE floats"},
+      {0x775, 4, "expected IEEE floats"},
+      {0x778, 14, "expected IEEE floats"},
+      {0x790, 9, "the layout of an array: not found in its object"},
+      {0x798, 2, "expected an array that is compact, in one piece, or in chunks by the older index"},
+      {0x799, 3, "expected an array that is compact"},
+      {0x799, 2, "chunks that do not fit the array"},
+      {0x9c1, 8, NULL}, /* signed */
+      {0x9c4, 3, "expected IEEE floats or integers of whole bytes"},
+      {0x9ca, 15, "expected IEEE floats or integers of whole bytes"},
+      {0xa90, 5, "expected a list of 5 numbers, got 8 bytes"},
+      {0xa90, 0, NULL}, /* an empty list refers to nothing */
+      {0xa9c, 9, "byte 2752: no list 9 in this heap"},
+      {0xac0, 'g', "expected 'GCOL'"},
+      {0xaca, 0x10, "the file ends before"},
+      {0xad8, 9, "expected a list of 4 numbers, got 9 bytes"},
+      {0xada, 1, "a list that does not fit into its heap"}};
+  static const change chunks[] = {{0x9e8, 3, "filters that are not known"},
+                                  {0x9e9, 5, "filters that are not known"},
+                                  {0x9e9, 3, "filters that are cut off"},
+                                  {0x9f0, 3, "byte 2544: filter 3 is not read, only gzip (1) and shuffle (2) are"},
+                                  {0x9f0, 1, NULL} /* the chunks say that they are not shuffled */,
+                                  {0xa22, 3, "chunks that do not fit the array"},
+                                  {0xa2f, 8, "chunks that do not fit the array"},
+                                  {0xa2b, 59, "a chunk that gzip did not write"},
+                                  {0xa2b, 61, "expected a chunk of 976 bytes, got 960"}};
+  try_changes("shd.h5", cases, sizeof cases / sizeof *cases);
+  try_changes("shd_chunks.h5", chunks, sizeof chunks / sizeof *chunks);
 }
 
 /* An index that leads back to itself ends, and a size that the file cannot hold asks for no memory. */
@@ -200,6 +218,16 @@ static void test_knots(void **state) {
 #define STEP 1
 #endif
 
+/* Prefixes that say that they are whole: what they lack is noticed where it is looked for. */
+static void cut(unsigned char *p, size_t n) {
+  int64_t count;
+  for (uint64_t i = 100; i < n; i++) {
+    memcpy(p + 40, &i, 8);
+    ms_status status = damage_try(read_arrays, &count, p, i);
+    assert_true(status == MS_OK || status == MS_EFORMAT);
+  }
+}
+
 /* Every prefix is refused; no flip of a bit does anything but that or change what is read. */
 static void test_damage(void **state) {
   (void)state;
@@ -212,6 +240,7 @@ static void test_damage(void **state) {
     assert_int_equal(count, labels[i]);
     damage_prefixes(read_arrays, &count, g.p, g.n);
     assert_true(damage_some_flips(read_arrays, &count, g.p, g.n, STEP) > 1000 / STEP);
+    cut(g.p, g.n);
     free(g.p);
   }
 }
