@@ -55,9 +55,8 @@ static ms_status read_labels(ms_shd *s, ms_error *err) {
     return status;
   if (a.lists || a.kind == 'f' || a.n != s->count)
     return fail(s, err, "/labels: expected an integer for each sample");
-  if ((status = ms_hdf5_read(&raw, &a, &s->in, err)))
-    return status;
-  if (!(s->labels = malloc((size_t)s->count * sizeof *s->labels + 1)))
+  status = ms_hdf5_read(&raw, &a, &s->in, err);
+  if (!status && !(s->labels = malloc((size_t)s->count * sizeof *s->labels + 1)))
     status = ms_fail(err, MS_EMEM, "%s: %.400s: out of memory", s->in.op, s->in.path);
   for (int64_t i = 0; i < s->count && !status; i++)
     if ((s->labels[i] = ms_hdf5_integer(&a, raw.p + i * a.width)) < 0)
