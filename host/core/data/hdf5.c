@@ -128,19 +128,16 @@ typedef struct names {
   uint64_t bytes;
 } names;
 
-/* strcmp of name and the one at an offset. */
+/* strcmp of name and the one at an offset, of which no more is looked at than that takes. */
 static ms_status compare(int *order, const char *name, size_t length, const names *list, uint64_t offset,
                          const ms_input *in, ms_error *err) {
-  const uint8_t *p = list->p + (offset < list->bytes ? offset : list->bytes);
-  const uint8_t *end = memchr(p, 0, (size_t)(list->p + list->bytes - p));
-  *order = 0;
-  if (!end)
-    return wrong(list->p, in, err, "a name of a group is cut off");
-  size_t n = (size_t)(end - p);
+  uint64_t left = offset < list->bytes ? list->bytes - offset : 0;
+  const uint8_t *p = list->p + (list->bytes - left);
+  size_t most = left <= length ? (size_t)left : length + 1, n = strnlen((const char *)p, most);
   *order = memcmp(name, p, length < n ? length : n);
   if (*order == 0)
     *order = (length > n) - (length < n);
-  return MS_OK;
+  return n == left ? wrong(p, in, err, "a name of a group is cut off") : MS_OK;
 }
 
 /* The leaf of the tree that holds the name if any does; 0: none. */
@@ -257,6 +254,8 @@ static ms_status read_length(ms_hdf5_array *a, const object *o, const ms_input *
   return MS_OK;
 }
 
+enum { DEFLATE = 1, SHUFFLE = 2 };
+
 static ms_status read_filters(ms_hdf5_array *a, const object *o, const ms_input *in, ms_error *err) {
   const uint8_t *p;
   ms_status status = message(&p, o, FILTERS, 8, "the filters of an array", in, err);
@@ -272,7 +271,7 @@ static ms_status read_filters(ms_hdf5_array *a, const object *o, const ms_input 
     int id = ms_le16(p), named = old || id >= 256;
     size_t name = named ? ms_le16(p + 2) : 0, values = ms_le16(p + (named ? 6 : 4));
     size_t bytes = (named ? 8 : 6) + name + 4 * (old ? (values + 1) / 2 * 2 : values);
-    if (id != 1 && id != 2)
+    if (id != DEFLATE && id != SHUFFLE)
       return ms_damaged(in, p - in->p, -1, err, "filter %d is not read, only gzip (1) and shuffle (2) are", id);
     if (bytes > (size_t)(end - p))
       return wrong(p, in, err, "filters that are cut off");
@@ -356,12 +355,12 @@ static ms_status unpack(chunks *c, const uint8_t **p, uLong stored, uint32_t ski
     uLong taken = stored;
     if (skipped >> f & 1)
       continue;
-    if (c->a->filter[f] == 1 ? bytes / DEFLATE_MOST > stored : stored != bytes)
+    if (c->a->filter[f] == DEFLATE ? bytes / DEFLATE_MOST > stored : stored != bytes)
       break;
     ms_status status = ms_buffer_resize(to, bytes, c->in->op, err);
     if (status)
       return status;
-    if (c->a->filter[f] == 2)
+    if (c->a->filter[f] == SHUFFLE)
       unshuffle(to->p, *p, bytes, element);
     else if (uncompress2(to->p, &got, *p, &taken) != Z_OK || taken != stored)
       return wrong(from, c->in, err, "a chunk that gzip did not write");
@@ -410,8 +409,11 @@ static ms_status read_tree(chunks *c, uint64_t tree, int level, ms_error *err) {
 }
 
 ms_status ms_hdf5_read(ms_buffer *out, const ms_hdf5_array *a, const ms_input *in, ms_error *err) {
-  size_t bytes = (size_t)a->n * (size_t)a->element;
-  if (bytes / (a->filters ? DEFLATE_MOST : 1) > in->n)
+  size_t bytes = (size_t)a->n * (size_t)a->element, ratio = 1;
+  for (int f = 0; f < a->filters; f++)
+    if (a->filter[f] == DEFLATE)
+      ratio = DEFLATE_MOST;
+  if (bytes / ratio > in->n)
     return ms_damaged(in, (int64_t)in->n, -1, err, "%zu bytes cannot hold an array of %zu", in->n, bytes);
   ms_status status = ms_buffer_resize(out, bytes, in->op, err);
   if (status || bytes == 0)
