@@ -7,7 +7,7 @@ packages=(gcc make cmake pkg-config liblua5.4-dev libreadline-dev zlib1g-dev lib
 case "${1:-build}" in
 build) ;;
 demo) packages+=(gnuplot-nox dataset-fashion-mnist) ;;
-test) packages+=(g++ gnuplot-nox dataset-fashion-mnist libcmocka-dev libhdf5-dev lua5.4 lua-unit bsdutils python3-venv clang)
+test) packages+=(g++ gnuplot-nox dataset-fashion-mnist libcmocka-dev lua5.4 lua-unit bsdutils python3-venv clang)
   apt-cache show libclang-rt-dev >/dev/null 2>&1 && packages+=(libclang-rt-dev) # its fuzzer, where clang's own packages are without
   ;;
 *)

@@ -8,12 +8,15 @@ const char *const ms_policy_names[] = {"strict", "lenient", "oracle", NULL};
 
 static int read_idx(lua_State *L) {
   ms_error err;
-  static const char *const keys[] = {"policy", NULL}, *const policies[] = {"strict", "lenient", NULL};
+  ms_repairs repairs = {{0}};
+  static const char *const keys[] = {"policy", NULL};
   const char *path = luaL_checkstring(L, 1);
   ms_check_options(L, 2, "read_idx", keys);
-  ms_policy policy = (ms_policy)ms_option_enum(L, 2, "read_idx", "policy", MS_STRICT, policies);
+  ms_policy policy = (ms_policy)ms_option_enum(L, 2, "read_idx", "policy", MS_STRICT, ms_policy_names);
   ms_handle *h = ms_push_handle(L);
-  return ms_finish_env(L, ms_idx_read(&h->tensor, path, policy, &err), &err, 1);
+  ms_status status = ms_idx_read(&h->tensor, path, policy, &repairs, &err);
+  ms_push_repairs(L, &repairs);
+  return ms_finish_env(L, status, &err, 2);
 }
 
 static int crc(lua_State *L) {
@@ -64,10 +67,11 @@ static const ms_reg functions[] = {
      "which a "
      "shuffling loader of this seed takes its samples in this epoch; purpose: another order of the same seed."},
     {"read_idx", read_idx,
-     "read_idx(path[, {policy=\"strict\"}]) -> tensor, or nil, message\n\nReads an IDX file (MNIST), plain or gzip: "
-     "uint8, int64 or float32 in the file's shape. policy \"lenient\" ignores what follows the data, and keeps the "
-     "whole "
-     "items of a file that ends too early."},
+     "read_idx(path[, {policy=\"strict\"}]) -> tensor, repairs, or nil, message\n\nReads an IDX file (MNIST), plain or "
+     "gzip: uint8, int64 or float32 in the file's shape. policy: strict (every byte is accounted for), lenient (what "
+     "follows the data is left out, and a file that ends too early keeps its whole items: bytes counted in repairs as "
+     "extra, truncated), oracle (as torchvision: neither is read, nor is a file of 0 or more than 3 dimensions or "
+     "without elements)."},
     {NULL, NULL, NULL}};
 
 int ms_open_data(lua_State *L) {

@@ -103,7 +103,6 @@ static void push_names(lua_State *L, const char (*names)[MS_CIFAR_NAME], int n) 
 
 static int read_cifar(lua_State *L) {
   static const char *const keys[] = {"classes", "train", "roots", "policy", NULL};
-  static const char *const policies[] = {"strict", "lenient", NULL};
   ms_error err;
   ms_repairs repairs = {0};
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -111,7 +110,8 @@ static int read_cifar(lua_State *L) {
   lua_settop(L, 1);
   ms_cifar_source source = {.classes = (int)ms_option_integer(L, 1, "read_cifar", "classes", 10),
                             .train = ms_option_boolean(L, 1, "read_cifar", "train", 1),
-                            .policy = (ms_policy)ms_option_enum(L, 1, "read_cifar", "policy", MS_STRICT, policies),
+                            .policy =
+                                (ms_policy)ms_option_enum(L, 1, "read_cifar", "policy", MS_STRICT, ms_policy_names),
                             .repairs = &repairs};
   if (source.classes != 10 && source.classes != 100)
     ms_raise(L, "read_cifar: classes: expected 10 or 100, got %d", source.classes);
@@ -137,8 +137,8 @@ static int read_cifar(lua_State *L) {
   lua_setfield(L, -2, "coarse_classes");
   lua_pushstring(L, c->path);
   lua_setfield(L, -2, "path");
-  lua_pushinteger(L, repairs.count[MS_REPAIR_TRUNCATED]);
-  lua_setfield(L, -2, "dropped");
+  ms_push_repairs(L, &repairs);
+  lua_setfield(L, -2, "repairs");
   return 1;
 }
 
@@ -156,8 +156,11 @@ const ms_reg ms_data_arrays_functions[] = {
      "stays whole when anything fails."},
     {"read_cifar", read_cifar,
      "read_cifar{classes=10, train=true, roots={}, policy=\"strict\"} -> { images=, labels=, coarse=, classes=, "
-     "coarse_classes=, path=, dropped= }, or nil, message\n\nCIFAR-10 or CIFAR-100, binary version: roots are folders "
+     "coarse_classes=, path=, repairs= }, or nil, message\n\nCIFAR-10 or CIFAR-100, binary version: roots are folders "
      "with its files, folders with such a folder or the archive in it, or the archive itself. images: uint8 [n, 3, 32, "
-     "32]; labels: int64 [n]; classes: names, {} where the file of names is missing; dropped: bytes of unfinished "
-     "records that \"lenient\" left out."},
+     "32]; labels: int64 [n]; classes: names, {} where the file of names is missing. policy: strict (damage is an "
+     "error), "
+     "lenient (an unfinished last record is left out: its bytes in repairs as truncated), oracle (as TensorFlow "
+     "Datasets, "
+     "the published reader of this version: a last byte is left out, a longer rest is an error, a file may be empty)."},
     {NULL, NULL, NULL}};

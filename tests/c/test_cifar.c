@@ -210,6 +210,27 @@ static void test_refused(void **state) {
   in_folder(folder, batches[1], three, 0);
   assert_int_equal(read_from(&c, folder, 10, 1, MS_LENIENT, &err), MS_EFORMAT);
   assert_non_null(strstr(err.text, "no records"));
+  /* as TensorFlow Datasets: no records are no error, nor is one byte too many, but two are */
+  assert_int_equal(read_from(&c, folder, 10, 1, MS_ORACLE, &err), MS_OK);
+  assert_int_equal(c.labels->size[0], 4);
+  ms_cifar_free(&c);
+  three[3073] = 6;
+  in_folder(folder, batches[1], three, 2 * 3073 + 1);
+  assert_int_equal(read_from(&c, folder, 10, 1, MS_STRICT, &err), MS_EFORMAT);
+  assert_int_equal(read_from(&c, folder, 10, 1, MS_ORACLE, &err), MS_OK);
+  assert_int_equal(c.labels->size[0], 6);
+  ms_cifar_free(&c);
+  in_folder(folder, batches[1], three, 2 * 3073 + 2);
+  assert_int_equal(read_from(&c, folder, 10, 1, MS_ORACLE, &err), MS_EFORMAT);
+  assert_non_null(strstr(err.text, "record 2: the record of 3073 bytes ends after 2"));
+  three[3073] = 10;
+  in_folder(folder, batches[1], three, 2 * 3073);
+  assert_int_equal(read_from(&c, folder, 10, 1, MS_ORACLE, &err), MS_EFORMAT);
+  assert_non_null(strstr(err.text, "expected a label from 0 to 9, got 10"));
+  in_folder(folder, "test_batch.bin", three, 1);
+  assert_int_equal(read_from(&c, folder, 10, 0, MS_ORACLE, &err), MS_EFORMAT);
+  assert_non_null(strstr(err.text, "no records"));
+  in_folder(folder, "test_batch.bin", three, 3073);
   unlink(scratch("bad/data_batch_2.bin"));
   assert_int_equal(read_from(&c, folder, 10, 1, MS_STRICT, &err), MS_EIO);
   assert_non_null(strstr(err.text, "/bad: data_batch_2.bin is not in there"));

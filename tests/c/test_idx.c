@@ -23,7 +23,7 @@ static ms_status read_bytes(ms_tensor **t, const void *bytes, size_t n, ms_error
   const char *path = scratch("file");
   put_file(path, bytes, n);
   err->text[0] = 0;
-  ms_status status = ms_idx_read(t, path, MS_STRICT, err);
+  ms_status status = ms_idx_read(t, path, MS_STRICT, NULL, err);
   if (status) {
     assert_null(*t);
     assert_true(strncmp(err->text, "read_idx: ", 10) == 0);
@@ -169,9 +169,9 @@ static void test_missing(void **state) {
   (void)state;
   ms_tensor *t;
   ms_error err;
-  assert_int_equal(ms_idx_read(&t, scratch("none"), MS_STRICT, &err), MS_EIO);
+  assert_int_equal(ms_idx_read(&t, scratch("none"), MS_STRICT, NULL, &err), MS_EIO);
   assert_non_null(strstr(err.text, "No such file"));
-  assert_int_equal(ms_idx_read(&t, scratch_folder, MS_STRICT, &err), MS_EIO);
+  assert_int_equal(ms_idx_read(&t, scratch_folder, MS_STRICT, NULL, &err), MS_EIO);
   assert_non_null(strstr(err.text, "not a regular file"));
 }
 
@@ -184,7 +184,7 @@ static void test_memory(void **state) {
     ms_tensor *t;
     ms_error err;
     ms_fail_allocation(n);
-    ms_status status = ms_idx_read(&t, scratch("file"), MS_STRICT, &err);
+    ms_status status = ms_idx_read(&t, scratch("file"), MS_STRICT, NULL, &err);
     ms_fail_allocation(-1);
     if (status == MS_OK) {
       ms_release(t);
@@ -196,7 +196,7 @@ static void test_memory(void **state) {
   assert_int_equal(ms_live_counts().bytes, before);
 }
 
-/* Lenient: whole items of a short file, nothing of what follows the data. */
+/* Lenient: whole items of a short file, nothing of what follows the data; both are counted in bytes. */
 static void test_lenient(void **state) {
   (void)state;
   unsigned char bytes[sizeof images + 3] = {0}, out[12];
@@ -205,24 +205,60 @@ static void test_lenient(void **state) {
   for (size_t n = 0; n <= sizeof bytes; n++) {
     ms_tensor *t;
     ms_error err;
+    ms_repairs repairs = {{0}};
     put_file(path, bytes, n);
-    ms_status status = ms_idx_read(&t, path, MS_LENIENT, &err);
+    ms_status status = ms_idx_read(&t, path, MS_LENIENT, &repairs, &err);
     if (n < 16 + 6) { /* not one image */
       assert_int_equal(status, MS_EFORMAT);
       continue;
     }
     assert_int_equal(status, MS_OK);
     assert_int_equal(t->size[0], n < sizeof images ? 1 : 2);
+    assert_int_equal(repairs.count[MS_REPAIR_TRUNCATED], n < sizeof images ? 6 : 0);
+    assert_int_equal(repairs.count[MS_REPAIR_EXTRA], n < sizeof images ? 0 : n - sizeof images);
     assert_int_equal(ms_read(t, out, &err), MS_OK);
     assert_memory_equal(out, images + 16, (size_t)t->size[0] * 6);
     ms_release(t);
   }
 }
 
+/* As torchvision: what the header says, to the byte; 1 to 3 dimensions; not nothing. */
+static void test_oracle(void **state) {
+  (void)state;
+  static const struct {
+    const char *bytes;
+    size_t n;
+    const char *why; /* NULL: read */
+  } cases[] = {{(const char *)images, sizeof images, NULL},
+               {(const char *)labels, sizeof labels, NULL},
+               {"\0\0\x0b\1\0\0\0\1\xff\xfe", 10, NULL},
+               {(const char *)images, sizeof images - 1, "the file ends too early"},
+               {(const char *)images, sizeof images - 6, "the file ends too early"},
+               {"\0\0\10\1\0\0\0\1\5\6", 10, "more data than the header says"},
+               {"\0\0\x0a\1\0\0\0\1\5", 9, "unknown element type"},
+               {"\1\0\10\1\0\0\0\1\5", 9, "must begin with two zero bytes"},
+               {"\0\0\10\0\5", 5, "torchvision expects 1 to 3 dimensions"},
+               {"\0\0\10\4\0\0\0\1\0\0\0\1\0\0\0\1\0\0\0\1\5", 21, "torchvision expects 1 to 3 dimensions"},
+               {"\0\0\10\1\0\0\0\0", 8, "and that there is data"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    ms_tensor *t;
+    ms_error err;
+    ms_repairs repairs = {{0}};
+    put_file(scratch("file"), cases[i].bytes, cases[i].n);
+    ms_status status = ms_idx_read(&t, scratch("file"), MS_ORACLE, &repairs, &err);
+    assert_int_equal(status, cases[i].why ? MS_EFORMAT : MS_OK);
+    if (status && !strstr(err.text, cases[i].why))
+      fail_msg("expected '%s' in: %s", cases[i].why, err.text);
+    assert_true(repairs.count[MS_REPAIR_EXTRA] == 0 && repairs.count[MS_REPAIR_TRUNCATED] == 0);
+    ms_release(t);
+  }
+}
+
 int main(void) {
-  const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_golden),    cmocka_unit_test(test_types),   cmocka_unit_test(test_gzip),
-      cmocka_unit_test(test_truncated), cmocka_unit_test(test_flipped), cmocka_unit_test(test_impossible),
-      cmocka_unit_test(test_missing),   cmocka_unit_test(test_memory),  cmocka_unit_test(test_lenient)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_golden),  cmocka_unit_test(test_types),
+                                     cmocka_unit_test(test_gzip),    cmocka_unit_test(test_truncated),
+                                     cmocka_unit_test(test_flipped), cmocka_unit_test(test_impossible),
+                                     cmocka_unit_test(test_missing), cmocka_unit_test(test_memory),
+                                     cmocka_unit_test(test_lenient), cmocka_unit_test(test_oracle)};
   return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -414,7 +414,7 @@ end
 TestMessages = {}
 
 function TestMessages:test_options()
-  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, balanced, batch_size, drop_last, limit, mean, resident, root, seed, shuffle, std, train, transform, workers)",
+  s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, balanced, batch_size, drop_last, limit, mean, policy, resident, root, seed, shuffle, std, train, transform, workers)",
     data.FashionMNIST, { batch = 1 })
   s.raises("FashionMNIST: T: expected an integer >= 1, got 0", data.FashionMNIST, { T = 0 })
   s.raises("FashionMNIST: augment: unknown option 'turn' (known: crop, cutout, flip, holes, roll, rotate, shear, translate, vflip)", fashion, { augment = { turn = 1 } })
@@ -460,6 +460,40 @@ function TestMessages:test_damaged_files()
   lu.assertStrContains(with(string.pack(">I4I4I4I4", 0x803, 20, 28, 14) .. images:sub(17, 16 + 20 * 392), y), "expected images [28, 28], got [20, 28, 14]")
   lu.assertStrContains(with(y, y), "expected uint8 [n, 28, 28], got uint8 [20]")
   s.remove(bad)
+end
+
+-- Three images of which the last lacks its last byte, five labels with one byte behind them.
+function TestMessages:test_policies()
+  local root = s.folder()
+  local function set(images, y, policy)
+    s.write(root .. "/train-images-idx3-ubyte", images)
+    s.write(root .. "/train-labels-idx1-ubyte", y)
+    return data.FashionMNIST { root = root, policy = policy, batch_size = 9 }
+  end
+  local function idx3(n, h, w, bytes) return string.pack(">I4I4I4I4", 0x803, n, h, w) .. ("\7"):rep(bytes or n * h * w) end
+  local function idx1(n, bytes) return string.pack(">I4I4", 0x801, n) .. bytes end
+  local cut, long = idx3(3, 28, 28, 3 * 784 - 1), idx1(5, "\1\2\3\4\5\6")
+  for _, policy in ipairs { "strict", "oracle" } do
+    s.raises("train-images-idx3-ubyte: damaged file: byte 2367: the file ends too early", set, cut, long, policy)
+    s.raises("train-labels-idx1-ubyte: damaged file: byte 14: more data", set, idx3(3, 28, 28), long, policy)
+    s.raises("expected 3 labels, one for each image, got 2", set, idx3(3, 28, 28), idx1(2, "\1\2"), policy)
+  end
+  local lenient = set(cut, long, "lenient")
+  lu.assertEquals({ #lenient, labels(lenient) }, { 2, { 1, 2 } })
+  for _, part in ipairs { "repairs while its images were read: truncated 784", "repairs while its labels were read: extra 1",
+    "labels without an image: 3 left out" } do
+    lu.assertStrContains(lenient:describe(), part)
+  end
+  lu.assertStrContains(set(idx3(3, 28, 28), idx1(2, "\1\2"), "lenient"):describe(), "images without a label: 1 left out")
+  s.raises("expected labels 0 to 9, got 11", set, idx3(2, 28, 28), idx1(2, "\1\11"), "lenient")
+  s.raises("expected images [28, 28], got [2, 4, 3]", set, idx3(2, 4, 3), idx1(2, "\1\2"), "lenient")
+  -- torchvision looks at neither, and at no label behind the last image
+  local oracle = set(idx3(2, 4, 3), idx1(3, "\1\11\0"), "oracle")
+  lu.assertEquals({ oracle.shape, labels(oracle), oracle[2].class, #oracle.classes }, { { 1, 4, 3 }, { 1, 11 }, "11", 12 })
+  lu.assertEquals(#set(idx3(2, 28, 28), idx1(2, "\1\2"), "strict").classes, 10)
+  s.raises("holds no images", set, idx3(0, 28, 28), idx1(0, ""), "strict")
+  s.raises("torchvision expects 1 to 3 dimensions, and that there is data", set, idx3(0, 28, 28), idx1(0, ""), "oracle")
+  s.remove(root)
 end
 
 local status = lu.LuaUnit.run()

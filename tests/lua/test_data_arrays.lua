@@ -146,7 +146,12 @@ function TestCifar:test_read()
   lu.assertEquals(set.labels:totable(), { 6, 1 })
   lu.assertEquals(set.images.shape, { 2, 3, 32, 32 })
   lu.assertEquals(set.images[1][2][3][4]:item(), 67)
-  lu.assertEquals({ set.classes, set.coarse, set.path, set.dropped }, { {}, nil, folder, 1 })
+  lu.assertEquals({ set.classes, set.coarse, set.path, set.repairs }, { {}, nil, folder, { truncated = 1 } })
+  set = core.data.read_cifar { train = false, roots = { folder }, policy = "oracle" } -- TensorFlow Datasets ends before a last byte
+  lu.assertEquals(set.labels:totable(), { 6, 1 })
+  s.write(folder .. "/test_batch.bin", "\6" .. pixels .. "\1" .. pixels .. "\2\3")
+  _, message = core.data.read_cifar { train = false, roots = { folder }, policy = "oracle" }
+  lu.assertStrContains(message, "record 2: the record of 3073 bytes ends after 2")
   set, message, status = core.data.read_cifar { roots = { folder } }
   lu.assertStrContains(message, "CIFAR-10 not found in " .. folder)
   lu.assertEquals(status, "EIO")

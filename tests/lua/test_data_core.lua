@@ -20,6 +20,24 @@ function TestIdx:test_golden()
   lu.assertEquals(t:totable(), { { { 0, 1, 2 }, { 3, 4, 5 } }, { { 250, 251, 252 }, { 253, 254, 255 } } })
 end
 
+function TestIdx:test_policies()
+  local function read(bytes, policy)
+    s.write(folder .. "/x", bytes)
+    return data.read_idx(folder .. "/x", { policy = policy })
+  end
+  local _, repairs = read("\0\0\8\1\0\0\0\2\5\6", "strict")
+  lu.assertEquals(repairs, {})
+  local t
+  t, repairs = read("\0\0\8\1\0\0\0\2\5\6\7\8\9", "lenient")
+  lu.assertEquals({ t:totable(), repairs }, { { 5, 6 }, { extra = 3 } })
+  t, repairs = read("\0\0\8\2\0\0\0\3\0\0\0\2\5\6\7", "lenient") -- one of three rows is whole
+  lu.assertEquals({ t:totable(), repairs }, { { { 5, 6 } }, { truncated = 4 } })
+  lu.assertStrContains(select(2, read("\0\0\8\1\0\0\0\2\5\6\7", "oracle")), "more data than the header says")
+  lu.assertStrContains(select(2, read("\0\0\8\0\5", "oracle")), "1 to 3 dimensions")
+  lu.assertEquals(read("\0\0\8\0\5", "strict"):item(), 5)
+  s.raises("read_idx: policy: expected one of strict, lenient, oracle, got loose", read, "", "loose")
+end
+
 function TestIdx:test_environment()
   local t, message, status = data.read_idx(folder .. "/none")
   lu.assertNil(t)

@@ -2,7 +2,9 @@
 #ifndef MS_BYTES_H
 #define MS_BYTES_H
 
+#include "../../../kernels/math/convert.h"
 #include <stdint.h>
+#include <string.h>
 
 /* width: 1 to 8 bytes. */
 static inline __attribute__((always_inline)) uint64_t ms_bytes(const uint8_t *p, int width, int big) {
@@ -10,6 +12,21 @@ static inline __attribute__((always_inline)) uint64_t ms_bytes(const uint8_t *p,
   for (int i = 0; i < width; i++)
     v |= (uint64_t)p[i] << 8 * (big ? width - 1 - i : i);
   return v;
+}
+
+/* The IEEE float of 2, 4 or 8 bytes that has these bits. */
+static inline __attribute__((always_inline)) double ms_bytes_real(uint64_t bits, int width) {
+  if (width == 2)
+    return ms_half_to_float((uint16_t)bits);
+  if (width == 8) {
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    return d;
+  }
+  float f;
+  uint32_t low = (uint32_t)bits;
+  memcpy(&f, &low, sizeof f);
+  return f;
 }
 
 static inline uint32_t ms_be32(const uint8_t *p) {

@@ -11,7 +11,9 @@ typedef struct ms_cifar_source {
   int train;                /* 1: the training part, 0: the test part */
   const char *const *roots; /* where to look, in this order: the archive, the folder, or a folder with either in it */
   int nroots;
-  ms_policy policy;    /* MS_LENIENT: bytes of an unfinished last record are dropped */
+  /* MS_LENIENT: bytes of an unfinished last record are dropped (TRUNCATED). MS_ORACLE: as TensorFlow Datasets, the published
+  ** reader of this version, which ends before a last byte (dropped too), not before more, and takes a file without records. */
+  ms_policy policy;
   ms_repairs *repairs; /* or NULL */
 } ms_cifar_source;
 

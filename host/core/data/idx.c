@@ -1,7 +1,6 @@
 #include "idx.h"
 #include "bytes.h"
 #include "stream.h"
-#include <string.h>
 
 typedef struct idx_header {
   int type, width; /* bytes of an element */
@@ -59,9 +58,6 @@ static void convert(const idx_header *h, void *to, const unsigned char *from) {
   ms_real *real = to;
   for (int64_t i = 0; i < h->elements; i++, from += h->width) {
     uint64_t bits = ms_bytes(from, h->width, 1);
-    uint32_t low = (uint32_t)bits;
-    float f;
-    double d;
     switch (h->type) {
     case 0x09:
       integer[i] = (int8_t)bits;
@@ -70,38 +66,47 @@ static void convert(const idx_header *h, void *to, const unsigned char *from) {
       integer[i] = (int16_t)bits;
       break;
     case 0x0c:
-      integer[i] = (int32_t)low;
-      break;
-    case 0x0d:
-      memcpy(&f, &low, sizeof f);
-      real[i] = (ms_real)f;
+      integer[i] = (int32_t)bits;
       break;
     default:
-      memcpy(&d, &bits, sizeof d);
-      real[i] = (ms_real)d;
+      real[i] = (ms_real)ms_bytes_real(bits, h->width);
     }
   }
 }
 
-/* The elements as they lie in the file. Lenient: what follows them is ignored, and of a file that ends too early the
-** whole items of the first dimension are kept. */
-static ms_status read_raw(unsigned char *raw, ms_stream_in *s, idx_header *h, ms_policy policy, ms_error *err) {
-  size_t bytes = (size_t)(h->elements * h->width), got, more = 0;
-  unsigned char extra;
+/* *extra: the bytes behind the data. */
+static ms_status read_rest(int64_t *extra, ms_stream_in *s, ms_error *err) {
+  unsigned char rest[4096];
+  size_t got = 1;
+  ms_status status = MS_OK;
+  for (*extra = 0; got > 0 && !status; *extra += (int64_t)got)
+    status = ms_stream_read(s, rest, sizeof rest, &got, err);
+  return status;
+}
+
+/* The elements as they lie in the file. */
+static ms_status read_raw(unsigned char *raw, ms_stream_in *s, idx_header *h, ms_policy policy, ms_repairs *repairs,
+                          ms_error *err) {
+  size_t bytes = (size_t)(h->elements * h->width), got;
+  int64_t extra = 0;
   ms_status status = ms_stream_read(s, raw, bytes, &got, err);
   if (!status && got == bytes)
-    status = ms_stream_read(s, &extra, 1, &more, err);
+    status = read_rest(&extra, s, err);
   if (status)
     return status;
-  if (more && policy == MS_STRICT)
+  if (extra && policy != MS_LENIENT)
     return damaged(s, err, "more data than the header says");
-  if (got == bytes)
-    return MS_OK;
-  size_t item = h->ndim > 0 ? bytes / (size_t)h->size[0] : bytes;
-  if (policy == MS_STRICT || got < item)
-    return damaged(s, err, "the file ends too early");
-  h->size[0] = (int64_t)(got / item);
-  h->elements = (int64_t)(got / item * item) / h->width;
+  size_t item = h->ndim > 0 && h->size[0] > 0 ? bytes / (size_t)h->size[0] : bytes;
+  if (got < bytes) {
+    if (policy != MS_LENIENT || got < item)
+      return damaged(s, err, "the file ends too early");
+    h->size[0] = (int64_t)(got / item);
+    h->elements = (int64_t)(got / item * item) / h->width;
+  }
+  if (repairs) {
+    repairs->count[MS_REPAIR_EXTRA] += extra;
+    repairs->count[MS_REPAIR_TRUNCATED] += (int64_t)bytes - h->elements * h->width;
+  }
   return MS_OK;
 }
 
@@ -120,7 +125,7 @@ static ms_status fill(ms_tensor *t, const unsigned char *raw, const idx_header *
   return status;
 }
 
-ms_status ms_idx_read(ms_tensor **out, const char *path, ms_policy policy, ms_error *err) {
+ms_status ms_idx_read(ms_tensor **out, const char *path, ms_policy policy, ms_repairs *repairs, ms_error *err) {
   ms_stream_in s;
   idx_header h;
   ms_tensor *t = NULL;
@@ -129,12 +134,14 @@ ms_status ms_idx_read(ms_tensor **out, const char *path, ms_policy policy, ms_er
   ms_status status = ms_stream_open(&s, "read_idx", path, err);
   if (status)
     return status;
-  if ((status = read_header(&s, &h, err)))
+  if (!(status = read_header(&s, &h, err)) && policy == MS_ORACLE && (h.ndim < 1 || h.ndim > 3 || h.elements == 0))
+    status = damaged(&s, err, "torchvision expects 1 to 3 dimensions, and that there is data");
+  if (status)
     goto done;
   raw = ms_alloc((size_t)(h.elements * h.width) + 1);
   if (!raw)
     status = ms_fail(err, MS_EMEM, "%s: %.400s: out of memory for %s", s.op, path, ms_shape_text(h.ndim, h.size).s);
-  else if (!(status = read_raw(raw, &s, &h, policy, err)) &&
+  else if (!(status = read_raw(raw, &s, &h, policy, repairs, err)) &&
            !(status = ms_tensor_new(&t, ms_device_cpu(), target(h.type), h.ndim, h.size, err)))
     status = fill(t, raw, &h, &s, err);
 done:

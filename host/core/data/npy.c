@@ -1,5 +1,4 @@
 #include "npy.h"
-#include "../../../kernels/math/convert.h"
 #include "bytes.h"
 #include <stdio.h>
 #include <string.h>
@@ -194,24 +193,10 @@ ms_dtype ms_npy_dtype(const ms_npy *a) {
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE double real_of(uint64_t bits, int width) {
-  if (width == 2)
-    return ms_half_to_float((uint16_t)bits);
-  if (width == 8) {
-    double d;
-    memcpy(&d, &bits, sizeof d);
-    return d;
-  }
-  float f;
-  uint32_t low = (uint32_t)bits;
-  memcpy(&f, &low, sizeof f);
-  return f;
-}
-
 /* 0: an int64 cannot hold it. */
 INLINE int integer_of(int64_t *out, uint64_t bits, char kind, int width) {
   if (kind == 'f') {
-    double d = real_of(bits, width);
+    double d = ms_bytes_real(bits, width);
     if (!(d >= -9223372036854775808.0 && d < 9223372036854775808.0) || d != (double)(int64_t)d)
       return 0;
     *out = (int64_t)d;
@@ -235,7 +220,7 @@ INLINE int64_t convert(const row *r, ms_dtype dtype, char kind, int width, int b
     uint64_t bits = ms_bytes(p, width, big);
     int64_t v = 0;
     if (dtype == MS_F32 && kind == 'f')
-      ((ms_real *)r->out)[i * r->place] = (ms_real)real_of(bits, width);
+      ((ms_real *)r->out)[i * r->place] = (ms_real)ms_bytes_real(bits, width);
     else if (dtype == MS_F32 && kind == 'u')
       ((ms_real *)r->out)[i * r->place] = (ms_real)bits;
     else if (!integer_of(&v, bits, kind, width) || (dtype == MS_U8 && (v < 0 || v > 255)))
@@ -308,7 +293,7 @@ ms_status ms_npy_read(void *out, ms_dtype dtype, const int64_t *stride, const ms
       const uint8_t *p = r.p + done * r.step;
       uint64_t bits = ms_bytes(p, a->width, a->big);
       int64_t v = 0;
-      double got = a->kind == 'f' ? real_of(bits, a->width) : (double)bits;
+      double got = a->kind == 'f' ? ms_bytes_real(bits, a->width) : (double)bits;
       if (a->kind == 'i' && integer_of(&v, bits, 'i', a->width))
         got = (double)v;
       return ms_damaged(in, p - in->p, (p - a->data) / a->width, err, "expected %s, got %.17g",

@@ -3,6 +3,7 @@
 
 local core = require "moonspike.core"
 local o = require "moonspike.options"
+local find = require "moonspike.data.find"
 
 local cache = {}
 
@@ -63,7 +64,7 @@ function cache.use(where, parts, list, how, opt)
     local repairs
     repairs, why = writer:commit()
     if not repairs then o.fail("%s: %s", where, why) end
-    for _, what in ipairs(o.keys(repairs)) do parts.notes[#parts.notes + 1] = ("repairs while it was cached: %s %d"):format(what, repairs[what]) end
+    find.note(parts.notes, "it was cached", repairs)
     local done
     done, why = core.system.write_file(base .. ".txt", text)
     if not done then o.fail("%s: %s", where, why) end

@@ -140,13 +140,18 @@ function find.part(where, root, train, test, wanted)
   return path or root, name
 end
 
+-- Adds to a set's notes what was repaired before its loader runs.
+function find.note(notes, when, repairs)
+  for _, what in ipairs(o.keys(repairs)) do notes[#notes + 1] = ("repairs while %s: %s %d"):format(when, what, repairs[what]) end
+end
+
 -- Files root/<class>/... below the roots, as core.data.list_folder has them; folder, and a note of what was left out.
 function find.listed(where, roots, extensions, policy, imagenet100)
   local list, why = core.data.list_folder { roots = roots, extensions = extensions, policy = policy == "strict" and "strict" or "lenient",
     imagenet100 = imagenet100 }
   if not list then o.fail("%s: %s", where, why) end
   list.folder, list.notes = roots[1], {}
-  for _, what in ipairs(o.keys(list.repairs)) do list.notes[#list.notes + 1] = ("repairs while it was listed: %s %d"):format(what, list.repairs[what]) end
+  find.note(list.notes, "it was listed", list.repairs)
   return list
 end
 

@@ -253,8 +253,9 @@ doc.set(recordings.DVSGesture, [[
 doc.set(recordings.SHD, [[
     data.SHD{ train = true, root = nil, T = 10, preset = "sj-number", ... } -> set
 
-    Spiking Heidelberg Digits (Cramer et al. 2020): spikes of 700 cochlear channels as frames [T, N, 1, 1, 700]; needs HDF5. scripts/get-data.sh SHD
-    checks the archives before it unpacks them: the published checksums are theirs, and libhdf5 is no reader for files of unknown origin.]] .. common)
+    Spiking Heidelberg Digits (Cramer et al. 2020): spikes of 700 cochlear channels as frames [T, N, 1, 1, 700]. scripts/get-data.sh SHD checks the
+    archives before it unpacks them: the published checksums are theirs. HDF5 is read as h5py and PyTables write it by default (superblock 0 or 1; gzip and
+    shuffle); a file in its later format is an error that says so.]] .. common)
 doc.set(recordings.EventFolder, [[
     data.EventFolder{ root = "folder", train = true, T = 10, preset = "sj-number", width = nil, height = nil, format = "auto", ... } -> set
 
