@@ -20,6 +20,7 @@ ms.loss = require "moonspike.loss"
 ms.optim = require "moonspike.optim"
 ms.schedule = require "moonspike.schedule"
 ms.data = require "moonspike.data"
+ms.analysis = require "moonspike.analysis"
 ms.evaluate = require "moonspike.evaluate"
 ms.progress = require "moonspike.progress"
 ms.repl = require "moonspike.repl"
@@ -85,6 +86,7 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
+      ms.analysis  fisher centroid: the analyses of TRT's paper
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
 

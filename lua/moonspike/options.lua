@@ -120,6 +120,12 @@ function o.where(default, text, test)
   return { default = default, text = text, test = test }
 end
 
+-- What `for x, y in v do` walks through.
+o.loader = o.where(nil, "a data set or an iterator function", function(v)
+  local mt = type(v) == "table" and getmetatable(v)
+  return type(v) == "function" or mt and mt.__call ~= nil
+end)
+
 function o.read(where, given, spec)
   if given == nil then given = {} end
   if type(given) ~= "table" then

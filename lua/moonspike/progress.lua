@@ -133,10 +133,7 @@ Progress.__len = function(self) return self.total or 0 end
 local spec = { total = o.integer(nil, { from = 0 }), quiet = o.boolean(false) }
 
 local function progress(source, title, opts)
-  local mt = type(source) == "table" and getmetatable(source)
-  if type(source) ~= "function" and not (mt and mt.__call) then
-    o.fail("progress: iterable: expected a data set or an iterator function, got %s", o.show(source))
-  end
+  o.check("progress", "iterable", source, o.loader)
   local opt = o.read("progress", opts, spec)
   local self = setmetatable({
     source = source, title = title == nil and "" or o.check("progress", "title", title, o.string()),

@@ -58,7 +58,7 @@ function TestHelp:test_values_of_the_library()
   local ms, doc = require "moonspike", require "moonspike.doc"
   lu.assertStrContains(doc.get(ms.zeros(2)), "t:item()")
   lu.assertStrContains(doc.get(ms.nn.Sequential {}), "nn.Sequential{")
-  for _, t in ipairs { ms, ms.models, ms.nn, ms.nn.init, ms.nn.utils, ms.nn.functional, ms.loss, ms.optim, ms.schedule, ms.data, ms.json, ms.system, ms.plot, ms.log } do
+  for _, t in ipairs { ms, ms.models, ms.nn, ms.nn.init, ms.nn.utils, ms.nn.functional, ms.loss, ms.optim, ms.schedule, ms.data, ms.analysis, ms.json, ms.system, ms.plot, ms.log } do
     lu.assertNotStrContains(doc.get(t), "a table with the fields")
   end
   for name, f in pairs(ms.nn.Module) do
