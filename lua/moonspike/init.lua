@@ -86,7 +86,7 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
-      ms.analysis  fisher centroid: the analyses of TRT's paper
+      ms.analysis  fisher centroid landscape read_landscape: the analyses of TRT's paper
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
 

@@ -247,7 +247,7 @@ Set.help = [==[
     set:describe() counts per class, shapes, event rates; set:show(i) in the terminal and, with { file = "x.png" }, as a picture
     set:statistics{ per = "set" or "sample" } -> { mean, std } of each channel
     set:cut{ validation = 0.1, seed = 0 } -> rest, validation;  set:folds{ k = 5 } -> { { train, validation }, ... };  set:subset(positions)
-    set:with{ batch_size = 128 } the same samples with other options;  set:state_dict(), set:close(), set:repairs()
+    set:with{ batch_size = 128 } the same samples with other options; set:plain() all of them in order, without augmentation;  set:state_dict(), set:close(), set:repairs()
     Options: batch_size = 64, shuffle = false, drop_last = false, workers = 2, balanced = false (every class as
       often, with replacement), augment = { crop = 4, flip = true } or a list or a name (help "data.augment"), mean, std (a number or one for
       each channel), seed (the default follows ms.manual_seed), limit (the first n samples), resident (the samples lie on the device; by default
