@@ -110,28 +110,27 @@ end
 
 -- One sample many times: the mean over answers that the net draws of |f - e|^2 |x|^2, x the mean over the steps, is (1 - |f|^2) |x|^2.
 function TestValues:test_sampled_labels()
-  local net, n = linear(), 2000
+  local net, n = linear(), 400
   local x = ms.tensor { { { 1, 2 } }, { { -1, .5 } } }
   local many = { x:expand(2, n, 2), ms.zeros({ n }, { dtype = "int64" }) }
-  local options = { mode = "per_sample", labels = "sampled", seed = 5 }
-  local f = fisher(net, batches { many }, options)
+  local f = fisher(net, batches { many }, { mode = "per_sample", labels = "sampled", seed = 5 })
   for t = 1, 2 do
     local mean = x:narrow(1, 1, t):mean(1)
     local p = net(mean):softmax(-1):view(-1)
-    s.near(f.I[t], (1 - p:square():sum():item()) * mean:square():sum():item(), 0.03, "t = " .. t)
+    s.near(f.I[t], (1 - p:square():sum():item()) * mean:square():sum():item(), 0.05, "t = " .. t)
   end
-  lu.assertEquals(fisher(net, batches { many }, options).I, f.I)
-  options.seed = 6
-  lu.assertNotEquals(fisher(net, batches { many }, options).I, f.I)
-  -- the same answers in batches of another width
   local few = { ms.randn(2, 4, 2, { key = "few" }), labels(0, 0, 0, 0) }
+  local function drawn_by(seed) return fisher(net, batches { few, few }, { mode = "per_sample", labels = "sampled", seed = seed }).I end
+  lu.assertEquals(drawn_by(5), drawn_by(5))
+  lu.assertNotEquals(drawn_by(6), drawn_by(5))
+  -- in mode batch it is the gradient of some answers
   local drawn = fisher(net, batches { few }, { labels = "sampled" }).I
   local found = false
   for code = 0, 15 do
     local y = labels(code & 1, code >> 1 & 1, code >> 2 & 1, code >> 3)
     found = found or math.abs(fisher(net, batches { { few[1], y } }).I[1] - drawn[1]) < 1e-6 * drawn[1]
   end
-  lu.assertTrue(found, "batch mode: not the gradient of any answers")
+  lu.assertTrue(found)
 end
 
 TestTraining = {}
@@ -144,7 +143,7 @@ local function trained(call, captured)
     nn.Linear(16, 3),
   }
   net[2]:eval()
-  local set = ms.data.FromTensors { images = ms.rand(30, 4, 4), labels = ms.randint(0, 3, { 30 }), T = 2, batch_size = 5, shuffle = true,
+  local set = ms.data.FromTensors { images = ms.rand(15, 4, 4), labels = ms.randint(0, 3, { 15 }), T = 2, batch_size = 5, shuffle = true,
     augment = { flip = true } }
   local criterion, opt = ms.loss.TRT(net, { lambda = 1e-2 }), ms.optim.Adam(net:parameters(), { lr = 1e-2 })
   local function step(x, y)
@@ -154,7 +153,7 @@ local function trained(call, captured)
     opt:step()
   end
   if captured then step = ms.capture(step) end
-  for _ = 1, 3 do
+  for _ = 1, 2 do
     for x, y in set do
       step(x, y)
       if captured and call then call(net, set) end
@@ -177,7 +176,7 @@ function TestTraining:test_goes_on_undisturbed()
         lu.assertEquals(fisher(net, set, { mode = mode, batches = 2, labels = "sampled" }).batches, 2)
       end, captured) == plain
       lu.assertTrue(same, mode)
-      lu.assertEquals(calls, 21)
+      lu.assertEquals(calls, 8)
     end
   end
 end
@@ -202,15 +201,15 @@ local function walk(set, call)
 end
 
 function TestTraining:test_position_of_the_data()
-  local net = conv(30)
+  local net = conv(12)
   local sets = {
-    function() return ms.data.FromTensors { images = ms.zeros(30, 4, 4), labels = ms.arange(30):long(), T = 3, batch_size = 5, shuffle = true } end,
+    function() return ms.data.FromTensors { images = ms.zeros(12, 4, 4), labels = ms.arange(12):long(), T = 3, batch_size = 3, shuffle = true } end,
     function()
-      return ms.data.Dataset { size = 30, get = function(i) return ms.zeros(1, 4, 4), i - 1 end, T = 3, batch_size = 5, shuffle = true }
+      return ms.data.Dataset { size = 12, get = function(i) return ms.zeros(1, 4, 4), i - 1 end, T = 3, batch_size = 3, shuffle = true }
     end,
   }
   for _, make in ipairs(sets) do
-    local function call(set) lu.assertEquals(fisher(net, set).batches, 6) end -- a whole epoch, wherever the set stands
+    local function call(set) lu.assertEquals(fisher(net, set).batches, 4) end -- a whole epoch, wherever the set stands
     lu.assertEquals(walk(make(), call), walk(make(), function() end))
   end
 end

@@ -58,9 +58,9 @@ local function undrawn()
 end
 
 -- Standard Gumbel noise [T, N, C]: the argmax of logits plus it is a draw from their softmax.
-local function gumbel(size, seed, batch)
+local function gumbel(size, seed, batch, device)
   return seeding.draw({ seed = seed, used = {} }, ("fisher/%d"):format(batch), function(key)
-    return -(-core.tensor.rand(size, { key = key }):log()):log()
+    return -(-core.tensor.rand(size, { key = key, device = device }):log()):log()
   end)
 end
 
@@ -89,7 +89,7 @@ local function of_batch(net, x, y, batch, params, opt)
     local size = base.logits_of("fisher", logits, labels)
     local steps = opt.T or size[1]
     if steps > size[1] then o.fail("fisher: T: expected at most %d, the time steps of the logits, got %d", size[1], steps) end
-    if opt.labels == "sampled" then noise = noise or gumbel({ steps, n, size[3] }, opt.seed, batch) end
+    if opt.labels == "sampled" then noise = noise or gumbel({ steps, n, size[3] }, opt.seed, batch, logits.device) end
     local added = squares(logits, labels, noise and noise:narrow(2, first, width), steps, params)
     sum = sum and sum:add_(added) or added
   end
