@@ -191,19 +191,45 @@ function TestNets:test_interrupt_brings_the_weights_back()
     local before = net[1].weight:detach():bytes() .. net[3].weight:detach():bytes()
     local x, y, calls = ms.rand(4, 64, 100), ms.zeros({ 64 }, { dtype = "int64" }), 0
     local done, why = pcall(ms.analysis.landscape, net, function(_, again) if again == nil then return x, y end end,
-      { points = 100000, file = file, criterion = function(logits)
+      { directions = 2, points = 1001, file = file, criterion = function(logits)
         calls = calls + 1
         if calls == 3 then os.execute("(sleep 0.1; kill -INT " .. ms.system.pid() .. ") &") end
         return logits:sum()
       end })
     print(done, why, before == net[1].weight:detach():bytes() .. net[3].weight:detach():bytes(), net.training, ms.is_grad_enabled())
     local part = ms.analysis.read_landscape(file)
-    print(part.done > 0, part.total, part.z[1] == part.z[1], part.z[100000] ~= part.z[100000])
+    print(part.done > 0, part.total, part.z[1][1] == part.z[1][1], part.z[1001][1001] ~= part.z[1001][1001])
   ]])
   local code, text = s.run(path "interrupt.lua", "MOONSPIKE_DEVICE=cpu")
   lu.assertEquals(code, 0, text)
   lu.assertStrContains(text, "interrupted!\ttrue\ttrue\ttrue\n")
-  lu.assertStrContains(text, "true\t100000\ttrue\ttrue\n")
+  lu.assertStrContains(text, "true\t1002001\ttrue\ttrue\n")
+end
+
+-- Between backward and step, between captured steps and between epochs: a training ends with the same weights.
+function TestNets:test_training_goes_on()
+  local function trained(captured, call)
+    local net = net_of()
+    local set = set_of { shuffle = true }
+    local criterion, opt = ms.loss.TRT(net, { lambda = 1e-2 }), ms.optim.Adam(net:parameters(), { lr = 1e-2 })
+    local function step(x, y)
+      opt:zero_grad()
+      criterion(net(x), y):backward()
+      if not captured then call(net, set) end
+      opt:step()
+    end
+    if captured then step = ms.capture(step) end
+    for _ = 1, 2 do
+      for x, y in set do
+        step(x, y)
+        call(net, set)
+      end
+    end
+    return bytes(net)
+  end
+  for _, captured in ipairs { false, true } do
+    lu.assertTrue(trained(captured, function(net, set) landscape(net, set, { points = 2 }) end) == trained(captured, function() end))
+  end
 end
 
 TestFiles = {}
@@ -307,6 +333,11 @@ function TestFiles:test_refusals()
     options "bad.jsonl")
   s.write(path "bad.jsonl", "{}\n")
   s.raises("line 1: expected the settings", landscape, net, set, options "bad.jsonl")
+  s.write(path "bad.jsonl", (text:gsub('"points":3', '"points":1000000', 1)))
+  lu.assertEquals({ ms.analysis.read_landscape(path "bad.jsonl") },
+    { nil, path "bad.jsonl" .. ": points: expected an integer >= 2 and <= 1001, got 1000000" })
+  s.write(path "bad.jsonl", (text:gsub('"norm":"filter"', '"norm":null', 1)))
+  lu.assertStrContains(select(2, ms.analysis.read_landscape(path "bad.jsonl")), "norm: expected one of 'filter', 'layer', got ")
   s.write(path "bad.jsonl", "")
   lu.assertEquals({ ms.analysis.read_landscape(path "bad.jsonl") }, { nil, path "bad.jsonl" .. ": holds no landscape" })
   lu.assertStrContains(select(2, ms.analysis.read_landscape(path "none.jsonl")), "No such file")

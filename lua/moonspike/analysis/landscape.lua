@@ -13,12 +13,15 @@ local sharpness = require "moonspike.analysis.sharpness"
 
 local landscape = {}
 
+local MOST = 1001 -- points of a direction
+
 local spec = {
-  directions = o.integer(1, { from = 1, to = 2 }), points = o.integer(51, { from = 2 }), from = o.number(-1), to = o.number(1),
+  directions = o.integer(1, { from = 1, to = 2 }), points = o.integer(51, { from = 2, to = MOST }), from = o.number(-1), to = o.number(1),
   seed = o.integer(123), ignore = o.choice("biasbn", { "biasbn", "none" }), norm = o.choice("filter", { "filter", "layer" }),
   criterion = o.callable(nil), file = o.string(nil), resume = o.boolean(false), progress = o.boolean(false),
 }
 
+local shape = { "directions", "points", "from", "to", "seed", "norm", "ignore" } -- the options that say where its points lie
 local VERSION = 1 -- of files
 
 -- ---- what a landscape is of ----
@@ -35,8 +38,8 @@ local function settings_of(net, set, opt)
   local criterion = opt.criterion
   local self = { version = VERSION, weights = hash_of(net), autocast = autograd.autocast(),
     criterion = not criterion and "CE of the mean logits" or type(criterion) == "function" and "a function" or tostring(criterion) }
-  for _, key in ipairs { "directions", "points", "seed", "ignore", "norm" } do self[key] = opt[key] end
-  self.from, self.to = opt.from + 0.0, opt.to + 0.0
+  for _, key in ipairs(shape) do self[key] = opt[key] end
+  self.from, self.to = opt.from + 0.0, opt.to + 0.0 -- written alike, -1 or -1.0
   if type(set) == "table" and set.loading then
     self.set, self.samples, self.T, self.batch_size = set.name, #set, set.T, set.loading.batch_size
     self.mean, self.std, self.members = set.loading.mean, set.loading.std, set.hash and set:hash()
@@ -95,7 +98,7 @@ function Landscape:__tostring()
   end
   return ("Loss landscape: %d of %d points, %d to a direction, from %g to %g; directions by seed %d, normalised by %s%s; %s%s\n"
     .. "loss %.5g and accuracy %.4f at the centre, losses from %.5g to %.5g"):format(self.done, self.total, s.points, s.from, s.to, s.seed, s.norm,
-    self.cosine and (", their cosine %.4f"):format(self.cosine) or "", s.criterion, s.set and " of " .. s.set or "",
+    self.cosine and (", their cosine %.4f"):format(self.cosine) or "", s.criterion, s.set and (" of %s"):format(s.set) or "",
     self.centre and self.centre.loss or 0 / 0, self.centre and self.centre.accuracy or 0 / 0, least, most)
 end
 
@@ -151,6 +154,10 @@ function landscape.read(path)
   o.check("read_landscape", "path", path, o.string())
   local settings, list = points.read(path)
   if not settings then return nil, list end
+  for _, key in ipairs(shape) do
+    local rule, v = spec[key], settings[key]
+    if not rule.test(v) then return nil, ("%s: %s: expected %s, got %s"):format(path, key, rule.text, o.show(v)) end
+  end
   return result(settings, list)
 end
 
