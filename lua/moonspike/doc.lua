@@ -52,7 +52,7 @@ function doc.help(ms, ...)
   elseif type(x) == "string" then
     local path = x:gsub("^ms%.", "")
     local found
-    for _, root in ipairs { ms, ms.nn, ms.models, ms.loss, ms.optim, ms.data } do
+    for _, root in ipairs { ms, ms.nn, ms.models, ms.loss, ms.optim, ms.data, ms.analysis } do
       found = found or find(root, path)
     end
     text = doc.get(found)

@@ -10,7 +10,7 @@ local Module = require "moonspike.nn.module"
 local evaluating = require "moonspike.nn.evaluating"
 
 local BATCHES = 64
-local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }) }
+local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }), criterion = o.callable(nil) }
 
 local function product(sizes, first)
   local n = 1
@@ -91,9 +91,16 @@ local function evaluate(net, loader, opts)
   for x, y in loader do
     monitor.begin()
     local logits = net(x)
+    local all = logits
     if logits:dim() == 2 then logits = logits:unsqueeze(1) end
     if opt.over == "last" then logits = logits:narrow(1, -1, 1) end
     local value, _, right = core.nn.classification_loss(logits, y, { over = "mean", ce = 1, mse = 0 })
+    if opt.criterion then
+      value = opt.criterion(all, y)
+      if not o.is_tensor(value) or value:numel() ~= 1 then
+        o.fail("evaluate: criterion: expected a tensor of one element as result, got %s", o.show(value))
+      end
+    end
     local n = y.shape[1]
     samples = samples + n
     waiting[#waiting + 1] = { n, right, value, monitor.fired_sum() }
@@ -111,10 +118,10 @@ local function evaluate(net, loader, opts)
 end
 
 return doc.set(evaluate, [[
-    ms.evaluate(net, loader[, { synops = true, over = "mean" }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
+    ms.evaluate(net, loader[, { synops = true, over = "mean", criterion = nil }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
 
     In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t (over = "last":
-    of the last step's logits, as loss.LTS is meant); loss: cross entropy of the same; firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
+    of the last step's logits, as loss.LTS is meant); loss: cross entropy of the same, or the mean over samples of criterion(logits, y); firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
     Conv2d and Linear fed spikes, non-zero inputs times the outputs each reaches, summed over t. Layers fed real values are
     multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations, macs }
     (a static image that is computed once counts T times); macs: all products of one sample at one time step. ms.analysis.energy(layers) has

@@ -92,7 +92,7 @@ doc.set(ms, [[
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
-      ms.analysis  firing_rates dead_neurons activity energy
+      ms.analysis  fisher centroid landscape read_landscape; firing_rates dead_neurons activity energy
       ms.recipes   what the papers trained, by name: list() get(name) plan(recipe) train(recipe, options)
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
       ms.progress  evaluate  confusion  monitor  log  plot  tensorboard  report  arguments  save  load  checkpoint  resume  engines  deterministic

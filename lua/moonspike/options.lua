@@ -120,11 +120,16 @@ function o.where(default, text, test)
   return { default = default, text = text, test = test }
 end
 
--- What `for x, y in v do` walks through.
-o.loader = o.where(nil, "a data set or an iterator function", function(v)
+local function callable(v)
   local mt = type(v) == "table" and getmetatable(v)
   return type(v) == "function" or mt and mt.__call ~= nil
-end)
+end
+
+-- A function, or an object that can be called like one.
+function o.callable(default) return { default = default, text = "a function", test = callable } end
+
+-- What `for x, y in v do` walks through.
+o.loader = o.where(nil, "a data set or an iterator function", callable)
 
 function o.read(where, given, spec)
   if given == nil then given = {} end

@@ -72,6 +72,23 @@ for i, case in ipairs(same) do
   end
 end
 
+-- A kernel notices the interrupt first; what closes then runs undisturbed, and the script goes on.
+function TestCommandLine:test_interrupt_closes()
+  write("interrupt.lua", [[
+    local ms = require "moonspike"
+    local a = ms.randn(1000, 1000)
+    os.execute("(sleep 0.3; kill -INT " .. ms.system.pid() .. ") &")
+    local function run()
+      local guard <close> = setmetatable({}, { __close = function() print("closed", (ms.zeros(1) + 1):item()) end })
+      for _ = 1, 1e5 do a:matmul(a) end
+    end
+    print(pcall(run))
+    print(#tostring(a:matmul(a)) > 0)
+  ]])
+  local code, out = run(host, { "interrupt.lua" })
+  lu.assertEquals({ code, out }, { 0, "closed\t1.0\nfalse\tinterrupt.lua:6: interrupted!\ntrue\n" })
+end
+
 function TestCommandLine:test_bad_options()
   for _, words in ipairs { { "-x" }, { "-vv" }, { "-e" }, { "-l" }, { "--nonsense" }, { "-i2" } } do
     local code, _, err = run(host, words)

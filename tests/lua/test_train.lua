@@ -146,6 +146,25 @@ function TestEvaluate:test_counts_by_hand()
   lu.assertTrue(net.training and ms.is_grad_enabled())
 end
 
+-- The mean over samples of a criterion of one's own, which sees the logits of all steps.
+function TestEvaluate:test_criterion()
+  local net = nn.Sequential { nn.Linear(2, 3) }
+  local x, y = ms.randn(4, 5, 2, { key = "x" }), ms.tensor({ 0, 1, 2, 1, 0 }, { dtype = "int64" })
+  local i
+  local function loader(_, control)
+    i = control == nil and 1 or i + 1
+    local from, n = i == 1 and 1 or 4, i == 1 and 3 or 2
+    if i < 3 then return x:narrow(2, from, n), y:narrow(1, from, n) end
+  end
+  local tet = ms.loss.TET()
+  local accuracy, loss = ms.evaluate(net, loader, { over = "last", criterion = tet })
+  s.near(loss, ms.no_grad(function() return tet(net(x), y):item() end))
+  lu.assertEquals(accuracy, (ms.evaluate(net, loader, { over = "last" })))
+  s.raises("evaluate: criterion: expected a tensor of one element as result, got tensor [4, 3, 3]", ms.evaluate, net, loader,
+    { criterion = function(logits) return logits end })
+  s.raises("evaluate: criterion: expected a function, got 3", ms.evaluate, net, loader, { criterion = 3 })
+end
+
 TestProgress = {}
 
 function TestProgress:test_passes_values_on_and_prints_tenths()

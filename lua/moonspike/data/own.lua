@@ -14,12 +14,20 @@ local spec = {
   drop_last = o.boolean(false), seed = o.integer(nil), transform = o.where(nil, "a function", function(f) return type(f) == "function" end),
 }
 
-local function Dataset(opts)
-  local opt = o.read("Dataset", opts, spec)
+local function make(opt)
   local self = setmetatable({ name = opt.name, classes = opt.classes, loading = opt, T = opt.T or 1, size = opt.size,
     seed = opt.seed or core.random.key("shuffle", opt.name), epoch = 1, batch = 0 }, meta)
   self.batches = opt.drop_last and opt.size // opt.batch_size or (opt.size + opt.batch_size - 1) // opt.batch_size
   return self
+end
+
+local function Dataset(opts) return make(o.read("Dataset", opts, spec)) end
+
+function Own:plain()
+  local opt = {}
+  for _, key in ipairs(o.keys(self.loading)) do opt[key] = self.loading[key] end
+  opt.shuffle, opt.drop_last = false, false
+  return make(opt)
 end
 
 -- x [C, H, W] or [T, C, H, W] and y of sample i, checked.

@@ -44,7 +44,7 @@ end
 local split_spec = { validation = o.number(o.required, { above = 0, below = 1 }), seed = o.integer(0) }
 local plain = { shuffle = false, drop_last = false, balanced = false, augment = {}, plain = true } -- plain: nor by the source
 
--- The same samples as a validation part has them: in order, whole and unchanged.
+-- Every sample once, in order, as it is.
 function Set:plain() return self:derive(nil, nil, plain) end
 
 function Set:cut(opts)

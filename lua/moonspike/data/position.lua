@@ -20,4 +20,17 @@ function position.check(state, here, batches)
   if state.batch < 0 or state.batch > batches then o.fail("load_state_dict: batch: expected 0 to %d, got %d", batches, state.batch) end
 end
 
+-- local back <close> = position.keep(set): loops over a set until the end of the block begin a fresh epoch and leave it where it stands, in the
+-- middle of a loop too. Nothing is done for loaders that cannot be put back.
+function position.keep(set)
+  local state = type(set) == "table" and set.state_dict and set:state_dict()
+  local resumed = state and set._resumed
+  if state then set._resumed = false end
+  return setmetatable({}, { __close = function()
+    if not state then return end
+    set:load_state_dict(state)
+    set._resumed = resumed
+  end })
+end
+
 return position
