@@ -184,6 +184,9 @@ doc.set(fisher.fisher, [[
     The first is not the trace of eq. 7. It is the squared norm of a mean: over a batch of B samples gradients cancel, so that it shrinks with B, towards
     1/B of the trace plus the squared norm of the mean gradient; numbers of different batch sizes, and of nets that fit the data
     differently well, do not compare. The published code also takes other random batches for each t; here all t see the same ones.
+    I(4) of the network on moonspike's front page, Fashion-MNIST, T = 4, before training and after six epochs of 6464 images with TRT: by batches of 64
+    0.032 and 1.80, of 16 0.104 and 5.96, per sample 1.53 and 81.7 (512 images), with sampled labels 1.51 and 181; the centroids are
+    2.80, 2.72, 2.70, 2.69 and 2.53, 2.55, 2.55, 2.56.
     Both take the labels of the data by default, the empirical Fisher information. Eq. 7 takes the expectation over the net's own answers:
     labels = "sampled" draws one answer for each sample and t from f(t), by seed and the batch's number.
 

@@ -189,6 +189,8 @@ doc.set(Landscape.sharpness, [[
       max, mean   the largest and the mean of L(point) - L(centre)
       curvature   the second derivatives along each direction, of the polynomial of second order that fits L there best (least squares)
       largest     the largest eigenvalue of that polynomial's Hessian: the curvature in the steepest direction of the plane
-    They compare nets by the same seed, grid and data. Raises where the landscape is not finished or the points are too few for the fit.]])
+    They compare nets by the same seed, grid, data and criterion; a loss that keeps logits small has a flatter cross entropy for that alone. No
+    eigenvalue of the Hessian by differences of gradients is among them: surrogate gradients are not those of the loss and jump where a spike
+    changes, so that it would depend on the step. Raises where the landscape is not finished or the points are too few for the fit.]])
 
 return landscape
