@@ -4,9 +4,11 @@
 #include "../core/file.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,10 +20,14 @@ static int finish_errno(lua_State *L, int failed, const char *op, const char *pa
   return 1;
 }
 
-static int system_clock(lua_State *L) {
+static double seconds_now(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  lua_pushnumber(L, (double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+  return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+static int system_clock(lua_State *L) {
+  lua_pushnumber(L, seconds_now());
   return 1;
 }
 
@@ -42,6 +48,54 @@ static int system_columns(lua_State *L) {
   struct winsize size;
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
     lua_pushinteger(L, size.ws_col);
+  else
+    luaL_pushfail(L);
+  return 1;
+}
+
+/* Does standard input have a byte within so many seconds? */
+static int has_input(double seconds) {
+  struct pollfd in = {.fd = STDIN_FILENO, .events = POLLIN};
+  return seconds >= 0 && poll(&in, 1, (int)(1000 * seconds)) == 1 && (in.revents & POLLIN) != 0;
+}
+
+/* Reads up to the control sequence (ESC [ ...) that ends in `final`; its length, 0 where it does not come in time. */
+static size_t read_reply(char *reply, size_t size, char final, double seconds) {
+  double end = seconds_now() + seconds;
+  int control = 0;
+  for (size_t n = 0; n < size && has_input(end - seconds_now()) && read(STDIN_FILENO, reply + n, 1) == 1; n++) {
+    if (reply[n] == '\033')
+      control = 0;
+    else if (n > 0 && reply[n - 1] == '\033')
+      control = reply[n] == '[';
+    else if (control && reply[n] == final)
+      return n + 1;
+  }
+  return 0;
+}
+
+/* Nothing is asked from the background, where a change of the terminal's mode would stop the process, nor while keys wait to be read,
+** which would be taken for the reply. */
+static int system_ask(lua_State *L) {
+  size_t n, got = 0;
+  const char *query = luaL_checklstring(L, 1, &n), *final = luaL_checkstring(L, 2);
+  double seconds = luaL_checknumber(L, 3);
+  luaL_argcheck(L, seconds >= 0 && seconds <= 60, 3, "seconds: expected 0 to 60");
+  char reply[512];
+  struct termios before;
+  if (isatty(STDOUT_FILENO) && tcgetpgrp(STDIN_FILENO) == getpgrp() && tcgetattr(STDIN_FILENO, &before) == 0) {
+    struct termios raw = before;
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) == 0) {
+      if (!has_input(0) && write(STDOUT_FILENO, query, n) == (ssize_t)n)
+        got = read_reply(reply, sizeof reply, *final, seconds);
+      tcsetattr(STDIN_FILENO, TCSANOW, &before);
+    }
+  }
+  if (got > 0)
+    lua_pushlstring(L, reply, got);
   else
     luaL_pushfail(L);
   return 1;
@@ -147,6 +201,11 @@ static const ms_reg functions[] = {
     {"isatty", system_isatty, "isatty(fd) -> boolean\n\nIs a descriptor number or an open Lua file a terminal?"},
     {"columns", system_columns,
      "columns() -> integer\n\nThe width of the terminal behind standard output; nil where there is none."},
+    {"ask", system_ask,
+     "ask(query, final, seconds) -> reply\n\nWrites a query to the terminal and reads what it says, up to the control "
+     "sequence (ESC [ ...) that ends in the character final. nil where none comes within so many seconds, where "
+     "standard "
+     "input or output is no terminal, and where keys wait to be read."},
     {"mkdir", system_mkdir,
      "mkdir(path) -> true\n\nMakes a directory and its parents; one that exists is fine." REFUSED},
     {"exists", system_exists, "exists(path) -> boolean[, kind]\n\nDoes path exist? kind is \"file\" or \"directory\"."},
