@@ -5,7 +5,7 @@ local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
-local Module = require "moonspike.nn.module"
+local evaluating = require "moonspike.evaluating"
 
 local BATCHES = 64
 local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }) }
@@ -54,26 +54,10 @@ function Details:__tostring()
   return ("MACs of layers fed reals: %s"):format(#text > 0 and table.concat(text, ", ") or "none")
 end
 
--- Puts everything back as it was, also when the network raises.
-local function evaluation_mode(net)
-  local modes = {}
-  for _, module in ipairs(net:modules()) do modes[module] = module.training end
-  net:eval()
-  local trace = monitor.trace
-  return setmetatable({}, { __close = function()
-    monitor.trace = trace
-    for module, training in next, modes do module.training = training end
-  end })
-end
-
 local function evaluate(net, loader, opts)
-  if not Module._is_module(net) then o.fail("evaluate: net: expected a module, got %s", o.show(net)) end
-  local mt = type(loader) == "table" and getmetatable(loader)
-  if type(loader) ~= "function" and not (mt and mt.__call) then
-    o.fail("evaluate: loader: expected a data set or an iterator function, got %s", o.show(loader))
-  end
+  evaluating.check("evaluate", net, loader)
   local opt = o.read("evaluate", opts, spec)
-  local mode <close> = evaluation_mode(net)
+  local mode <close> = evaluating.mode(net)
   local grad <close> = autograd.guard(false)
   local layers, trace, settle = counter(net)
   if opt.synops then monitor.trace = trace end

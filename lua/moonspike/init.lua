@@ -21,6 +21,7 @@ ms.optim = require "moonspike.optim"
 ms.schedule = require "moonspike.schedule"
 ms.data = require "moonspike.data"
 ms.evaluate = require "moonspike.evaluate"
+ms.confusion = require "moonspike.confusion"
 ms.progress = require "moonspike.progress"
 ms.repl = require "moonspike.repl"
 ms.log = require "moonspike.log"
@@ -86,7 +87,7 @@ doc.set(ms, [[
       ms.schedule  RandomT: a number of time steps for each batch
       ms.data      FashionMNIST, Images
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast
-      ms.progress  evaluate  log  plot  save  load  checkpoint  resume  engines  deterministic
+      ms.progress  evaluate  confusion  log  plot  save  load  checkpoint  resume  engines  deterministic
 
     Positions count from 1 (dimensions, t[i], net[1]); indices inside tensors from 0 (labels, argmax), as in files and in PyTorch.
     Time comes first: [T, N, C, H, W]. help(x) explains x, help "nn.LIF" too.]])
