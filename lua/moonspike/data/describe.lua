@@ -3,6 +3,8 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local Set = require "moonspike.data.set"
+local paint = require "moonspike.plot.paint"
+local pixels = require "moonspike.plot.pixels"
 
 local function shape(self)
   local list = { table.unpack(self.shape) }
@@ -83,82 +85,13 @@ end
 
 -- ---- pictures ----
 
--- [H][W] of { r, g, b } in 0 to 255: colour images as they are, grey ones grey, events ON red and OFF blue on black.
-local function colours(x, events)
-  local c, h, w = table.unpack(x.shape)
-  local plane = x:totable()
-  local function at(k, row, col)
-    local v = plane[k][row][col]
-    return v == v and v or 0 -- what is no number is black
-  end
-  local rows = {}
-  for row = 1, h do
-    rows[row] = {}
-    for col = 1, w do
-      if events and c == 2 then rows[row][col] = { at(2, row, col), 0, at(1, row, col) }
-      elseif c == 3 then rows[row][col] = { at(1, row, col), at(2, row, col), at(3, row, col) }
-      else rows[row][col] = { at(1, row, col), at(1, row, col), at(1, row, col) } end
-    end
-  end
-  return rows
-end
-
--- Values scaled so that the largest is 255; bytes of images stay as they are.
-local function bright(self, x)
-  if x.dtype == "uint8" and self.scale == 255 then return x end
-  x = x:float()
-  local least, most = math.min(0, x:min():item()), x:max():item()
-  return most > least and (x - least) * (255 / (most - least)) or x * 0
-end
-
-local function byte(v) return math.max(0, math.min(255, math.floor(v + 0.5))) end
-
-local function text_of(rows)
-  local h, w, lines = #rows, #rows[1], {}
-  for row = 1, h, 2 do
-    local line = {}
-    for col = 1, w do -- a half block shows two pixels
-      local a, b = rows[row][col], rows[math.min(row + 1, h)][col]
-      line[#line + 1] = ("\27[38;2;%d;%d;%dm\27[48;2;%d;%d;%dm\u{2580}"):format(byte(a[1]), byte(a[2]), byte(a[3]), byte(b[1]), byte(b[2]), byte(b[3]))
-    end
-    lines[#lines + 1] = table.concat(line) .. "\27[0m"
-  end
-  return table.concat(lines, "\n")
-end
-
-local shades = " .:-=+*#%@"
-
-local function letters_of(rows)
-  local lines = {}
-  for row = 1, #rows, 2 do
-    local line = {}
-    for col = 1, #rows[row] do
-      local p = rows[row][col]
-      local shade = math.floor((p[1] + p[2] + p[3]) / 765 * 9.99) + 1
-      line[#line + 1] = shades:sub(shade, shade)
-    end
-    lines[#lines + 1] = table.concat(line)
-  end
-  return table.concat(lines, "\n")
-end
-
--- At most `width` wide: pixels become the means of several, and those of recordings as bright again as before.
-local function shrunk(self, picture, width)
-  local h, w = picture.shape[2], picture.shape[3]
-  local step = math.ceil(w / width)
-  if step == 1 then return picture end
-  local lines = self.shape[2] == 1 and h or math.max(1, h // step)
-  local small = core.data.resize(picture:float(), { h = lines, w = w // step, filter = "bilinear", antialias = true, alpha = false })
-  return self.frames > 1 and bright(self, small) or small
-end
-
 local show_spec = { file = o.string(nil), frame = o.integer(nil, { from = 1 }), width = o.integer(nil, { from = 8, to = 400 }) }
 
 -- Prints sample i: the image, or all frames (or one of them) of a recording side by side, those of one line below each other; writes a PNG
 -- where file names one.
 function Set:show(i, opts)
   local opt = o.read("show", opts, show_spec)
-  local x, sample = bright(self, self:raw(i)), self[i]
+  local x, sample = pixels.bright(self:raw(i), self.scale ~= 255), self[i]
   if opt.frame and opt.frame > self.frames then o.fail("show: frame: expected 1 to %d, got %d", self.frames, opt.frame) end
   local frames = opt.frame and { x[opt.frame] } or {}
   if not opt.frame then
@@ -166,18 +99,10 @@ function Set:show(i, opts)
   end
   local picture = #frames > 1 and core.ops.cat(frames, self.shape[2] == 1 and 2 or 3) or frames[1]
   print(("%s[%d]: %s%s"):format(self.name, i, sample.class, sample.name and ", " .. sample.name or ""))
-  local tty = core.system.isatty(1)
-  local width = opt.width or math.max(8, core.system.columns() or 80)
-  print((tty and text_of or letters_of)(colours(shrunk(self, picture, width), self.frames > 1)))
+  local events = self.frames > 1
+  paint(picture, { width = opt.width, events = events, flat = self.shape[2] == 1 })
   if opt.file then
-    local rows, flat = colours(picture, self.frames > 1), {}
-    for _, row in ipairs(rows) do
-      for _, pixel in ipairs(row) do
-        for k = 1, 3 do flat[#flat + 1] = byte(pixel[k]) end
-      end
-    end
-    local image = core.tensor.tensor(flat, { dtype = "uint8" }):view(#rows, #rows[1], 3):permute(3, 1, 2)
-    local ok, why = core.data.write_image(opt.file, image)
+    local ok, why = core.data.write_image(opt.file, pixels.rgb(picture, events))
     if not ok then o.fail("show: %s", why) end
   end
 end

@@ -1,0 +1,105 @@
+-- One picture: the numbers as CSV, then a script for gnuplot, and what had to be left out.
+
+local core = require "moonspike.core"
+local o = require "moonspike.options"
+local csv = require "moonspike.plot.csv"
+local numbers = require "moonspike.plot.numbers"
+local style = require "moonspike.plot.style"
+
+local Figure = {}
+Figure.__index = Figure
+
+-- The options that every picture has, with its own ones.
+function Figure.options(width, height, more)
+  local spec = {
+    file = o.where(o.required, "a name that ends in .png or .svg", function(v) return type(v) == "string" and style.extension(v) end),
+    title = o.string(""), width = o.integer(width, { from = 100, to = 10000 }), height = o.integer(height, { from = 100, to = 10000 }),
+  }
+  for _, key in ipairs(o.keys(more)) do spec[key] = more[key] end
+  return spec
+end
+
+function Figure.new(opt)
+  return setmetatable({ file = opt.file, lines = { style.setup(opt.file, opt.width, opt.height) }, notes = {} }, Figure)
+end
+
+-- Text inside gnuplot's single quotes, where nothing but such a quote means anything: it becomes an apostrophe (two of them are not always taken for one).
+function Figure.quote(text)
+  if not utf8.len(text) then text = text:gsub("[\x80-\xff]", "?") end
+  return "'" .. text:gsub("'", "\u{2019}"):gsub("%c", " ") .. "'"
+end
+
+-- { place, text }, ... -> a list for "set xtics"; there, as nowhere else, a percent sign begins a format.
+function Figure.tics(list)
+  local tics = {}
+  for i, tic in ipairs(list) do tics[i] = ("%s %.10g"):format(Figure.quote(tic[2]:gsub("%%", "%%%%")), tic[1]) end
+  return "(" .. table.concat(tics, ", ") .. ")"
+end
+
+function Figure:add(format, ...)
+  self.lines[#self.lines + 1] = select("#", ...) > 0 and format:format(...) or format
+end
+
+-- Lines of numbers under a name that plot commands use; what is not finite stands as NaN.
+function Figure:data(name, lines)
+  self.lines[#self.lines + 1] = ("$%s << EOD\n%s\nEOD"):format(name, table.concat(lines, "\n"))
+end
+
+-- Axes around nothing, for which gnuplot has no picture by itself.
+function Figure:draw_nothing() self:add "unset logscale; plot [0:1] [0:1] NaN notitle" end
+
+-- What the reader of the picture has to know.
+function Figure:note(format, ...) self.notes[#self.notes + 1] = format:format(...) end
+
+-- Names n values that the picture lacks.
+function Figure:left_out(n, what, why)
+  if n > 0 then self:note("%s", numbers.left_out(n, what, why)) end
+end
+
+-- The notes behind a message; nothing where there is neither.
+function Figure:said(...)
+  local list = { ... }
+  table.move(self.notes, 1, #self.notes, #list + 1, list)
+  if #list > 0 then return table.concat(list, "; ") end
+end
+
+-- What gnuplot said against the script, or nil where it drew `picture`, whose name it gets as an argument: it may hold any character.
+local function run(lines, picture)
+  local script = os.tmpname()
+  assert(core.system.write_file(script, ("set output ARG1\n%s\nset output\n"):format(table.concat(lines, "\n"))))
+  local pipe <close> = assert(io.popen(("gnuplot -c %s '%s' 2>&1"):format(script, picture:gsub("'", "'\\''"))))
+  local said = pipe:read "a"
+  local drawn = pipe:close()
+  os.remove(script)
+  if not drawn then return "gnuplot failed: " .. (said:match "line %d+:%s*([^\n]+)" or said:match "[^\n]+" or "no reason given") end
+end
+
+-- gnuplot's SVG leaves to the viewer how pixels grow: they stay sharp (SVG 1.1's word and CSS's).
+local function sharpen(picture)
+  local file <close> = assert(io.open(picture))
+  local text = file:read "a"
+  core.system.write_file(picture, (text:gsub("<image ", "<image image-rendering='optimizeSpeed' style='image-rendering:pixelated' ")))
+end
+
+-- Writes the table and draws: file[, notes], or nil, message. An older picture stays until the new one is whole.
+function Figure:finish(header, rows)
+  local base = self.file:sub(1, -5)
+  local ok, why = core.system.write_file(base .. ".csv", csv.text(header, rows))
+  if not ok then return nil, self:said(why) end
+  local where = ("the numbers are in %s.csv"):format(base)
+  if not os.execute "gnuplot --version >/dev/null 2>&1" then
+    return nil, self:said("no picture: gnuplot is not installed (apt-get install gnuplot-nox); " .. where)
+  end
+  local unfinished = ("%s.%d%s"):format(base, core.system.pid(), self.file:sub(-4))
+  local fault = run(self.lines, unfinished)
+  if not fault then
+    if style.extension(self.file) == "svg" then sharpen(unfinished) end
+    local renamed, why = core.system.rename(unfinished, self.file)
+    if renamed then return self.file, self:said() end
+    fault = why
+  end
+  core.system.remove(unfinished)
+  return nil, self:said(("no picture: %s; %s"):format(fault, where))
+end
+
+return Figure
