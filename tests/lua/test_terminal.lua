@@ -126,14 +126,14 @@ end
 
 -- Runs a script on a terminal of its own whose keyboard says `keys` when the screen shows `cue`; what the screen showed. Without a cue at once, without
 -- keys never.
-local function on_a_terminal(script, cue, keys)
+local function on_a_terminal(script, cue, keys, kind)
   s.write(folder .. "/on.lua", script)
   local screen, go = folder .. "/screen", folder .. "/keys"
   os.remove(screen)
   s.write(go, keys or "")
   local feed = ("(%s cat %s; sleep %d)"):format(
     cue and ("while ! grep -q '%s' %s 2>/dev/null; do sleep 0.02; done;"):format(cue, screen) or "", go, keys and 0 or 2)
-  if not os.execute(("%s | TERM=xterm script -qfc \"%s %s/on.lua\" %s >/dev/null 2>&1"):format(feed, s.host, folder, screen)) then
+  if not os.execute(("%s | TERM=%s TERM_PROGRAM= script -qfc \"%s %s/on.lua\" %s >/dev/null 2>&1"):format(feed, kind or "xterm", s.host, folder, screen)) then
     lu.skip "script(1) is not installed"
   end
   return (s.read(screen):gsub("\r\n", "\n"))
@@ -162,6 +162,9 @@ function TestQuestion:test_terminals()
   shown = on_a_terminal(question, cue) -- says nothing
   lu.assertStrContains(shown, "▀\27[0m\n")
   lu.assertStrContains(shown, "took\ttrue")
+  shown = on_a_terminal(question, nil, "", "linux") -- would print the question
+  lu.assertStrContains(shown, "▀\27[0m\n")
+  lu.assertNotStrContains(shown, cue)
 end
 
 -- Keys that were typed before are not taken for the reply: nothing is asked, and they stay to be read.
