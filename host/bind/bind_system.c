@@ -203,7 +203,8 @@ static const ms_reg functions[] = {
      "columns() -> integer\n\nThe width of the terminal behind standard output; nil where there is none."},
     {"ask", system_ask,
      "ask(query, final, seconds) -> reply\n\nWrites a query to the terminal and reads what it says, up to the control "
-     "sequence (ESC [ ...) that ends in the character final. nil where none comes within so many seconds, where standard "
+     "sequence (ESC [ ...) that ends in the character final. nil where none comes within so many seconds, where "
+     "standard "
      "input or output is no terminal, and where keys wait to be read."},
     {"mkdir", system_mkdir,
      "mkdir(path) -> true\n\nMakes a directory and its parents; one that exists is fine." REFUSED},

@@ -52,16 +52,6 @@ function recordings.epoch(set)
   return ms.cat(xs, 2), ms.cat(ys, 1)
 end
 
--- What was printed meanwhile, line by line.
-function recordings.printed(f, ...)
-  local lines, before = {}, print
-  print = function(...) lines[#lines + 1] = table.concat({ ... }, "\t") end -- luacheck: ignore
-  local ok, why = pcall(f, ...)
-  print = before -- luacheck: ignore
-  assert(ok, why)
-  return lines
-end
-
 function recordings.files(folder)
   local list = {}
   local p <close> = io.popen(("ls -A '%s' 2>/dev/null"):format(folder))

@@ -76,6 +76,16 @@ function support.fashion(folder, train, test)
   end
 end
 
+-- What was printed meanwhile, line by line.
+function support.printed(f, ...)
+  local lines, before = {}, print
+  print = function(...) lines[#lines + 1] = table.concat({ ... }, "\t") end -- luacheck: ignore
+  local ok, why = pcall(f, ...)
+  print = before -- luacheck: ignore
+  assert(ok, why)
+  return lines
+end
+
 -- Runs the host on a script; gives exit code and everything it printed.
 function support.run(script, environment, arguments, folder)
   local out = os.tmpname()

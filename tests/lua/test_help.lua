@@ -58,8 +58,11 @@ function TestHelp:test_values_of_the_library()
   local ms, doc = require "moonspike", require "moonspike.doc"
   lu.assertStrContains(doc.get(ms.zeros(2)), "t:item()")
   lu.assertStrContains(doc.get(ms.nn.Sequential {}), "nn.Sequential{")
-  for _, t in ipairs { ms, ms.models, ms.nn, ms.nn.init, ms.nn.utils, ms.nn.functional, ms.loss, ms.optim, ms.schedule, ms.data, ms.analysis, ms.json, ms.system, ms.plot, ms.log } do
+  for _, t in ipairs { ms, ms.models, ms.nn, ms.nn.init, ms.nn.utils, ms.nn.functional, ms.loss, ms.optim, ms.schedule, ms.data, ms.analysis, ms.json, ms.system, ms.plot, ms.plot.terminal, ms.log } do
     lu.assertNotStrContains(doc.get(t), "a table with the fields")
+  end
+  for _, t in ipairs { ms.plot, ms.plot.terminal } do
+    for name, f in pairs(t) do lu.assertIsString(core.help[f], "plot." .. name) end
   end
   for name, f in pairs(ms.nn.Module) do
     if type(f) == "function" and not name:find "^_" and name ~= "init" then lu.assertIsString(core.help[f], "Module." .. name) end

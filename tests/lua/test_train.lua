@@ -1,4 +1,4 @@
--- Whole trainings: the reference case G10, learning, evaluation, progress, plots, the example, equal bytes in ten processes.
+-- Whole trainings: the reference case G10, learning, evaluation, progress, the example, equal bytes in ten processes.
 package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
 local s = require "support"
@@ -202,35 +202,6 @@ function TestProgress:test_redraws_on_a_terminal()
   end
   local text = s.read(out)
   lu.assertStrMatches(text:gsub("\r\n", "\n"), ".*\r%[=+%] count 20/20.*took.*")
-end
-
-TestPlot = {}
-
-function TestPlot:test_picture_and_table()
-  local rows = { { epoch = 1, train_loss = 2, test_loss = 1.5, train_accuracy = .4, test_accuracy = .5 },
-    { epoch = 2, train_loss = 1, test_loss = 1.25, train_accuracy = .6, test_accuracy = .55 } }
-  local file = folder .. "/it's.png"
-  local got, why = ms.plot.learning_curves(rows, file, "a 'title'")
-  lu.assertStrContains(s.read(folder .. "/it's.csv"), '"loss","test (cross entropy)",2,1.25\n"accuracy","training",1,40\n')
-  if os.execute "gnuplot --version >/dev/null 2>&1" then
-    lu.assertEquals(got, file, why)
-    lu.assertEquals(s.read(file):sub(2, 4), "PNG")
-    s.write(folder .. "/one.lua", [[
-      local plot = require "moonspike".plot
-      assert(plot.learning_curves({ { epoch = 1, train_loss = 2, test_loss = 2 } }, arg[1] .. "/one.png")) -- no range, no accuracies
-      os.execute("mkdir '" .. arg[1] .. "/folder.png'")
-      print(select(2, plot.learning_curves({ { epoch = 1, train_loss = 2 } }, arg[1] .. "/folder.png")))]])
-    local _, said = s.run(folder .. "/one.lua", "", folder)
-    lu.assertStrMatches(said, "no picture: gnuplot failed: cannot open file; [^\n]*the numbers are in [^\n]*/folder.csv\n")
-  end
-  s.raises("learning_curves: rows: expected a list of at least one row, got none", ms.plot.learning_curves, {}, file)
-  s.write(folder .. "/plot.lua", [[print(require "moonspike".plot { file = arg[1], panels = { { series = { { name = "a", x = { 1 }, y = { 2 } } } } } })]])
-  local _, text = s.run(folder .. "/plot.lua", "PATH=/nowhere", folder .. "/b.png")
-  lu.assertStrContains(text, "gnuplot is not installed (apt-get install gnuplot-nox)")
-  lu.assertEquals(s.read(folder .. "/b.csv"), 'panel,series,x,y\n"","a",1,2\n')
-  s.raises("plot: panels: expected a table, got nothing", ms.plot, { file = "x" })
-  s.raises("plot: panel 1: series 1: y: expected 2 values as in x, got 1", ms.plot,
-    { file = "x", panels = { { series = { { name = "a", x = { 1, 2 }, y = { 1 } } } } } })
 end
 
 TestExample = {}

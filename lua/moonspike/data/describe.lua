@@ -3,8 +3,8 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local Set = require "moonspike.data.set"
+local paint = require "moonspike.plot.paint"
 local pixels = require "moonspike.plot.pixels"
-local terminal = require "moonspike.plot.terminal"
 
 local function shape(self)
   local list = { table.unpack(self.shape) }
@@ -100,7 +100,7 @@ function Set:show(i, opts)
   local picture = #frames > 1 and core.ops.cat(frames, self.shape[2] == 1 and 2 or 3) or frames[1]
   print(("%s[%d]: %s%s"):format(self.name, i, sample.class, sample.name and ", " .. sample.name or ""))
   local events = self.frames > 1
-  terminal.paint(picture, { width = opt.width, events = events, flat = self.shape[2] == 1 })
+  paint(picture, { width = opt.width, events = events, flat = self.shape[2] == 1 })
   if opt.file then
     local ok, why = core.data.write_image(opt.file, pixels.rgb(picture, events))
     if not ok then o.fail("show: %s", why) end

@@ -1,7 +1,6 @@
 -- Loss and accuracy over epochs of one or several runs, out of the rows of logs.
 
 local o = require "moonspike.options"
-local doc = require "moonspike.doc"
 local lines = require "moonspike.plot.lines"
 local numbers = require "moonspike.plot.numbers"
 
@@ -128,4 +127,5 @@ local function learning_curves(rows, file, opts)
   if #panels == 0 then o.fail "learning_curves: rows: expected fields train_loss, test_loss, train_accuracy or test_accuracy, got none of them" end
   return lines { file = file, title = opt.title, width = opt.width, height = opt.height, panels = panels }
 end
+
 return learning_curves

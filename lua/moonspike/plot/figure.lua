@@ -3,6 +3,7 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local csv = require "moonspike.plot.csv"
+local numbers = require "moonspike.plot.numbers"
 local style = require "moonspike.plot.style"
 
 local Figure = {}
@@ -22,8 +23,11 @@ function Figure.new(opt)
   return setmetatable({ file = opt.file, lines = { style.setup(opt.file, opt.width, opt.height) }, notes = {} }, Figure)
 end
 
--- Text inside gnuplot's single quotes, where nothing but a quote means anything.
-function Figure.quote(text) return "'" .. text:gsub("'", "''"):gsub("[%c]", " ") .. "'" end
+-- Text inside gnuplot's single quotes, where nothing but such a quote means anything: it becomes an apostrophe (two of them are not always taken for one).
+function Figure.quote(text)
+  if not utf8.len(text) then text = text:gsub("[\x80-\xff]", "?") end
+  return "'" .. text:gsub("'", "\u{2019}"):gsub("%c", " ") .. "'"
+end
 
 -- { place, text }, ... -> a list for "set xtics"; there, as nowhere else, a percent sign begins a format.
 function Figure.tics(list)
@@ -41,12 +45,15 @@ function Figure:data(name, lines)
   self.lines[#self.lines + 1] = ("$%s << EOD\n%s\nEOD"):format(name, table.concat(lines, "\n"))
 end
 
+-- Axes around nothing, for which gnuplot has no picture by itself.
+function Figure:draw_nothing() self:add "unset logscale; plot [0:1] [0:1] NaN notitle" end
+
 -- What the reader of the picture has to know.
 function Figure:note(format, ...) self.notes[#self.notes + 1] = format:format(...) end
 
 -- Names n values that the picture lacks.
 function Figure:left_out(n, what, why)
-  if n > 0 then self:note("%d %s of %s %s %s and not drawn", n, n == 1 and "value" or "values", what, n == 1 and "is" or "are", why) end
+  if n > 0 then self:note("%s", numbers.left_out(n, what, why)) end
 end
 
 -- The notes behind a message; nothing where there is neither.
@@ -56,12 +63,11 @@ function Figure:said(...)
   if #list > 0 then return table.concat(list, "; ") end
 end
 
--- What gnuplot said against the script, or nil where it drew `picture`.
+-- What gnuplot said against the script, or nil where it drew `picture`, whose name it gets as an argument: it may hold any character.
 local function run(lines, picture)
   local script = os.tmpname()
-  lines = table.concat(lines, "\n")
-  assert(core.system.write_file(script, ("set output %s\n%s\nset output\n"):format(Figure.quote(picture), lines)))
-  local pipe <close> = assert(io.popen("gnuplot " .. script .. " 2>&1"))
+  assert(core.system.write_file(script, ("set output ARG1\n%s\nset output\n"):format(table.concat(lines, "\n"))))
+  local pipe <close> = assert(io.popen(("gnuplot -c %s '%s' 2>&1"):format(script, picture:gsub("'", "'\\''"))))
   local said = pipe:read "a"
   local drawn = pipe:close()
   os.remove(script)
@@ -80,9 +86,9 @@ function Figure:finish(header, rows)
   local base = self.file:sub(1, -5)
   local ok, why = core.system.write_file(base .. ".csv", csv.text(header, rows))
   if not ok then return nil, self:said(why) end
-  local numbers = ("the numbers are in %s.csv"):format(base)
+  local where = ("the numbers are in %s.csv"):format(base)
   if not os.execute "gnuplot --version >/dev/null 2>&1" then
-    return nil, self:said("no picture: gnuplot is not installed (apt-get install gnuplot-nox); " .. numbers)
+    return nil, self:said("no picture: gnuplot is not installed (apt-get install gnuplot-nox); " .. where)
   end
   local unfinished = ("%s.%d%s"):format(base, core.system.pid(), self.file:sub(-4))
   local fault = run(self.lines, unfinished)
@@ -93,7 +99,7 @@ function Figure:finish(header, rows)
     fault = why
   end
   core.system.remove(unfinished)
-  return nil, self:said(("no picture: %s; %s"):format(fault, numbers))
+  return nil, self:said(("no picture: %s; %s"):format(fault, where))
 end
 
 return Figure

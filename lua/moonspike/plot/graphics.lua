@@ -16,11 +16,14 @@ function graphics.understood(reply)
   if attributes and (";" .. attributes .. ";"):find(";4;", 1, true) then return "sixel" end
 end
 
+-- Those that would print the question, by $TERM and $TERM_PROGRAM.
+local plain = { dumb = true, linux = true, Apple_Terminal = true }
+
 local known -- the answer of this process's terminal; false: neither
 
 -- Which protocol the terminal has; nil also where input or output is none, as in a script whose output is a pipe.
 function graphics.protocol()
-  if not (system.isatty(0) and system.isatty(1)) or os.getenv "TERM" == "dumb" then return nil end
+  if not (system.isatty(0) and system.isatty(1)) or plain[os.getenv "TERM" or "dumb"] or plain[os.getenv "TERM_PROGRAM" or ""] then return nil end
   if known == nil then
     io.stdout:flush()
     local reply = system.ask(QUERY, "c", WAIT)

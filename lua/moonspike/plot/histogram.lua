@@ -12,28 +12,27 @@ local spec = Figure.options(640, 420, {
   bins = o.integer(50, { from = 1, to = 10000 }), range = numbers.range, log = o.boolean(false), share = o.boolean(false), xlabel = o.string("value"),
 })
 
-local function tensor_of(where, v)
+local function tensor_of(name, v)
   if o.is_tensor(v) then
-    if v:numel() == 0 then o.fail("%s: expected at least one value, got a tensor %s", where, o.shape(v)) end
+    if v:numel() == 0 then o.fail("histogram: %s: expected at least one value, got a tensor %s", name, o.shape(v)) end
     return v:detach():float():reshape(-1)
   end
-  return core.tensor.tensor(numbers.list("histogram", where:match ": (.*)$", v))
+  return core.tensor.tensor(numbers.list("histogram", name, v))
 end
 
--- Lists by name: { name, tensor }, ...
+-- A list of { name =, x = tensor }; one without a name where only one is given.
 local function values_of(x)
-  if o.is_tensor(x) or type(x) == "table" and math.type(x[1]) then return { { name = "", x = tensor_of("histogram: x", x) } } end
+  if o.is_tensor(x) or type(x) == "table" and math.type(x[1]) then return { { name = "", x = tensor_of("x", x) } } end
   if type(x) ~= "table" or next(x) == nil then
     o.fail("histogram: x: expected a tensor, a list of numbers, or several of them by name, got %s", type(x) == "table" and "none" or o.show(x))
   end
   local list = {}
-  if #x > 0 then
-    for i, entry in ipairs(x) do
-      if type(entry) ~= "table" or type(entry[1]) ~= "string" then o.fail("histogram: x[%d]: expected { name, values }, got %s", i, o.show(entry)) end
-      list[i] = { name = entry[1], x = tensor_of("histogram: " .. entry[1], entry[2]) }
-    end
-  else
-    for i, name in ipairs(o.keys(x)) do list[i] = { name = tostring(name), x = tensor_of("histogram: " .. tostring(name), x[name]) } end
+  for i, entry in ipairs(x) do
+    if type(entry) ~= "table" or type(entry[1]) ~= "string" then o.fail("histogram: x[%d]: expected { name, values }, got %s", i, o.show(entry)) end
+    list[i] = { name = entry[1], x = tensor_of(entry[1], entry[2]) }
+  end
+  if #list == 0 then
+    for i, name in ipairs(o.keys(x)) do list[i] = { name = tostring(name), x = tensor_of(tostring(name), x[name]) } end
   end
   return list
 end
@@ -107,7 +106,7 @@ local function histogram(x, opts)
     plots[#plots + 1] = ("$h%d using 1:2 with lines lw 2 dt %s lc rgb '%s' title %s"):format(i, style.of(style.dashes, i), colour, quote(entry.name))
   end
   figure:add("set title %s; set xlabel %s; set ylabel %s", quote(opt.title), quote(opt.xlabel), quote(opt.share and "share of the values, %" or "number of values"))
-  figure:add(#list == 1 and "unset key" or "set key inside vertical top right")
+  figure:add(#list == 1 and "unset key" or "set key above right horizontal")
   if floor > 0 then figure:add "set logscale y" end
   figure:add("plot [%.10g:%.10g] [%.10g:*] %s", low, high, floor, table.concat(plots, ", "))
   return figure:finish({ "name", "from", "to", opt.share and "percent" or "count" }, rows)

@@ -2,13 +2,14 @@
 
 local doc = require "moonspike.doc"
 local lines = require "moonspike.plot.lines"
-local maps = require "moonspike.plot.maps"
+local landscape = require "moonspike.plot.landscape"
 local spikes = require "moonspike.plot.spikes"
 local terminal = require "moonspike.plot.terminal"
 
 local plot = {
   learning_curves = require "moonspike.plot.curves", bars = require "moonspike.plot.bars", histogram = require("moonspike.plot.histogram").histogram,
-  heatmap = maps.heatmap, contour = maps.contour, surface = maps.surface, confusion = maps.confusion, raster = spikes.raster, trace = spikes.trace,
+  heatmap = require "moonspike.plot.heatmap", contour = landscape.contour, surface = landscape.surface, confusion = require "moonspike.plot.confusion",
+  raster = spikes.raster, trace = spikes.trace,
   images = require "moonspike.plot.images", terminal = terminal,
 }
 

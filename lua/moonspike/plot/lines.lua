@@ -8,6 +8,7 @@ local Figure = require "moonspike.plot.figure"
 local quote = Figure.quote
 local corners = { "top right", "top left", "bottom right", "bottom left" }
 local MARKED = 25 -- markers on a line, at most
+local TIC = 55 -- pixels of a panel's height for each tic, titles and labels included
 
 local spec = Figure.options(nil, nil, { panels = o.table(o.required), columns = o.integer(nil, { from = 1 }) })
 local panel_spec = {
@@ -17,9 +18,8 @@ local panel_spec = {
   xlog = o.boolean(false), ylog = o.boolean(false), xrange = numbers.range, yrange = numbers.range,
   spread = o.choice("band", { "band", "bars" }),
 }
-local given = o.where(nil, "numbers", function() return true end) -- looked at by numbers.list
 local series_spec = {
-  name = o.string(o.required), x = given, y = given, runs = given, spread = given,
+  name = o.string(o.required), x = numbers.any, y = numbers.any, runs = numbers.any, spread = numbers.any,
   draw = o.choice("both", { "both", "line", "points", "steps" }), -- both: a line with markers
   colour = o.integer(nil, { from = 1 }), dash = o.integer(nil, { from = 1 }), -- positions in the style's lists; by default those of the series
 }
@@ -27,17 +27,9 @@ local series_spec = {
 local function read_series(where, given, i)
   local s = o.read(where, given, series_spec)
   s.x = numbers.list(where, "x", s.x)
-  if (s.y == nil) == (s.runs == nil) then o.fail("%s: y: expected numbers, or runs in its place, got %s", where, s.y == nil and "neither" or "both") end
-  if s.runs ~= nil then
-    if s.spread ~= nil then o.fail("%s: spread: expected nothing beside runs, got %s", where, o.show(s.spread)) end
-    s.y, s.spread = numbers.over_runs(numbers.matrix(where, "runs", s.runs))
-  else
-    s.y = numbers.list(where, "y", s.y)
-  end
-  if #s.x ~= #s.y then o.fail("%s: %s: expected %d values as in x, got %d", where, s.runs and "runs" or "y", #s.x, #s.y) end
-  if s.spread ~= nil then
-    s.spread = numbers.list(where, "spread", s.spread)
-    if #s.spread ~= #s.y then o.fail("%s: spread: expected %d values as in x, got %d", where, #s.y, #s.spread) end
+  numbers.complete(where, s)
+  for _, key in ipairs { "y", "spread" } do
+    if s[key] and #s[key] ~= #s.x then o.fail("%s: %s: expected %d values as in x, got %d", where, key, #s.x, #s[key]) end
   end
   s.colour, s.dash, s.marker = s.colour or i, s.dash or i, s.colour or i
   return s
@@ -95,7 +87,7 @@ local function extent(panel)
   end
   local x0, x1 = numbers.extent({ x }, panel.xlog)
   local y0, y1 = numbers.extent({ y }, panel.ylog)
-  return { x0 = x0 or 0, x1 = x1 or 1, y0 = y0 or 0, y1 = y1 or 1 }
+  return { x0 = x0 or 0, x1 = x1 or 1, y0 = y0 or 0, y1 = y1 or 1, empty = not x0 }
 end
 
 -- "[from:to]": what is asked for; room around points that have one place on the axis, for which gnuplot finds none; else gnuplot's own.
@@ -179,8 +171,6 @@ local function curves(panel, s, name)
   return table.concat(list, ", ")
 end
 
-local TIC = 55 -- pixels of height between tics, at least; with the room that titles and labels take
-
 local function draw_panel(figure, panel, i, e, height)
   local list = {}
   for j, s in ipairs(panel.series) do
@@ -194,8 +184,8 @@ local function draw_panel(figure, panel, i, e, height)
   figure:add("set xtics %s", panel.whole_x and not panel.xlog and ("%d"):format(math.max(1, numbers.step(math.max(e.x1 - e.x0, 1), 8))) or "autofreq")
   local low, high = (panel.yrange or { e.y0 })[1], (panel.yrange or { 0, e.y1 })[2]
   figure:add("set ytics %s", high > low and not panel.ylog and ("%.10g"):format(numbers.step(high - low, math.max(2, height // TIC))) or "autofreq")
-  figure:add("plot %s %s %s", range(panel.xrange, e.x0, e.x1, panel.xlog), range(panel.yrange, e.y0, e.y1, panel.ylog),
-    #list > 0 and table.concat(list, ", ") or "NaN notitle")
+  if e.empty then return figure:draw_nothing() end
+  figure:add("plot %s %s %s", range(panel.xrange, e.x0, e.x1, panel.xlog), range(panel.yrange, e.y0, e.y1, panel.ylog), table.concat(list, ", "))
 end
 
 return function(opts)
@@ -208,7 +198,7 @@ return function(opts)
       if s.drawn > 0 then figure:data(("p%ds%d"):format(i, j), points(panel, s, panel.extent)) end
     end
   end
-  if opt.columns < #opt.panels then figure:add "set lmargin 8" end -- panels below each other begin at one place
+  if opt.columns < #opt.panels then figure:add "set lmargin 10" end -- panels below each other begin at one place
   figure:add("set multiplot layout %d,%d title %s", opt.rows, opt.columns, quote(opt.title))
   for i, panel in ipairs(opt.panels) do draw_panel(figure, panel, i, panel.extent, opt.height // opt.rows) end
   figure:add "unset multiplot"

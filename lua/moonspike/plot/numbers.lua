@@ -4,6 +4,9 @@ local o = require "moonspike.options"
 
 local numbers = {}
 
+-- The rule of an option whose numbers numbers.list or numbers.matrix look at.
+numbers.any = o.where(nil, "numbers", function() return true end)
+
 function numbers.finite(v) return v == v and v > -math.huge and v < math.huge end
 
 -- A rule for options: where an axis begins and ends.
@@ -43,6 +46,11 @@ function numbers.matrix(where, name, v)
   return rows
 end
 
+-- Words for n values that a picture lacks.
+function numbers.left_out(n, what, why)
+  return ("%d %s of %s %s %s and not drawn"):format(n, n == 1 and "value" or "values", what, n == 1 and "is" or "are", why)
+end
+
 -- Mean and standard deviation (n - 1 below the fraction) of each position over runs of equal length; of one run no deviation.
 function numbers.over_runs(runs)
   local mean, deviation = {}, #runs > 1 and {} or nil
@@ -54,6 +62,18 @@ function numbers.over_runs(runs)
     if deviation then deviation[i] = math.sqrt(square / (#runs - 1)) end
   end
   return mean, deviation
+end
+
+-- Fills in the y and spread of a series that has the fields y and perhaps spread, or runs.
+function numbers.complete(where, s)
+  if (s.y == nil) == (s.runs == nil) then o.fail("%s: y: expected numbers, or runs in its place, got %s", where, s.y == nil and "neither" or "both") end
+  if s.runs == nil then
+    s.y, s.spread = numbers.list(where, "y", s.y), s.spread ~= nil and numbers.list(where, "spread", s.spread) or nil
+  elseif s.spread ~= nil then
+    o.fail("%s: spread: expected nothing beside runs, got %s", where, o.show(s.spread))
+  else
+    s.y, s.spread = numbers.over_runs(numbers.matrix(where, "runs", s.runs))
+  end
 end
 
 -- Least and largest of what is finite (and above 0 where `positive`) in lists; nil where nothing is.

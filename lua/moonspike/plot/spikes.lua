@@ -45,7 +45,7 @@ function spikes.raster(x, opts)
   return figure:finish({ "step", "neuron" }, points)
 end
 
-local trace_spec = Figure.options(640, nil, {
+local trace_spec = Figure.options(720, nil, {
   neurons = o.table(nil), threshold = o.number(nil), spikes = o.where(nil, "a tensor", o.is_tensor), xlabel = o.string("time step"), ylabel = o.string("membrane"),
 })
 local SHOWN = 4 -- neurons, where none are chosen

@@ -4,23 +4,20 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local numbers = require "moonspike.plot.numbers"
 local pixels = require "moonspike.plot.pixels"
-local blocks = require "moonspike.plot.blocks"
-local graphics = require "moonspike.plot.graphics"
+local paint = require "moonspike.plot.paint"
 local histogram = require "moonspike.plot.histogram"
 local spikes = require "moonspike.plot.spikes"
 
 local terminal = {}
 
 local WIDTH = 80 -- characters, where nobody says
-local PIXELS = 8 -- a character's width in them, at least
-local TALL = 400 -- pixels, to which small images grow
 
 local sizes = { width = o.integer(nil, { from = 16, to = 1000 }), height = o.integer(nil, { from = 1, to = 1000 }) }
 
 local function width_of(opt) return opt.width or math.max(16, core.system.columns() or WIDTH) end
 
-local function missing(n, what)
-  if n > 0 then print(("%d %s of %s %s not finite and not drawn"):format(n, n == 1 and "value" or "values", what, n == 1 and "is" or "are")) end
+local function missing(n, what, why)
+  if n > 0 then print(numbers.left_out(n, what, why or "not finite")) end
 end
 
 -- Lines of characters inside axes: numbers at the ends of both.
@@ -119,12 +116,13 @@ function terminal.hist(x, opts)
   for _, entry in ipairs(list) do
     if entry.name ~= "" then print(entry.name) end
     missing(entry.missing, entry.name == "" and "x" or entry.name)
-    local counts, most, edges, longest = histogram.counts_of(entry.x, opt.bins, low, high), 1, {}, 0
+    local counts, inside, most, edges, longest = histogram.counts_of(entry.x, opt.bins, low, high), 0, 1, {}, 0
     for i, c in ipairs(counts) do
-      most = math.max(most, c)
+      inside, most = inside + c, math.max(most, c)
       edges[i] = ("%.4g"):format(low + (high - low) * (i - 1) / opt.bins)
       longest = math.max(longest, #edges[i])
     end
+    missing(entry.x:numel() - entry.missing - inside, entry.name == "" and "x" or entry.name, "outside of the range")
     local room = math.max(1, width_of(opt) - longest - 3 - #tostring(most))
     for i, c in ipairs(counts) do
       local eighths = math.floor(c / most * room * 8 + 0.5)
@@ -168,20 +166,6 @@ end
 
 -- ---- images ----
 
--- Prints x [C, H, W], values from 0 to 255: as pixels where the terminal shows them, else as half blocks in colour, and as letters where the output
--- is none. events: two channels are OFF and ON; flat: its lines, each a frame of its own, stay as many as they are.
-function terminal.paint(x, opt)
-  local room, protocol = opt.width or math.max(8, core.system.columns() or WIDTH), graphics.protocol()
-  if protocol then
-    x = pixels.shrunk(x, PIXELS * room, opt.flat)
-    local times = math.max(1, math.min(PIXELS * room // x.shape[3], TALL // x.shape[2]))
-    return print(graphics[protocol](pixels.grown(pixels.rgb(x, opt.events), times)))
-  end
-  local small = pixels.shrunk(x, room, opt.flat)
-  if opt.events and small ~= x then small = pixels.bright(small, true) end -- means of few events are dark
-  print((core.system.isatty(1) and blocks.colour or blocks.letters)(pixels.rgb(small, opt.events)))
-end
-
 local image_spec = { width = o.integer(nil, { from = 8, to = 1000 }), events = o.boolean(false) }
 
 function terminal.image(x, opts)
@@ -196,7 +180,7 @@ function terminal.image(x, opts)
     o.fail("terminal.image: x: expected 1 channel, 3, or 2 with events = true, got %s", o.shape(x))
   end
   missing(x:numel() - math.tointeger(x:isfinite():sum():item()), "x")
-  terminal.paint(pixels.bright(x, opt.events), opt)
+  paint(pixels.bright(x, opt.events), opt)
 end
 
 return terminal
