@@ -19,9 +19,8 @@ for seed = 1, opt.seeds do
   end
 end
 
--- eta = 0 has no place on a logarithmic axis: the values stand at equal distances
-local places, names = {}, {}
-for i, eta in ipairs(etas) do places[i], names[i] = i, tostring(eta) end
+local places = {} -- eta = 0 has none on a logarithmic axis: the values stand at equal distances
+for i in ipairs(etas) do places[i] = i end
 print(ms.plot { file = opt.out .. "/figure1.png", title = ("TRT on %d images of Fashion-MNIST, %d seeds"):format(opt.samples, opt.seeds), panels = { {
-  xlabel = "eta: " .. table.concat(names, ", "), ylabel = "test accuracy, %", whole_x = true, spread = "bars", legend = "none",
+  xlabel = "eta", ylabel = "test accuracy, %", xnames = etas, spread = "bars", legend = "none",
   series = { { name = "TRT", x = places, runs = runs } } } } })

@@ -103,11 +103,11 @@ doc.set(terminal, [[
 
 return doc.set(setmetatable(plot, { __call = function(_, opts) return lines(opts) end }), [[
     ms.plot{ file = "a.png", panels = { panel, ... }, columns =, title =, width =, height = }
-    panel = { title =, xlabel =, ylabel =, legend =, whole_x =, xlog =, ylog =, xrange =, yrange =, spread = "band", series = { series, ... } }
+    panel = { title =, xlabel =, ylabel =, legend =, whole_x =, xnames =, xlog =, ylog =, xrange =, yrange =, spread = "band", series = { series, ... } }
     series = { name =, x =, y =, spread =, runs =, draw = "both", colour =, dash = }
 
     Lines in panels side by side, or in so many columns. x, y, spread (drawn as a band, or as bars): lists of numbers or tensors [n]; runs = { {...}, ... } or a
     tensor [runs, n] in place of y: mean and one standard deviation (n - 1). draw: "both" (a line with markers), "line", "points", "steps".
     colour and dash: positions in the lists of the style, by default that of the series. legend: "top right" ..., "above", "none"; by
-    default the corner with fewest points. whole_x: tics at integers only. xrange, yrange: { low, high }.
+    default the corner with fewest points. whole_x: tics at integers only; xnames = {...}: words at x = 1, 2, ... xrange, yrange: { low, high }.
     Other pictures: ms.plot.learning_curves bars histogram heatmap contour surface confusion raster trace images; ms.plot.terminal.]] .. common)

@@ -15,6 +15,7 @@ local panel_spec = {
   title = o.string(""), xlabel = o.string(""), ylabel = o.string(""), series = o.table(o.required),
   legend = o.choice(nil, { "top right", "top left", "bottom right", "bottom left", "above", "none" }), -- nil: where it hides fewest points
   whole_x = o.boolean(false), -- tics at integers only
+  xnames = o.table(nil), -- in place of numbers at x = 1, 2, ...
   xlog = o.boolean(false), ylog = o.boolean(false), xrange = numbers.range, yrange = numbers.range,
   spread = o.choice("band", { "band", "bars" }),
 }
@@ -171,6 +172,12 @@ local function curves(panel, s, name)
   return table.concat(list, ", ")
 end
 
+local function named(names)
+  local tics = {}
+  for i, name in ipairs(names) do tics[i] = { i, tostring(name) } end
+  return Figure.tics(tics)
+end
+
 local function draw_panel(figure, panel, i, e, height)
   local list = {}
   for j, s in ipairs(panel.series) do
@@ -181,7 +188,8 @@ local function draw_panel(figure, panel, i, e, height)
   figure:add(legend == "none" and "unset key" or legend == "above" and "set key above right horizontal"
     or "set key inside vertical " .. legend)
   figure:add("%s logscale x; %s logscale y", panel.xlog and "set" or "unset", panel.ylog and "set" or "unset")
-  figure:add("set xtics %s", panel.whole_x and not panel.xlog and ("%d"):format(math.max(1, numbers.step(math.max(e.x1 - e.x0, 1), 8))) or "autofreq")
+  figure:add("set xtics %s", panel.xnames and named(panel.xnames)
+    or panel.whole_x and not panel.xlog and ("%d"):format(math.max(1, numbers.step(math.max(e.x1 - e.x0, 1), 8))) or "autofreq")
   local low, high = (panel.yrange or { e.y0 })[1], (panel.yrange or { 0, e.y1 })[2]
   figure:add("set ytics %s", high > low and not panel.ylog and ("%.10g"):format(numbers.step(high - low, math.max(2, height // TIC))) or "autofreq")
   if e.empty then return figure:draw_nothing() end
