@@ -178,20 +178,21 @@ class Pooled(nn.Module):
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
-def resnet19(lif):
-    layers, cin = [Conv(3, 64, 3, 1, lif)], 64
-    for cout, stride in [(128, 1)] * 3 + [(256, 2)] + [(256, 1)] * 2 + [(512, 2), (512, 1)]:
-        layers.append(Residual(cin, cout, stride, lif))
-        cin = cout
-    return Net(*layers, Pooled(), Hidden(512, 256, lif), Wrap(nn.Linear(256, 10)))
+def resnet19(lif, unit=64):
+    """unit: the channels of the stem; the others are multiples of it."""
+    layers, cin = [Conv(3, unit, 3, 1, lif)], unit
+    for factor, stride in [(2, 1)] * 3 + [(4, 2)] + [(4, 1)] * 2 + [(8, 2), (8, 1)]:
+        layers.append(Residual(cin, factor * unit, stride, lif))
+        cin = factor * unit
+    return Net(*layers, Pooled(), Hidden(cin, 4 * unit, lif), Wrap(nn.Linear(4 * unit, 10)))
 
 
-def vggsnn(lif):
+def vggsnn(lif, unit=64, size=48):
     layers, cin = [], 2
-    for i, cout in enumerate([64, 128, 256, 256, 512, 512, 512, 512]):
-        layers.append(Conv(cin, cout, 3, 1, lif, nn.AvgPool2d(2) if i % 2 else None))
-        cin = cout
-    return Net(*layers, nn.Flatten(), Wrap(nn.Linear(512 * 3 * 3, 10)))
+    for i, factor in enumerate([1, 2, 4, 4, 8, 8, 8, 8]):
+        layers.append(Conv(cin, factor * unit, 3, 1, lif, nn.AvgPool2d(2) if i % 2 else None))
+        cin = factor * unit
+    return Net(*layers, nn.Flatten(), Wrap(nn.Linear(cin * (size // 16) ** 2, 10)))
 
 
 def fashion(lif):
@@ -228,15 +229,21 @@ def regulariser_flat(parameters, T, lam=1e-5, delta=0.25, eps=1e-5):
     return sum((w * w * (lam / (1 + (math.exp(delta * t) - 1) * b))).sum() for t in range(T)) / T
 
 
+def wide(logits):
+    """float32 at least"""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
 def tet(logits, y, mu=0.05, phi=1.0):
-    logits, total = logits.float(), 0
+    logits, total = wide(logits), 0
     for o in logits:
         total = total + F.cross_entropy(o, y)
     return (1 - mu) * total / len(logits) + mu * F.mse_loss(logits, torch.full_like(logits, phi))
 
 
 def trt(logits, y, parameters, regulariser, eta=0.05):
-    logits, onehot, total = logits.float(), F.one_hot(y, logits.shape[-1]).float(), 0
+    logits, total = wide(logits), 0
+    onehot = F.one_hot(y, logits.shape[-1]).to(logits.dtype)
     for o in logits:
         total = total + (1 - eta) * F.cross_entropy(o, y) + eta * F.mse_loss(o, onehot)
     return total / len(logits) + regulariser(parameters, len(logits))

@@ -4,8 +4,6 @@
 Usage: generate.py [folder]. Needs torch and numpy (any version; the ones used are written into each file).
 The files are committed; no test runs this program.
 """
-import json
-import struct
 import sys
 from pathlib import Path
 
@@ -13,25 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from golden import save
+
 torch.manual_seed(0)
 torch.set_num_threads(1)
 torch.set_default_dtype(torch.float64)
-
-
-def save(path, tensors, note):
-    """safetensors, by its specification: 64-bit header length, JSON, packed little-endian data."""
-    kinds = {torch.float64: "F64", torch.int64: "I64"}
-    header = {"__metadata__": {"note": note, "torch": torch.__version__, "numpy": np.__version__,
-                               "generator": "tests/ref/generate.py", "seed": "0"}}
-    data, offset = [], 0
-    for name, t in tensors.items():
-        raw = t.detach().contiguous().numpy().tobytes()
-        header[name] = {"dtype": kinds[t.dtype], "shape": list(t.shape), "data_offsets": [offset, offset + len(raw)]}
-        data.append(raw)
-        offset += len(raw)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(data))
 
 
 def leaf(*shape, scale=1.0, shift=0.0):
@@ -300,7 +284,7 @@ def main():
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
     for f in (layers, neurons, net, shared_membrane, optimizers, losses):
         torch.manual_seed(0)
-        save(folder / f"{f.__name__}.safetensors", f(), f.__doc__ or f"golden {f.__name__}")
+        save(folder / f"{f.__name__}.safetensors", f(), f.__doc__ or f"golden {f.__name__}", "generate", seed="0")
 
 
 main()
