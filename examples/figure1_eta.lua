@@ -12,7 +12,7 @@ local etas, runs = { 0, 0.001, 0.005, 0.01, 0.05, 0.1 }, {}
 for seed = 1, opt.seeds do
   runs[seed] = {}
   for i, eta in ipairs(etas) do
-    local recipe = ms.recipes.get("fashion1000-trt", { ["loss.eta"] = eta, epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = seed })
+    local recipe = ms.recipes.get("figures-trt", { ["loss.eta"] = eta, epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = seed })
     local result = ms.recipes.train(recipe, { out = ("%s/eta%g-seed%d"):format(opt.out, eta, seed), resume = true, quiet = true, print = function() end })
     runs[seed][i] = 100 * result.last.test_accuracy
     print(("eta %g, seed %d: %.2f %%"):format(eta, seed, runs[seed][i]))

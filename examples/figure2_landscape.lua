@@ -10,8 +10,7 @@ local opt = ms.arguments {
 
 print "method   max    mean   curvature of both directions, largest"
 for _, method in ipairs { "sdt", "tet", "trt" } do
-  local recipe = ms.recipes.get("fashion1000-" .. method, { epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = opt.seed,
-    loss = method == "tet" and { "TET", mu = 0.05 } or nil })
+  local recipe = ms.recipes.get("figures-" .. method, { epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = opt.seed })
   local folder = ("%s/%s"):format(opt.out, method)
   ms.recipes.train(recipe, { out = folder, resume = true, quiet = true, print = function() end })
   local run = ms.recipes.open(folder, { weights = "last" })

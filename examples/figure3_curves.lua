@@ -11,8 +11,7 @@ local opt = ms.arguments {
 
 local sets = {}
 for i, method in ipairs { "sdt", "tet", "trt" } do
-  local recipe = ms.recipes.get("fashion1000-" .. method, { epochs = opt.epochs, every = 1, samples = opt.samples, seed = opt.seed, train_ce = true,
-    loss = method == "tet" and { "TET", mu = 0.05 } or nil })
+  local recipe = ms.recipes.get("figures-" .. method, { epochs = opt.epochs, every = 1, samples = opt.samples, seed = opt.seed, train_ce = true })
   local folder = ("%s/%s"):format(opt.out, method)
   ms.recipes.train(recipe, { out = folder, resume = true, quiet = true })
   sets[i] = { method:upper(), ms.log.read(folder .. "/log.jsonl") }

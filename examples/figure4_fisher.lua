@@ -14,7 +14,7 @@ local epochs = {}
 for epoch = 1, opt.epochs do
   if epoch == 1 or epoch % math.max(1, opt.epochs // 5) == 0 or epoch == opt.epochs then epochs[#epochs + 1] = epoch end
 end
-local recipe = ms.recipes.get("fashion1000-" .. opt.loss, { epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = opt.seed, T = opt.T, keep = epochs })
+local recipe = ms.recipes.get("figures-" .. opt.loss, { epochs = opt.epochs, every = opt.epochs, samples = opt.samples, seed = opt.seed, T = opt.T, keep = epochs })
 ms.recipes.train(recipe, { out = opt.out, resume = true, quiet = true, print = function() end })
 
 local rows, centroids = {}, {}

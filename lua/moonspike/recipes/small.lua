@@ -22,6 +22,15 @@ for short, loss in next, { sdt = { "SDT" }, tet = { "TET", mu = 0.05, phi = 1 },
   rows["dvs-fashion-" .. short] = merge(dvs, { title = loss[1] .. " on DVS-FashionMNIST: examples/dvs_fashion.lua", loss = loss })
 end
 
+-- ---- the paper's figures ----
+
+for short, loss in next, { sdt = { "SDT" }, tet = { "TET", mu = 0.05, phi = 1 }, trt = base.strength.cifar } do
+  rows["figures-" .. short] = {
+    title = ("%s on 1,000 images of Fashion-MNIST"):format(loss[1]), dataset = { "FashionMNIST" }, test = { limit = 2000 }, samples = 1000, T = 4, batch = 50,
+    test_batch = 250, network = { "VGG", plan = { 16, "A", 32, "A" } }, loss = loss, optimizer = { "Adam", lr = 2e-3 }, epochs = 20, every = 20, select = "last", seed = 1,
+  }
+end
+
 -- ---- how the methods compare ----
 
 local penalties = { "loss.lambda", 1e-6, 1e-5, 1e-4, 1e-3, 1e-2 }

@@ -4,6 +4,6 @@ local etas, deltas = { "loss.eta", 0, 0.001, 0.005, 0.01, 0.05, 0.1 }, { "loss.d
 
 return {
   ["figure1-cifar100"] = { "cifar100-resnet19-trt-T4", { etas } }, ["figure1-dvscifar10"] = { "dvscifar10-vggsnn-trt-T10", { etas } },
-  ["figure1-fashion"] = { "fashion1000-trt", { etas } }, ["table3"] = { "cifar100-resnet19-trt-T4", { deltas } },
-  ["table3-fashion"] = { "fashion1000-trt", { deltas } },
+  ["figure1-fashion"] = { "figures-trt", { etas } }, ["table3"] = { "cifar100-resnet19-trt-T4", { deltas } },
+  ["table3-fashion"] = { "figures-trt", { deltas } },
 }
