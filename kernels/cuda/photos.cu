@@ -124,7 +124,7 @@ MS_DEVICE void count(photo_tables *s, const uint8_t *from, int pixels, int c) {
   for (int e = threadIdx.x; e < pixels * c; e += MS_BLOCK)
     atomicAdd(&s->below[e % c][from[e]], 1);
   __syncthreads();
-  if (threadIdx.x < c)
+  if ((int)threadIdx.x < c)
     s->levels[threadIdx.x] = ms_photo_levels_of(s->below[threadIdx.x], pixels);
   __syncthreads();
 }
