@@ -12,6 +12,10 @@ typedef struct axis {
   ms_real *real;  /* of reals, or NULL */
 } axis;
 
+static inline const void *weights_at(const axis *a, int64_t i) {
+  return a->fixed ? (const void *)(a->fixed + i * a->taps) : (const void *)(a->real + i * a->taps);
+}
+
 /* Memory of a thread. */
 typedef struct room {
   axis across, down;
@@ -60,33 +64,40 @@ static void plan(axis *a, int cubic, int64_t in) {
   }
 }
 
-/* The sum of n elements of x, `step` apart, weighed by those of output i. */
-MS_HD void weigh(void *y, int64_t at, const void *x, int64_t from, int64_t step, const axis *a, int64_t i, int bytes) {
-  if (bytes) {
-    int32_t sum = MS_RESIZE_HALF;
-    for (int64_t j = 0; j < a->n[i]; j++)
-      sum += ((const uint8_t *)x)[from + j * step] * a->fixed[i * a->taps + j];
-    ((uint8_t *)y)[at] = ms_resize_byte(sum);
-  } else {
-    ms_real sum = 0;
-    for (int64_t j = 0; j < a->n[i]; j++)
-      sum += ((const ms_real *)x)[from + j * step] * a->real[i * a->taps + j];
-    ((ms_real *)y)[at] = sum;
+/* `many` outputs side by side, from y[0] and x[0] on: each the sum of n inputs that lie `step` elements apart. */
+MS_HD void weigh(void *restrict y, const void *restrict x, int64_t many, int64_t step, int64_t n,
+                 const void *restrict weights, int bytes) {
+  MS_SIMD
+  for (int64_t v = 0; v < many; v++) {
+    if (bytes) {
+      const uint8_t *p = (const uint8_t *)x + v;
+      int32_t sum = MS_RESIZE_HALF;
+      for (int64_t j = 0; j < n; j++)
+        sum += p[j * step] * ((const int32_t *)weights)[j];
+      ((uint8_t *)y)[v] = ms_resize_byte(sum);
+    } else {
+      const ms_real *p = (const ms_real *)x + v;
+      ms_real sum = 0;
+      for (int64_t j = 0; j < n; j++)
+        sum += p[j * step] * ((const ms_real *)weights)[j];
+      ((ms_real *)y)[v] = sum;
+    }
   }
 }
 
 MS_HD void resize(const room *r, const ms_photos_args *a, const ms_photo_box *box, void *y, const void *x, int bytes) {
-  int64_t c = a->c, width = a->to_w * c;
-  for (int64_t row = 0; row < box->h; row++)
+  int64_t c = a->c, width = a->to_w * c, size = bytes ? 1 : (int64_t)sizeof(ms_real);
+  const axis *across = &r->across, *down = &r->down;
+  uint8_t *middle = r->spare;
+  for (int64_t row = 0; row < box->h; row++) {
+    const uint8_t *from = (const uint8_t *)x + ((box->y + row) * a->w + box->x) * c * size;
     for (int64_t i = 0; i < a->to_w; i++)
-      for (int64_t k = 0; k < c; k++)
-        weigh(r->spare, row * width + i * c + k, x, ((box->y + row) * a->w + box->x + r->across.lo[i]) * c + k, c,
-              &r->across, i, bytes);
-  for (int64_t i = 0; i < a->to_h; i++) {
-    MS_SIMD
-    for (int64_t v = 0; v < width; v++)
-      weigh(y, i * width + v, r->spare, r->down.lo[i] * width + v, width, &r->down, i, bytes);
+      weigh(middle + (row * width + i * c) * size, from + across->lo[i] * c * size, c, c, across->n[i],
+            weights_at(across, i), bytes);
   }
+  for (int64_t i = 0; i < a->to_h; i++)
+    weigh((uint8_t *)y + i * width * size, middle + down->lo[i] * width * size, width, width, down->n[i],
+          weights_at(down, i), bytes);
 }
 
 MS_HOT static void resize_bytes(const room *r, const ms_photos_args *a, const ms_photo_box *box, void *y,
