@@ -22,8 +22,8 @@ local first_options = {
   rand_augment = { n = true, m = true, std = true, p = true, increasing = true, filter = true, fill = true },
 }
 
--- The order of the steps where only keys are given.
-local order = { "resized_crop", "rand_augment", "crop", "flip", "vflip", "roll", "translate", "rotate", "shear", "cutout" }
+-- The order of the others where only keys are given.
+local order = { "crop", "flip", "vflip", "roll", "translate", "rotate", "shear", "cutout" }
 
 local slope = math.deg(math.atan(0.3)) -- a shear of 0.3 pixels a row
 local presets = {
@@ -134,9 +134,10 @@ local function whole(v) return math.type(v) and math.tointeger(v) and v >= 1 end
 local function options_text(step)
   local words = {}
   for _, key in ipairs(o.keys(step)) do
-    local v = step[key]
-    if type(v) == "table" then v = "{ " .. table.concat(v, ", ") .. " }" end
-    if math.type(key) ~= "integer" then words[#words + 1] = ("%s = %s"):format(key, tostring(v)) end
+    local v, numbers = step[key], {}
+    for i, n in ipairs(type(v) == "table" and v or {}) do numbers[i] = o.show(n) end
+    local text = type(v) == "table" and "{ " .. table.concat(numbers, ", ") .. " }" or type(v) == "string" and v or o.show(v)
+    if math.type(key) ~= "integer" then words[#words + 1] = ("%s = %s"):format(key, text) end
   end
   return #words > 0 and " (" .. table.concat(words, ", ") .. ")" or ""
 end
@@ -145,7 +146,8 @@ end
 local function first_of(where, step)
   local name, size, opt = step[1], step[2], {}
   keys_of(where, name, step, first_options[name])
-  if #step > (name == "resized_crop" and 2 or 1) then o.fail("%s: %s: expected options only, got %d values", where, name, #step - 1) end
+  local sized = name == "resized_crop"
+  if #step > (sized and 2 or 1) then o.fail("%s: %s: expected %s, got %d values", where, name, sized and "one size" or "options only", #step - 1) end
   for key in pairs(first_options[name]) do opt[key] = step[key] end
   local text = name
   if size ~= nil then
@@ -162,28 +164,25 @@ end
 -- { crop = 4, flip = true, cutout = 16 } -> the list of steps
 local function list_of_keys(where, given)
   local known, list = { holes = true }, {}
-  for _, name in ipairs(order) do known[name] = true end
+  for _, list_of in ipairs { first, order } do
+    for _, name in ipairs(list_of) do known[name] = true end
+  end
   for _, key in ipairs(o.keys(given)) do
     if not known[key] then o.fail("%s: unknown option '%s' (known: %s)", where, tostring(key), names(known)) end
   end
   for _, name in ipairs(first) do
     local v = given[name]
-    local sized = name == "resized_crop" and whole(v)
-    if v ~= nil and type(v) ~= "boolean" and type(v) ~= "table" and not sized then
-      o.fail("%s: %s: expected true, %s, got %s", where, name, name == "resized_crop" and "a size" or "a table of options", o.show(v))
+    local size = name == "resized_crop" and math.type(v) and v or nil
+    if v ~= nil and type(v) ~= "boolean" and type(v) ~= "table" and not size then
+      o.fail("%s: %s: expected true%s or a table of options, got %s", where, name, name == "resized_crop" and ", a size" or "", o.show(v))
     end
     if v then
-      local step = { name }
-      if sized or name == "resized_crop" and type(v) == "table" then step[2] = v end
-      if name == "rand_augment" and type(v) == "table" then
-        for _, key in ipairs(o.keys(v)) do step[key] = v[key] end
-        step[1] = name
-      end
+      local options, step = type(v) == "table" and v or { size }, { name }
+      for _, key in ipairs(o.keys(options)) do step[math.type(key) == "integer" and key + 1 or key] = options[key] end
       list[#list + 1] = step
     end
   end
-  for i = #first + 1, #order do
-    local name = order[i]
+  for _, name in ipairs(order) do
     local v = given[name]
     local bare, degrees = name == "flip" or name == "vflip", name == "rotate" or name == "shear"
     if bare and v ~= nil and type(v) ~= "boolean" then
@@ -308,8 +307,8 @@ doc.set(augment.augment, [[
     at magnitude m (0 to 10) with deviation std; increasing: timm's "inc1"; filter: of rotations, shears and translations. Both
     come before all other steps, in this order, and once.
     Pixels and degrees are drawn from -v to v, or from min to max: { "cutout", min = 1, max = 30 }. Rotations and shears take
-    the nearest pixel about the centre; what leaves the image is zero before normalisation. Or keys, done in the order resized_crop (true
-    or a size), rand_augment (true or its options), crop, flip, vflip, roll, translate, rotate, shear, cutout: { crop = 4, flip = true, cutout = 16 }. Or a name: ]] .. names(presets) .. [[.
+    the nearest pixel about the centre; what leaves the image is zero before normalisation. Or keys, done in the order resized_crop and
+    rand_augment (true, a size, or a table of options: { 24, filter = "bicubic" }), crop, flip, vflip, roll, translate, rotate, shear, cutout: { crop = 4, flip = true, cutout = 16 }. Or a name: ]] .. names(presets) .. [[.
     "imp-ncaltech" draws its shears uniformly in degrees up to atan(0.3) and its cutout and shifts uniformly; the published code draws them
     from 31 steps.]])
 
