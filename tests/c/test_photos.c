@@ -107,16 +107,20 @@ static void test_smallest(void **state) {
 /* Each op is as likely; p, m and std are those of what comes out. */
 static void test_ops_drawn(void **state) {
   (void)state;
-  enum { N = 30000 };
+  enum { N = 120000 };
   const ms_rand_augment r = {.n = 2, .magnitude = 5, .std = .5, .p = .5, .filter = MS_PHOTO_EITHER};
   int count[MS_PHOTO_KINDS + 1] = {0}, cubic = 0, moved = 0;
-  double sum = 0, square = 0, n = 0, both[2][2] = {{0}};
+  double sum = 0, square = 0, n = 0, both[2][2] = {{0}}, filters[2][2] = {{0}}, firsts = 0;
   ms_photo_op ops[2], again[2];
   for (uint64_t i = 0; i < N; i++) {
     ms_rand_augment_draw(ops, &r, 10, 10, 3, i);
     ms_rand_augment_draw(again, &r, 10, 10, 3, i);
     assert_memory_equal(ops, again, sizeof ops);
     both[ops[0].kind == MS_PHOTO_KINDS][ops[1].kind == MS_PHOTO_KINDS] += 1. / N;
+    if (ops[0].kind != MS_PHOTO_KINDS) { /* what one op draws says nothing of the next */
+      filters[ops[0].taps == 4][ops[1].kind == MS_PHOTO_KINDS]++;
+      firsts++;
+    }
     for (int k = 0; k < 2; k++) {
       count[ops[k].kind]++;
       if (ops[k].kind == MS_PHOTO_shear_x) {
@@ -132,13 +136,15 @@ static void test_ops_drawn(void **state) {
     }
   }
   for (int k = 0; k < MS_PHOTO_KINDS; k++)
-    assert_in_range(count[k], 2000 - 225, 2000 + 225); /* of 60000: half are done, 1 / 15 each; 5 deviations */
-  assert_in_range(count[MS_PHOTO_KINDS], 30000 - 620, 30000 + 620);
-  for (int i = 0; i < 4; i++)
-    assert_near(both[i / 2][i % 2], .25, .0125);
-  assert_near(sum / n, 5, .06);
-  assert_near(sqrt(square / n), .5, .045);
-  assert_near((double)cubic / moved, .5, .06);
+    assert_in_range(count[k], 8000 - 440, 8000 + 440); /* of 240000: half are done, 1 / 15 each; 5 deviations */
+  assert_in_range(count[MS_PHOTO_KINDS], 120000 - 1230, 120000 + 1230);
+  for (int i = 0; i < 4; i++) {
+    assert_near(both[i / 2][i % 2], .25, .0065);
+    assert_near(filters[i / 2][i % 2] / firsts, .25, .009);
+  }
+  assert_near(sum / n, 5, .03);
+  assert_near(sqrt(square / n), .5, .02);
+  assert_near((double)cubic / moved, .5, .03);
 }
 
 /* ---- resized crops ---- */
