@@ -16,11 +16,12 @@
 #include "math/augment.h"
 #include "math/neuron.h"
 #include "math/optim.h"
+#include "math/photo.h"
 #include "math/real.h"
 #include <stddef.h>
 #include <stdint.h>
 
-#define MS_ABI 1u
+#define MS_ABI 2u
 #define MS_MAX_DIMS 8
 #define MS_WHY 512
 
@@ -302,6 +303,25 @@ typedef struct ms_augment_args {
   int64_t *bad;
 } ms_augment_args;
 
+/* What is done to a batch of samples out of a set that lies in memory before they are moved, each frame alike.
+**   y[i, t] = op(nops - 1) of ... op(0) of resized(x[index[i], t]), op(k) being ops[i * nops + k] (kernels/math/photo.h)
+** resized: box i of the frame is spread over to_h x to_w pixels as Pillow does it (kernels/math/resize.h), bytes across
+** first and rounded, then down; reals in the same order.
+** The CPU's row may run in several threads at once; it starts none for one sample. */
+typedef struct ms_photos_args {
+  int64_t n, samples, steps, h, w, c; /* of the batch; of the set. A frame has fewer than 2^30 elements */
+  int64_t to_h, to_w;                 /* likewise, also to_w with h */
+  ms_data x;                          /* [samples, steps, h, w, c], uint8 or real */
+  const int64_t *index;               /* as in ms_augment_args */
+  const ms_photo_box *boxes;          /* [n], or NULL: nothing is resized, to_h is h, to_w is w */
+  int cubic;                          /* Pillow's BICUBIC, else BILINEAR */
+  const ms_photo_op *ops;             /* [n, nops]; only where x is uint8 and c is 1 or 3 */
+  int nops;
+  uint8_t fill[3]; /* what an op shows where the image does not reach */
+  ms_data y;       /* [n, steps, to_h, to_w, c], of the type of x */
+  int64_t *bad;
+} ms_photos_args;
+
 /* A range of a parameter arena. */
 typedef struct ms_range {
   int64_t offset, n;
@@ -422,6 +442,7 @@ typedef struct ms_backend {
   ms_status (*topk)(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n, int64_t k,
                     int largest);
 
+  ms_status (*photos)(ms_stream *s, const ms_photos_args *a);
   ms_status (*augment)(ms_stream *s, const ms_augment_args *a);
 
   ms_status (*conv_forward)(ms_stream *s, const ms_conv_args *a);

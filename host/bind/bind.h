@@ -49,6 +49,8 @@ const char **ms_option_strings(lua_State *L, int index, const char *op, const ch
 ms_real *ms_option_channels(lua_State *L, int index, const char *op, const char *key, int64_t channels);
 /* A number for both, or a table of two: stride = 2, stride = {2, 1}. */
 void ms_option_pair(lua_State *L, int index, const char *op, const char *key, int fallback, int out[2]);
+/* { lo, hi }; out stays what it is where it is not given. */
+void ms_option_range(lua_State *L, int index, const char *op, const char *key, double out[2]);
 
 /* Raises when status is a failure (the only place that does), else returns nresults. */
 int ms_finish(lua_State *L, ms_status status, const ms_error *err, int nresults);

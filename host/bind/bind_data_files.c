@@ -113,23 +113,10 @@ static ms_paths *option_paths(lua_State *L, const char *op) {
   return p;
 }
 
-/* Field `key` of the table at 1 as { lo, hi }. */
-static void option_range(lua_State *L, const char *op, const char *key, double out[2]) {
-  if (lua_getfield(L, 1, key) != LUA_TNIL) {
-    for (int i = 0; i < 2; i++) {
-      if (!lua_istable(L, -1) || lua_geti(L, -1, i + 1) != LUA_TNUMBER)
-        ms_raise(L, "%s: %s: expected a table of two numbers", op, key);
-      out[i] = lua_tonumber(L, -1);
-      lua_pop(L, 1);
-    }
-  }
-  lua_pop(L, 1);
-}
-
 static int image_source(lua_State *L) {
   static const char op[] = "image_source";
-  static const char *const keys[] = {"paths", "labels", "random", "size",   "shorter",      "scale",
-                                     "ratio", "filter", "grey",   "policy", "rand_augment", NULL};
+  static const char *const keys[] = {"paths", "labels", "random", "size",   "shorter", "scale",
+                                     "ratio", "filter", "grey",   "policy", NULL};
   static const char *const filters[] = {"bilinear", "bicubic", NULL};
   ms_error err;
   luaL_checktype(L, 1, LUA_TTABLE);
@@ -142,10 +129,8 @@ static int image_source(lua_State *L) {
   c.policy = (ms_policy)ms_option_enum(L, 1, op, "policy", MS_STRICT, ms_policy_names);
   c.recipe.filter = ms_option_enum(L, 1, op, "filter", 0, filters) ? MS_FILTER_BICUBIC : MS_FILTER_BILINEAR;
   c.recipe.decode.grey = ms_option_boolean(L, 1, op, "grey", 0);
-  option_range(L, op, "scale", c.recipe.scale);
-  option_range(L, op, "ratio", c.recipe.ratio);
-  if (lua_getfield(L, 1, "rand_augment") != LUA_TNIL)
-    ms_check_rand_augment(L, lua_gettop(L), &c.augment);
+  ms_option_range(L, 1, op, "scale", c.recipe.scale);
+  ms_option_range(L, 1, op, "ratio", c.recipe.ratio);
   ms_paths *paths = option_paths(L, op);
   ms_tensor *labels = ms_check_labels(L, 1, op, paths->n);
   ms_source_handle *h = ms_push_source(L);
@@ -349,8 +334,7 @@ static const ms_reg functions[] = {
      "uses it too) or \"Kaggle\", which have 8 in common. Sorted: the label is the place."},
     {"image_source", image_source,
      "image_source{paths=, labels=, random=false, size=224, shorter=256, scale={0.08, 1}, ratio={3/4, 4/3}, "
-     "filter=\"bilinear\", grey=false, policy=\"strict\", rand_augment=nil} -> source\n\nJPEG and PNG files, decoded "
-     "in the "
+     "filter=\"bilinear\", grey=false, policy=\"strict\"} -> source\n\nJPEG and PNG files, decoded in the "
      "loader's threads: a random resized crop where random, else the short side to `shorter` and the centre."},
     {"event_source", event_source,
      "event_source{paths= or shd=, labels=, start_us=, end_us=, steps=, frames=false, resize=, size=, ...} -> "

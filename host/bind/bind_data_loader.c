@@ -88,7 +88,7 @@ static int new_loader(lua_State *L) {
   c.classes = ms_option_integer(L, 1, "loader", "classes", 0);
   c.plain = ms_option_boolean(L, 1, "loader", "plain", 0);
   if (lua_getfield(L, 1, "augment") != LUA_TNIL) /* stays on the stack, and with the loader */
-    c.recipe = ms_check_recipe(L, lua_gettop(L), "augment");
+    ms_check_recipe(L, lua_gettop(L), "augment", &c.photo, &c.recipe);
   int recipe = lua_gettop(L);
   c.mean = ms_option_channels(L, 1, "loader", "mean", c.source->c);
   c.std = ms_option_channels(L, 1, "loader", "std", c.source->c);
@@ -121,7 +121,7 @@ static ms_status next_batch(loader_handle *h, ms_tensor **x, ms_tensor **y, ms_t
   if (status || (status = ms_loader_peek(h->loader, &b, err)))
     return status;
   if (b.n > 0) {
-    int64_t size[5] = {s->t, b.n, s->c, s->h, s->w};
+    int64_t size[5] = {s->t, b.n, s->c, b.h, b.w};
     if ((status = deliver(y, d, MS_I64, 1, &b.n, b.y, err)) ||
         (status = deliver(index, cpu, MS_I64, 1, &b.n, b.index, err)) ||
         (d == cpu && (status = ms_loader_take(h->loader, x, err))) ||

@@ -65,9 +65,9 @@ extern const ms_reg ms_data_events_functions[];
 struct ms_repairs;
 void ms_push_repairs(lua_State *L, const struct ms_repairs *r); /* {truncated = 1, ...}, those that are not 0 */
 
-struct ms_rand_augment;
-const struct ms_augment_recipe *ms_check_recipe(lua_State *L, int index, const char *arg);
-void ms_check_rand_augment(lua_State *L, int index, struct ms_rand_augment *out); /* the options of rand_augment */
+/* Both parts of a recipe of augmentation, which live as long as it does. */
+void ms_check_recipe(lua_State *L, int index, const char *arg, const struct ms_photo_recipe **photo,
+                     const struct ms_augment_recipe **moves);
 
 /* ---- bind_data_frames.c ---- */
 extern const ms_reg ms_data_frames_functions[];

@@ -193,3 +193,15 @@ ms_real *ms_option_channels(lua_State *L, int index, const char *op, const char 
   }
   return values;
 }
+
+void ms_option_range(lua_State *L, int index, const char *op, const char *key, double out[2]) {
+  if (lua_getfield(L, index, key) != LUA_TNIL) {
+    for (int i = 0; i < 2; i++) {
+      if (!lua_istable(L, -1) || lua_geti(L, -1, i + 1) != LUA_TNUMBER)
+        ms_raise(L, "%s: %s: expected a table of two numbers", op, key);
+      out[i] = lua_tonumber(L, -1);
+      lua_pop(L, 1);
+    }
+  }
+  lua_pop(L, 1);
+}

@@ -191,13 +191,14 @@ ms_status ms_trt_regulariser(ms_tensor **value, ms_tensor **each, int n, ms_tens
 
 /* ---- op_augment.c ---- */
 typedef struct ms_augment_opts {
-  const struct ms_augment_recipe *recipe; /* data/augment.h; NULL: samples as they are */
-  uint64_t key;                           /* of the recipe's draws; a sample draws by its index */
+  const struct ms_photo_recipe *photo;    /* data/photos.h: what is done to samples first; NULL: nothing */
+  const struct ms_augment_recipe *recipe; /* data/augment.h: how they are moved then; NULL: not at all */
+  uint64_t key;                           /* of what is drawn; a sample draws by its index */
   double scale;                           /* bytes are divided by it first */
   const ms_real *mean, *std;              /* [C] or NULL: 0 and 1 */
 } ms_augment_opts;
 /* Samples index [n] of x [s, C, H, W] ([s, H, W]: C is 1) or [s, T, C, H, W], uint8 or float32, on x's device: float32
-** [n, C, H, W] or [T, n, C, H, W]. An index out of range is an error on the CPU, zeros elsewhere. Not differentiable. */
+** [n, C, H, W] or [T, n, C, H, W]; H and W change where photo has a size. An index out of range is an error on the CPU, zeros elsewhere. Not differentiable. */
 ms_status ms_augment(ms_tensor **out, ms_tensor *x, ms_tensor *index, const ms_augment_opts *o, ms_error *err);
 
 /* ---- op_dropout.c ---- */

@@ -59,6 +59,7 @@ ms_status ms_cpu_scatter_add(ms_stream *s, ms_real *out, const ms_real *g, const
                              int64_t n, int64_t m, int64_t inner);
 ms_status ms_cpu_topk(ms_stream *s, ms_real *value, int64_t *index, const ms_real *x, int64_t rows, int64_t n,
                       int64_t k, int largest);
+ms_status ms_cpu_photos(ms_stream *s, const ms_photos_args *a);
 ms_status ms_cpu_augment(ms_stream *s, const ms_augment_args *a);
 ms_status ms_cpu_conv_forward(ms_stream *s, const ms_conv_args *a);
 ms_status ms_cpu_conv_input_grad(ms_stream *s, const ms_conv_args *a);

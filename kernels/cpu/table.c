@@ -54,6 +54,7 @@ const ms_backend *ms_backend_cpu(void) {
       .gather = ms_cpu_gather,
       .scatter_add = ms_cpu_scatter_add,
       .topk = ms_cpu_topk,
+      .photos = ms_cpu_photos,
       .augment = ms_cpu_augment,
       .conv_forward = ms_cpu_conv_forward,
       .conv_input_grad = ms_cpu_conv_input_grad,

@@ -66,6 +66,7 @@ const ms_backend *ms_backend_get(uint32_t abi, uint32_t size, uint32_t *own_abi)
       .gather = ms_cuda_gather,
       .scatter_add = ms_cuda_scatter_add,
       .topk = ms_cuda_topk,
+      .photos = ms_cuda_photos,
       .augment = ms_cuda_augment,
       .conv_forward = ms_cuda_conv_forward,
       .conv_input_grad = ms_cuda_conv_input_grad,

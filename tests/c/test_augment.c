@@ -1,7 +1,6 @@
-/* Augmentation: programs, recipes, the row, RandAugment against Pillow, balanced orders. */
+/* Augmentation: programs, recipes, the row, balanced orders. */
 #include "../../host/core/data/augment.h"
 #include "../../host/core/data/balance.h"
-#include "../../host/core/data/randaugment.h"
 #include "../../kernels/math/philox.h"
 #include "typed.h"
 #include <math.h>
@@ -371,79 +370,6 @@ static void test_refused(void **state) {
   refused(many, "expected at most 8 steps for a sample, got 9");
 }
 
-/* ---- RandAugment ---- */
-
-static void new_picture(ms_picture *p, int64_t h, int64_t w, int64_t c) {
-  ms_error err;
-  assert_int_equal(ms_picture_shape(p, MS_U8, 1, h, w, c, "test", &err), MS_OK);
-  uint32_t v = 1;
-  for (size_t i = 0; i < p->memory.bytes; i++) {
-    v = v * 1664525u + 1013904223u;
-    ms_picture_bytes(p)[i] = (uint8_t)(40 + (v >> 24) * 3 / 5);
-  }
-}
-
-static const struct {
-  ms_photo kind;
-  int filter;
-  int c;
-  double value;
-  uint32_t crc;
-} golden[] = {
-#define GOLDEN(name, filter, c, value, crc) {MS_PHOTO_##name, filter, c, value, crc},
-#include "../ref/randaugment.inc"
-};
-
-static void test_pillow(void **state) {
-  (void)state;
-  const uint8_t fill[] = {124, 116, 104};
-  ms_picture x = {0}, y = {0};
-  ms_error err;
-  for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
-    new_picture(&x, 19, 23, golden[i].c);
-    assert_int_equal(
-        ms_photo_apply(&y, &x, golden[i].kind, golden[i].value, (ms_photo_filter)golden[i].filter, fill, "test", &err),
-        MS_OK);
-    uint32_t crc = (uint32_t)crc32(0, ms_picture_bytes(&y), (unsigned)y.memory.bytes);
-    if (crc != golden[i].crc)
-      fail_msg("golden %zu (op %d, %d channels, %g): crc32 %08x, Pillow %08x", i, (int)golden[i].kind, golden[i].c,
-               golden[i].value, crc, golden[i].crc);
-  }
-  ms_picture_free(&x);
-  ms_picture_free(&y);
-}
-
-static void test_rand_augment(void **state) {
-  (void)state;
-  ms_rand_augment r = {.n = 2, .magnitude = 6, .std = .5, .p = .5, .filter = MS_PHOTO_EITHER, .fill = {128, 128, 128}};
-  ms_picture x = {0}, y = {0}, spare = {0}, small = {0};
-  ms_error err;
-  int same = 0;
-  for (uint64_t i = 0; i < 400; i++) {
-    new_picture(&x, 9, 9, 3);
-    new_picture(&y, 9, 9, 3);
-    assert_int_equal(ms_rand_augment_apply(&x, &spare, &r, 11, i, "test", &err), MS_OK);
-    same += memcmp(ms_picture_bytes(&x), ms_picture_bytes(&y), 243) == 0;
-    assert_int_equal(ms_rand_augment_apply(&y, &spare, &r, 11, i, "test", &err), MS_OK);
-    assert_memory_equal(ms_picture_bytes(&x), ms_picture_bytes(&y), 243);
-  }
-  assert_true(same > 70 && same < 150); /* a quarter has no op; some ops change nothing here */
-  assert_int_equal(ms_picture_shape(&small, MS_U8, 2, 4, 4, 3, "test", &err), MS_OK);
-  r.p = 1;
-  assert_int_equal(ms_rand_augment_apply(&small, &spare, &r, 11, 0, "rand_augment", &err), MS_ESHAPE);
-  assert_non_null(strstr(err.text, "rand_augment: expected a still uint8 image with 1 or 3 channels"));
-  new_picture(&x, 1, 1, 1); /* the smallest there is, through every op */
-  for (uint64_t i = 0; i < 200; i++)
-    assert_int_equal(ms_rand_augment_apply(&x, &spare, &r, 11, i, "test", &err), MS_OK);
-  r.magnitude = 11;
-  assert_int_equal(ms_rand_augment_check(&r, "x", &err), MS_ERANGE);
-  assert_string_equal(err.text, "x: m: expected a number in [0, 10], got 11");
-  ms_picture_free(&x);
-  ms_picture_free(&y);
-  ms_picture_free(&spare);
-  ms_picture_free(&small);
-}
-
 /* ---- balanced orders ---- */
 
 static void test_balanced(void **state) {
@@ -478,8 +404,7 @@ int main(void) {
       cmocka_unit_test(test_roll),          cmocka_unit_test(test_linear),       cmocka_unit_test(test_torchvision),
       cmocka_unit_test(test_order),         cmocka_unit_test(test_row),          cmocka_unit_test(test_pixels),
       cmocka_unit_test(test_crop_and_flip), cmocka_unit_test(test_independence), cmocka_unit_test(test_ranges),
-      cmocka_unit_test(test_choices),       cmocka_unit_test(test_refused),      cmocka_unit_test(test_pillow),
-      cmocka_unit_test(test_rand_augment),  cmocka_unit_test(test_balanced),
+      cmocka_unit_test(test_choices),       cmocka_unit_test(test_refused),      cmocka_unit_test(test_balanced),
   };
   return cmocka_run_group_tests_name("augment", tests, NULL, NULL);
 }

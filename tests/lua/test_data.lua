@@ -417,7 +417,7 @@ function TestMessages:test_options()
   s.raises("FashionMNIST: unknown option 'batch' (known: T, augment, balanced, batch_size, drop_last, limit, mean, policy, resident, root, seed, shuffle, std, train, transform, workers)",
     data.FashionMNIST, { batch = 1 })
   s.raises("FashionMNIST: T: expected an integer >= 1, got 0", data.FashionMNIST, { T = 0 })
-  s.raises("FashionMNIST: augment: unknown option 'turn' (known: crop, cutout, flip, holes, roll, rotate, shear, translate, vflip)", fashion, { augment = { turn = 1 } })
+  s.raises("FashionMNIST: augment: unknown option 'turn' (known: crop, cutout, flip, holes, rand_augment, resized_crop, roll, rotate, shear, translate, vflip)", fashion, { augment = { turn = 1 } })
   s.raises("FashionMNIST: std: expected numbers > 0, got 0", fashion, { std = 0 })
   s.raises("FashionMNIST train: index: expected 1 to 60, got 61", function() return fashion {}[61] end)
   s.raises("FromTensors: labels: expected a tensor [n], got nothing", data.FromTensors, { images = ms.zeros(1, 2, 2) })

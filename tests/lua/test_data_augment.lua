@@ -1,7 +1,7 @@
 -- Augmentation as users write it, mixtures, and losses of them.
 package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
-local s = require "support"
+local s = require "recordings"
 local ms = require "moonspike"
 local core = require "moonspike.core"
 local parse = require "moonspike.data.augment".parse
@@ -23,6 +23,13 @@ function TestAugment:test_what_is_written()
   lu.assertEquals(tostring((parse("augment", "trt-dvs"))), "recipe (flip, roll)")
   lu.assertEquals(tostring((parse("augment", { { "some_of", take = 2, "flip", "vflip", "identity" } }))),
     "recipe (2 of the next 3, flip, vflip, identity)")
+  lu.assertEquals(text { { "resized_crop", { 24, 20 }, scale = { 0.5, 1 } }, { "rand_augment", m = 6, n = 1 }, { "flip" } },
+    "resized_crop 24 x 20 (scale = { 0.5, 1 }), rand_augment (m = 6, n = 1), flip")
+  lu.assertEquals(text { rand_augment = { m = 6 }, crop = 4, resized_crop = 28 }, "resized_crop 28 x 28, rand_augment (m = 6), crop 4")
+  lu.assertEquals(text { rand_augment = true, resized_crop = true }, "resized_crop, rand_augment")
+  lu.assertEquals(text { resized_crop = { { 24, 20 }, filter = "bicubic" } }, "resized_crop 24 x 20 (filter = bicubic)")
+  lu.assertEquals(text { rand_augment = false, flip = true }, "flip")
+  lu.assertEquals(tostring((parse("augment", { "resized_crop", "rand_augment", "flip" }))), "recipe (resized_crop, rand_augment, flip)")
   for name in pairs(require "moonspike.data.augment".presets) do lu.assertNotNil((parse("augment", name)), name) end
 end
 
@@ -30,11 +37,11 @@ function TestAugment:test_refused()
   local function refuse(why, spec) s.raises("augment" .. why, parse, "augment", spec) end
   refuse(": expected one of cifar, imp-ncaltech, nda,", "none")
   refuse(": expected a table or one of", 3)
-  refuse(": unknown option 'crp' (known: crop, cutout, flip, holes, roll, rotate, shear, translate, vflip)", { crp = 4 })
+  refuse(": unknown option 'crp' (known: crop, cutout, flip, holes, rand_augment, resized_crop, roll, rotate, shear, translate, vflip)", { crp = 4 })
   refuse(": crop: expected an integer >= 0, got 1.5", { crop = 1.5 })
   refuse(": flip: expected true or false, got 1", { flip = 1 })
   refuse(": holes: expected with cutout, got it alone", { holes = 2 })
-  refuse(": step: expected { name, ... } with one of crop, cutout, flip, identity, one_of, roll", { { "rol", 5 } })
+  refuse(": step: expected { name, ... } with one of crop, cutout, flip, identity, one_of, rand_augment, resized_crop, roll", { { "rol", 5 } })
   refuse(": expected either an ordered list of steps or keys, got 'crop' beside a list", { { "flip" }, crop = 4 })
   refuse(": roll: expected a number of pixels, got nothing", { { "roll" } })
   refuse(": roll: pixels: expected a number >= 0, got -1", { { "roll", -1 } })
@@ -48,6 +55,25 @@ function TestAugment:test_refused()
   refuse(": one_of: step: expected { name, ... }", { { "one_of", { "one_of", { "flip" } } } })
   refuse(": expected at most 8 steps for a sample, got 9", { { "cutout", 3, holes = 8 }, { "flip" } })
   refuse(": cutout: holes: expected an integer >= 1, got 0", { { "cutout", 3, holes = 0 } })
+  refuse(": rand_augment: expected before the steps that move pixels, got it behind", { { "flip" }, { "rand_augment" } })
+  refuse(": resized_crop: expected before rand_augment, got it behind", { { "rand_augment" }, { "resized_crop" } })
+  refuse(": resized_crop: expected once, got it again", { { "resized_crop" }, { "resized_crop" } })
+  refuse(": one_of: step: expected { name, ... }", { { "one_of", { "rand_augment" } } })
+  refuse(": resized_crop: size: expected an integer >= 1, or a table of two, got 1.5", { { "resized_crop", 1.5 } })
+  refuse(": resized_crop: size: expected an integer >= 1, or a table of two, got table", { { "resized_crop", { 3 } } })
+  refuse(": resized_crop: unknown option 'p' (known: filter, ratio, scale)", { { "resized_crop", p = 0.5 } })
+  refuse(": resized_crop: scale: expected a table of two numbers", { { "resized_crop", scale = 0.5 } })
+  refuse(": resized_crop: scale: expected a table of two numbers", { { "resized_crop", scale = { {}, 1 } } })
+  refuse(": resized_crop: scale: expected 0 < low <= high <= 1, got 0.5 and 2", { { "resized_crop", scale = { 0.5, 2 } } })
+  refuse(": resized_crop: ratio: expected 0 < low <= high, got 2 and 1", { { "resized_crop", ratio = { 2, 1 } } })
+  refuse(": resized_crop: filter: expected", { { "resized_crop", filter = "nearest" } })
+  refuse(": resized_crop: expected true, a size or a table of options, got 'x'", { resized_crop = "x" })
+  refuse(": resized_crop: expected one size, got 2 values", { resized_crop = { 24, 20 } })
+  refuse(": rand_augment: expected true or a table of options, got 2", { rand_augment = 2 })
+  refuse(": rand_augment: expected options only, got 1 values", { { "rand_augment", 2 } })
+  refuse(": rand_augment: m: expected a number in [0, 10], got 11", { { "rand_augment", m = 11 } })
+  refuse(": rand_augment: n: expected 0 to 100, got 101", { { "rand_augment", n = 101 } })
+  refuse(": rand_augment: fill[1]: expected 0 to 255, got 256", { { "rand_augment", fill = { 256, 0, 0 } } })
 end
 
 -- [s, t, c, h, w] bytes with value 1 + position in (h, w), the same for all others but scaled
@@ -122,23 +148,87 @@ function TestAugment:test_balanced_order()
   s.raises("balanced_order: labels: expected 0 to 0, got 1 at index 9", core.data.balanced_order, labels, 1, 7)
 end
 
-function TestAugment:test_rand_augment()
-  local x = (ms.rand({ 3, 20, 24 }, { device = "cpu" }) * 255):to "uint8"
-  local opts = { n = 2, m = 6, std = 0.5, filter = "bicubic", fill = { 124, 116, 104 } }
-  local changed = 0
-  for i = 0, 19 do
-    local y = core.data.rand_augment(x, opts, 3, i)
-    lu.assertEquals(y.shape, { 3, 20, 24 })
-    lu.assertEquals(y.dtype, "uint8")
-    lu.assertTrue(y:equal(core.data.rand_augment(x, opts, 3, i)))
-    if not y:equal(x) then changed = changed + 1 end
+TestFirstSteps = {}
+
+local function bytes(...) return (ms.rand(...) * 255):to "uint8" end
+local both = { { "resized_crop", { 11, 14 }, filter = "bicubic" }, { "rand_augment", n = 2, m = 9, std = 0.5, p = 0.8 }, { "crop", 2 }, { "flip" } }
+
+function TestFirstSteps:test_any_number_of_workers_and_on_the_device()
+  for _, channels in ipairs { 1, 3 } do
+    local x, y, first, second = bytes(13, channels, 16, 12), ms.arange(13):long(), nil, nil
+    for _, how in ipairs { { workers = 0 }, { workers = 1 }, { workers = 3 }, { resident = true } } do
+      how.images, how.labels, how.batch_size, how.shuffle, how.seed, how.augment, how.mean, how.T = x, y, 5, true, 3, both, 0.4, 1
+      local set <close> = data.FromTensors(how)
+      local a, b = s.epoch(set), s.epoch(set)
+      lu.assertEquals(a.shape, { 1, 13, channels, 11, 14 })
+      first, second = first or a, second or b
+      s.same(a, first)
+      s.same(b, second)
+    end
+    lu.assertFalse(first:equal(second))
   end
-  lu.assertTrue(changed > 8 and changed < 20, changed)
-  lu.assertTrue(core.data.rand_augment(x, { n = 0 }, 3, 0):equal(x))
-  s.raises("rand_augment: m: expected a number in [0, 10], got 11", core.data.rand_augment, x, { m = 11 }, 0, 0)
-  s.raises("rand_augment: fill[1]: expected 0 to 255, got 256", core.data.rand_augment, x, { fill = { 256, 0, 0 } }, 0, 0)
-  s.raises("rand_augment: unknown option 'k'", core.data.rand_augment, x, { k = 11 }, 0, 0)
-  s.raises("rand_augment: x: expected uint8 [C, H, W] on the CPU", core.data.rand_augment, x:float(), {}, 0, 0)
+end
+
+-- What happens to a sample follows from key and index: it does not matter with whom it is in a batch.
+function TestFirstSteps:test_one_by_one()
+  local x = bytes(6, 3, 10, 9)
+  local all = data.augment(x, ms.arange(6, { dtype = "int64" }), both, { key = 7, std = 0.5 })
+  for i = 0, 5 do s.same(data.augment(x, ints { i }, both, { key = 7, std = 0.5 })[1], all[i + 1]) end
+  lu.assertEquals(data.augment(x, ints {}, both).shape, { 0, 3, 11, 14 })
+end
+
+function TestFirstSteps:test_frames_alike()
+  local x = bytes(4, 1, 3, 9, 9):expand(4, 3, 3, 9, 9):contiguous()
+  local y = data.augment(x, ints { 0, 1, 2, 3 }, both, { key = 2 })
+  lu.assertEquals(y.shape, { 3, 4, 3, 11, 14 })
+  for t = 2, 3 do s.same(y[t], y[1]) end
+  local still = data.augment(x:select(2, 1), ints { 0, 1, 2, 3 }, both, { key = 2 })
+  s.same(still, y[1])
+  local set <close> = data.FromTensors { images = x, labels = ms.arange(4):long(), batch_size = 4, augment = both, seed = 2 }
+  local z = s.epoch(set)
+  lu.assertEquals(z.shape, { 3, 4, 3, 11, 14 })
+  s.same(z[3], z[1])
+end
+
+function TestFirstSteps:test_reals()
+  local x = bytes(5, 2, 12, 10)
+  local spec = { { "resized_crop", 9, scale = { 0.3, 1 } }, { "vflip" } }
+  local from_bytes, from_reals = data.augment(x, ints { 0, 1, 2, 3, 4 }, spec, { scale = 1 }), data.augment(x:float(), ints { 0, 1, 2, 3, 4 }, spec)
+  s.near(from_reals, from_bytes, 1.01) -- bytes are rounded twice
+  lu.assertFalse(from_reals:equal(from_bytes))
+  s.near(data.augment(ms.full({ 3, 2, 12, 10 }, 0.7), ints { 0, 1, 2 }, spec), ms.full({ 3, 2, 9, 9 }, 0.7), 1e-6)
+  -- a slope stays one away from the border: its step is that of the box
+  local slope = ms.arange(0, 20):view(1, 1, 1, 20):expand(8, 1, 20, 20):contiguous()
+  local y = data.augment(slope, ms.arange(8, { dtype = "int64" }), { { "resized_crop", 40, scale = { 0.5, 0.5 }, ratio = { 1, 1 } } })
+  for i = 1, 8 do
+    local row = y[i][1][20]
+    s.near(row:narrow(1, 4, 30) - row:narrow(1, 3, 30), ms.full({ 30 }, 14 / 40), 1e-5) -- sqrt(0.5) 20 = 14 pixels wide
+  end
+  s.raises("augment: rand_augment: expected samples of bytes (uint8), got float32", data.augment, x:float(), ints { 0 }, { "rand_augment" })
+  s.raises("augment: rand_augment: expected samples of 1 or 3 channels, got 2", data.augment, x, ints { 0 }, { "rand_augment" })
+  s.raises("FromTensors: augment: rand_augment: expected samples of bytes (uint8), got float32", data.FromTensors,
+    { images = x:float(), labels = ms.zeros(5):long(), augment = { rand_augment = true } })
+end
+
+function TestFirstSteps:test_what_a_set_says()
+  local set <close> = data.FromTensors { images = bytes(8, 3, 10, 10), labels = ms.zeros(8):long(), augment = { resized_crop = 12, rand_augment = { m = 5 } }, T = 1 }
+  lu.assertStrContains(set:describe(), "; resized_crop 12 x 12, rand_augment (m = 5); ")
+  local _, validation = set:cut { validation = 0.5 }
+  lu.assertEquals(s.epoch(set).shape, { 1, 8, 3, 12, 12 })
+  lu.assertEquals(s.epoch(validation).shape, { 1, 4, 3, 10, 10 })
+end
+
+function TestFirstSteps:test_nothing_to_do()
+  local x = bytes(3, 3, 7, 7)
+  s.same(data.augment(x, ints { 0, 1, 2 }, { { "rand_augment", n = 0 } }), data.augment(x, ints { 0, 1, 2 }))
+  s.same(data.augment(x, ints { 0, 1, 2 }, { { "rand_augment", p = 0 } }), data.augment(x, ints { 0, 1, 2 }))
+  local whole = { { "resized_crop", scale = { 1, 1 }, ratio = { 1, 1 }, filter = "bicubic" } }
+  s.same(data.augment(x, ints { 0, 1, 2 }, whole), data.augment(x, ints { 0, 1, 2 }))
+  if ms.device() == "cpu" then
+    s.raises("augment: index: expected values from 0 to 2", data.augment, x, ints { 3 }, both)
+  else
+    s.near(data.augment(x, ints { 3 }, { "rand_augment" }), ms.zeros(1, 3, 7, 7), 0)
+  end
 end
 
 TestMixtures = {}

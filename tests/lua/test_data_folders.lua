@@ -123,7 +123,14 @@ function TestImageFolder:test_cache_and_position()
   cached = images(self, how)
   same(s.epoch(cached), (s.epoch(files)))
   lu.assertEquals(#s.files(how.cache), 2)
-  how.resident = true
+  how.rand_augment = { n = 2, m = 9, p = 1 } -- after the pictures that are kept
+  local changed = s.epoch(images(self, how))
+  lu.assertFalse(ms.equal(changed, (s.epoch(cached))))
+  how.cache = nil
+  same(s.epoch(images(self, how)), changed)
+  how.cache, how.resident = folder .. "/image-cache", true
+  same(s.epoch(images(self, how)), changed)
+  how.rand_augment = nil
   local here = images(self, how)
   s.epoch(here)
   local state, rest, want
@@ -177,7 +184,37 @@ function TestImageFolder:test_parts_and_messages()
   s.raises("ImageFolder: ", images, self, { scale = { 1, 0.08 } })
   s.raises("ImageFolder: ", images, self, { size = 16, shorter = 12, train = false })
   s.raises("ImageFolder: filter: expected one of 'bilinear', 'bicubic', got 'nearest'", images, self, { filter = "nearest" })
-  s.raises("rand_augment", images, self, { rand_augment = { q = 2 } })
+  s.raises("ImageFolder: augment: rand_augment: unknown option 'q' (known: fill,", images, self, { rand_augment = { q = 2 } })
+  s.raises("ImageFolder: augment: rand_augment: expected once, got it as an option, too", images, self,
+    { rand_augment = {}, augment = { "rand_augment" } })
+  s.raises("ImageFolder: augment: resized_crop: expected random = false, since the files are cut at random already", images, self,
+    { augment = { resized_crop = true } })
+end
+
+-- Files and the same pixels in memory: the same boxes, ops and bytes.
+function TestImageFolder:test_as_in_memory()
+  local root, list = folder .. "/same", {}
+  for i = 1, 6 do
+    list[i] = picture(i, 22, 31)
+    write(("%s/a/%d.png"):format(root, i), i, 22, 31)
+  end
+  for _, filter in ipairs { "bilinear", "bicubic" } do
+    local rand = { n = 2, m = 9, std = 0.5, p = 1 }
+    local usual = { seed = 5, batch_size = 4, shuffle = true, mean = 0, std = 1, T = 1 }
+    local function with(options)
+      for key, value in pairs(usual) do options[key] = value end
+      return options
+    end
+    local files = data.ImageFolder(with { root = root, size = 17, filter = filter, scale = { 0.1, 0.9 }, rand_augment = rand, augment = { flip = true } })
+    local memory = data.FromTensors(with { images = ms.stack(list), labels = ms.zeros(6):long(), augment = {
+      { "resized_crop", 17, filter = filter, scale = { 0.1, 0.9 } }, { "rand_augment", n = 2, m = 9, std = 0.5, p = 1 }, { "flip" } } })
+    local first, second = s.epoch(files)
+    lu.assertEquals(first.shape, { 1, 6, 3, 17, 17 })
+    same(s.epoch(memory), first)
+    second = s.epoch(files)
+    same(s.epoch(memory), second)
+    lu.assertFalse(ms.equal(first, second))
+  end
 end
 
 -- ---- ImageNet-100 ----

@@ -1,6 +1,18 @@
 #include "geometry.h"
 #include "draws.h"
 
+static int rising(const double range[2]) { /* false also for NaN */
+  return range[0] > 0 && range[0] <= range[1] && range[1] < 1e6;
+}
+
+ms_status ms_box_check(const double scale[2], const double ratio[2], const char *op, ms_error *err) {
+  if (!rising(scale) || scale[1] > 1)
+    return ms_fail(err, MS_ERANGE, "%s: scale: expected 0 < low <= high <= 1, got %g and %g", op, scale[0], scale[1]);
+  if (!rising(ratio))
+    return ms_fail(err, MS_ERANGE, "%s: ratio: expected 0 < low <= high, got %g and %g", op, ratio[0], ratio[1]);
+  return MS_OK;
+}
+
 /* In [0, 1): 32 bits. */
 static double uniform(uint32_t w) {
   return w * 0x1p-32;

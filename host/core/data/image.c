@@ -1,5 +1,5 @@
 #include "image_codec.h"
-#include "pillow.h"
+#include "../../../kernels/math/pillow.h"
 #include <string.h>
 
 typedef enum kind { JPEG, PNG, OTHER } kind;

@@ -1,7 +1,7 @@
 #include "image_codec.h"
 
 #ifdef MS_JPEG
-#include "pillow.h"
+#include "../../../kernels/math/pillow.h"
 #include <stdio.h>
 #include <jpeglib.h>
 #include <jerror.h>

@@ -8,24 +8,15 @@ ms_image_recipe ms_image_recipe_test(int64_t shorter, int64_t size) {
   return (ms_image_recipe){.size = size, .shorter = shorter};
 }
 
-static int rising(const double range[2]) { /* false also for NaN */
-  return range[0] > 0 && range[0] <= range[1] && range[1] < 1e6;
-}
-
 ms_status ms_image_recipe_check(const ms_image_recipe *r, const char *op, ms_error *err) {
   if (r->size < 1 || r->size > 65536)
     return ms_fail(err, MS_ERANGE, "%s: size: expected 1 to 65536, got %lld", op, (long long)r->size);
   if (!r->random && (r->shorter < r->size || r->shorter > 65536))
     return ms_fail(err, MS_ERANGE, "%s: shorter: expected %lld (the size) to 65536, got %lld", op, (long long)r->size,
                    (long long)r->shorter);
-  if (r->random && !(rising(r->scale) && r->scale[1] <= 1))
-    return ms_fail(err, MS_ERANGE, "%s: scale: expected 0 < low <= high <= 1, got %g and %g", op, r->scale[0],
-                   r->scale[1]);
-  if (r->random && !rising(r->ratio))
-    return ms_fail(err, MS_ERANGE, "%s: ratio: expected 0 < low <= high, got %g and %g", op, r->ratio[0], r->ratio[1]);
   if (r->filter != MS_FILTER_BILINEAR && r->filter != MS_FILTER_BICUBIC)
     return ms_fail(err, MS_EINVAL, "%s: filter: expected bilinear or bicubic", op);
-  return MS_OK;
+  return r->random ? ms_box_check(r->scale, r->ratio, op, err) : MS_OK;
 }
 
 ms_status ms_image_transform(ms_image_scratch *s, ms_picture *out, const ms_input *in, const ms_image_recipe *recipe,

@@ -27,9 +27,10 @@ struct ms_loader {
   ms_loader_config c; /* members, mean and std point to what follows */
   int64_t *members;
   ms_real *stats;
-  ms_real *table;      /* uint8: normalised value of each byte, [c, 256] */
-  int64_t *order;      /* of the epoch's samples; NULL: as they lie */
-  int64_t *classes_of; /* [n] label of each member, where they are balanced */
+  ms_real *table;        /* uint8: normalised value of each byte, [c, 256] */
+  ms_photos_args photos; /* of one sample, but for what is drawn and its memory */
+  int64_t *order;        /* of the epoch's samples; NULL: as they lie */
+  int64_t *classes_of;   /* [n] label of each member, where they are balanced */
   uint64_t augment_key;
   int64_t batches;
   slot *slots;
@@ -52,16 +53,38 @@ static int64_t batch_count(const ms_loader *l, int64_t b) {
   return left < l->c.batch_size ? left : l->c.batch_size;
 }
 
+/* Sample i after what is done to it before it moves. */
+static ms_status make_photo(const ms_loader *l, int64_t i, const void **sample, ms_scratch *scratch, ms_error *err) {
+  ms_photos_args a = l->photos;
+  ms_photo_box box;
+  ms_photo_op ops[MS_RANDAUGMENT_OPS];
+  int64_t bad;
+  size_t bytes = (size_t)(a.steps * a.to_h * a.to_w * a.c) * ms_dtype_size(a.x.dtype);
+  const ms_device *cpu = ms_device_cpu();
+  ms_status status = ms_buffer_resize(&scratch->photo, bytes, "loader", err);
+  if (status)
+    return status;
+  ms_photo_draw(&box, ops, l->c.photo, a.h, a.w, l->augment_key, (uint64_t)i);
+  a.x.p = (void *)(uintptr_t)*sample;
+  a.boxes = l->c.photo->crop ? &box : NULL;
+  a.ops = ops;
+  a.y = (ms_data){scratch->photo.p, a.x.dtype, 1};
+  a.bad = &bad;
+  *sample = a.y.p;
+  return cpu->k->photos(cpu->stream, &a) ? ms_fail(err, MS_EMEM, "loader: out of memory for a sample") : MS_OK;
+}
+
 static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scratch *scratch, ms_error *err) {
   const ms_source *source = l->c.source;
-  int64_t n = batch_count(l, b), first = b * l->c.batch_size, frame = source->h * source->w * source->c, bad;
+  int64_t h = l->photos.to_h, w = l->photos.to_w;
+  int64_t n = batch_count(l, b), first = b * l->c.batch_size, frame = h * w * source->c, bad;
   const ms_device *cpu = ms_device_cpu();
   ms_augment_program program;
   ms_augment_args a = {.n = 1,
                        .samples = 1,
                        .steps = source->t,
-                       .h = source->h,
-                       .w = source->w,
+                       .h = h,
+                       .w = w,
                        .c = source->c,
                        .x = {.dtype = source->dtype, .scale = 1},
                        .programs = l->c.recipe ? &program : NULL,
@@ -74,12 +97,12 @@ static ms_status make_batch(const ms_loader *l, int64_t b, const slot *s, ms_scr
     int64_t position = l->order ? l->order[first + k] : first + k, i = l->c.members ? l->c.members[position] : position;
     const void *sample;
     ms_status status = source->read(source, i, l->c.plain ? NULL : &l->augment_key, scratch, &sample, err);
-    if (status)
+    if (status || (l->c.photo && (status = make_photo(l, i, &sample, scratch, err))))
       return status;
     s->index[k] = i;
     s->y[k] = source->labels[i];
     if (l->c.recipe)
-      ms_augment_draw(&program, l->c.recipe, source->h, source->w, l->augment_key, (uint64_t)i);
+      ms_augment_draw(&program, l->c.recipe, h, w, l->augment_key, (uint64_t)i);
     a.x.p = (void *)(uintptr_t)sample;
     a.y = s->x + k * frame;
     cpu->k->augment(cpu->stream, &a);
@@ -174,7 +197,7 @@ static ms_status arm(ms_loader *l, ms_error *err) {
 
 /* ---- life ---- */
 
-static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
+static ms_status check(ms_loader_config *c, ms_photos_args *photos, size_t *bytes, ms_error *err) {
   const ms_source *s = c->source;
   if (!c->members)
     c->n = s->n;
@@ -201,9 +224,23 @@ static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
     if (c->std && !((double)c->std[k] > 0 && (double)c->std[k] <= MS_REAL_MAX))
       return ms_fail(err, MS_ERANGE, "loader: std: expected positive numbers, got %g", (double)c->std[k]);
   }
+  *photos = (ms_photos_args){.n = 1,
+                             .samples = 1,
+                             .steps = s->t,
+                             .h = s->h,
+                             .w = s->w,
+                             .c = s->c,
+                             .to_h = s->h,
+                             .to_w = s->w,
+                             .x = {.dtype = s->dtype, .scale = 1}};
+  if (c->photo && !ms_photo_wanted(c->photo))
+    c->photo = NULL;
+  ms_status status = c->photo ? ms_photo_plan(photos, c->photo, "loader", err) : MS_OK;
+  if (status)
+    return status;
   int64_t n = c->batch_size < c->n ? c->batch_size : c->n, size = sizeof(ms_real), all;
-  if (__builtin_mul_overflow(size, s->t, &size) || __builtin_mul_overflow(size, s->h, &size) ||
-      __builtin_mul_overflow(size, s->w, &size) || __builtin_mul_overflow(size, s->c, &size) ||
+  if (__builtin_mul_overflow(size, s->t, &size) || __builtin_mul_overflow(size, photos->to_h, &size) ||
+      __builtin_mul_overflow(size, photos->to_w, &size) || __builtin_mul_overflow(size, s->c, &size) ||
       __builtin_mul_overflow(size, n, &size) ||
       __builtin_mul_overflow(size, (int64_t)c->prefetch + 1 + IN_FLIGHT, &all) || all > PTRDIFF_MAX / 2)
     return ms_fail(err, MS_ERANGE, "loader: batch_size: %lld batches of %lld samples are too large",
@@ -215,7 +252,8 @@ static ms_status check(ms_loader_config *c, size_t *bytes, ms_error *err) {
 /* Memory of a full batch, as a tensor that can be handed out. */
 static ms_status allocate_tensor(const ms_loader *l, slot *s, ms_error *err) {
   const ms_source *from = l->c.source;
-  int64_t size[5] = {from->t, l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n, from->c, from->h, from->w};
+  int64_t size[5] = {from->t, l->c.batch_size < l->c.n ? l->c.batch_size : l->c.n, from->c, l->photos.to_h,
+                     l->photos.to_w};
   ms_tensor *t;
   ms_data data;
   ms_status status = ms_tensor_new(&t, ms_device_cpu(), MS_F32, 5, size, err);
@@ -276,9 +314,10 @@ static void fill_tables(ms_loader *l, const ms_loader_config *config) {
 
 ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_error *err) {
   ms_loader_config c = *config;
+  ms_photos_args photos;
   size_t bytes = 0;
   *out = NULL;
-  ms_status status = check(&c, &bytes, err);
+  ms_status status = check(&c, &photos, &bytes, err);
   if (status)
     return status;
   ms_loader *l = ms_alloc(sizeof *l);
@@ -288,6 +327,7 @@ ms_status ms_loader_new(ms_loader **out, const ms_loader_config *config, ms_erro
   pthread_cond_init(&l->work, NULL);
   pthread_cond_init(&l->ready, NULL);
   l->c = c;
+  l->photos = photos;
   l->slot_bytes = bytes;
   l->ahead = c.workers > 0 ? c.prefetch + 1 : 1; /* one is with the caller */
   l->nslots = l->ahead + (c.device ? IN_FLIGHT : 0);
@@ -384,7 +424,8 @@ ms_status ms_loader_peek(ms_loader *l, ms_batch *out, ms_error *err) {
         *err = s->error;
       return s->status;
     }
-    *out = (ms_batch){.n = batch_count(l, l->at), .x = s->x, .y = s->y, .index = s->index};
+    *out = (ms_batch){
+        .n = batch_count(l, l->at), .h = l->photos.to_h, .w = l->photos.to_w, .x = s->x, .y = s->y, .index = s->index};
   }
   l->peeked = 1;
   return MS_OK;

@@ -5,6 +5,7 @@
 
 #include "../tensor.h"
 #include "augment.h"
+#include "photos.h"
 #include "source.h"
 
 typedef struct ms_loader_config {
@@ -21,12 +22,14 @@ typedef struct ms_loader_config {
   int prefetch;                    /* batches made ahead */
   const ms_real *mean, *std;       /* [c] or NULL: 0 and 1; copied. Bytes are divided by `scale` first */
   ms_real scale;                   /* 255 for images, 1 for counts */
-  const ms_augment_recipe *recipe; /* of augmentation, before the normalisation; borrowed. NULL: none */
+  const ms_photo_recipe *photo;    /* of augmentation, before the normalisation: what is done first, */
+  const ms_augment_recipe *recipe; /* and how samples are moved then. Borrowed. NULL: not at all */
   ms_device *device;               /* batches lie in memory that it copies from without waiting; NULL: anywhere */
 } ms_loader_config;
 
 typedef struct ms_batch {
   int64_t n;            /* samples; 0 at the end of the epoch */
+  int64_t h, w;         /* of its images: those of the source, or what `photo` makes of them */
   const ms_real *x;     /* [t, n, h, w, c] */
   const int64_t *y;     /* [n] */
   const int64_t *index; /* [n] which samples of the source these are */

@@ -1,17 +1,11 @@
-/* RandAugment (Cubuk et al. 2020) as timm has it ("rand-m6-n2-mstd0.5" and the like), on a still image of bytes with one
-** or three channels. Each op gives the bytes that Pillow gives; only the random numbers are other ones. Usable in any
-** thread. */
+/* RandAugment (Cubuk et al. 2020) as timm has it ("rand-m6-n2-mstd0.5" and the like): which ops (kernels/math/photo.h) an image
+** gets. Each gives the bytes that Pillow gives; only the random numbers are other ones. Usable in any thread. */
 #ifndef MS_RANDAUGMENT_H
 #define MS_RANDAUGMENT_H
 
-#include "picture.h"
+#include "../error.h"
 
-typedef enum ms_photo {
-#define MS_PHOTO(name) MS_PHOTO_##name,
-#include "randaugment.def"
-#undef MS_PHOTO
-  MS_PHOTO_KINDS
-} ms_photo;
+#define MS_RANDAUGMENT_OPS 100
 
 /* How rotations, shears and translations sample; what they do not reach is filled. */
 typedef enum ms_photo_filter { MS_PHOTO_BILINEAR, MS_PHOTO_BICUBIC, MS_PHOTO_EITHER } ms_photo_filter;
@@ -29,16 +23,12 @@ typedef struct ms_rand_augment {
 /* Fields that make no sense: MS_ERANGE. */
 ms_status ms_rand_augment_check(const ms_rand_augment *r, const char *op, ms_error *err);
 
-/* Draws from planes (draws.h) of (key, sample). spare is memory that is kept from call to call; p and spare may change
-** places. MS_ESHAPE where p is not one frame of bytes with one or three channels. */
-ms_status ms_rand_augment_apply(ms_picture *p, ms_picture *spare, const ms_rand_augment *r, uint64_t key,
-                                uint64_t sample, const char *op, ms_error *err);
+/* The n ops of an image of h x w, from planes (draws.h) of (key, sample). */
+void ms_rand_augment_draw(ms_photo_op *out, const ms_rand_augment *r, int64_t h, int64_t w, uint64_t key,
+                          uint64_t sample);
 
-/* ---- randaugment_ops.c: one op ---- */
-
-/* `to` becomes `from` after the op. value: degrees, bits to keep, threshold, what is added, factor, slope, share of the
-** side; filter is one of the first two. */
-ms_status ms_photo_apply(ms_picture *to, const ms_picture *from, ms_photo kind, double value, ms_photo_filter filter,
-                         const uint8_t fill[3], const char *op, ms_error *err);
+/* One op on an image of h x w. value: degrees, bits to keep, threshold, what is added, factor, slope, share of the side;
+** filter: one of the first two. */
+ms_photo_op ms_photo_op_of(ms_photo kind, double value, ms_photo_filter filter, int64_t h, int64_t w);
 
 #endif

@@ -1,6 +1,6 @@
 #include "resize.h"
 #include "hot.h"
-#include "pillow.h"
+#include "../../../kernels/math/pillow.h"
 #include "resize_axis.h"
 #include "resize_rows.h"
 #include <string.h>

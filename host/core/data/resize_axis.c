@@ -1,37 +1,15 @@
 #include "resize_axis.h"
+#include "../../../kernels/math/resize.h"
 #include <string.h>
 
-static double triangle(double x) {
-  x = fabs(x);
-  return x < 1 ? 1 - x : 0;
-}
-
-/* Keys 1981, a = -1/2 with antialiasing, -3/4 in PyTorch without. */
-static double cubic(double x, double a) {
-  x = fabs(x);
-  if (x < 1)
-    return ((a + 2) * x - (a + 3)) * x * x + 1;
-  return x < 2 ? (((x - 5) * x + 8) * x - 4) * a : 0;
-}
-
-static double weight(ms_filter filter, double x) {
-  return filter == MS_FILTER_BICUBIC ? cubic(x, -0.5) : triangle(x);
-}
-
 /* An area average through the filter, stretched where the image shrinks. */
-static void smooth(ms_resize_axis *a, ms_filter filter, int64_t i, double *w) {
-  double scale = (double)((float)a->to - (float)a->from) / (double)a->out, stretch = scale < 1 ? 1 : scale;
-  double support = (filter == MS_FILTER_BICUBIC ? 2.0 : 1.0) * stretch, inverse = 1.0 / stretch, sum = 0;
-  double centre = a->from + ((double)(a->first + i) + 0.5) * scale;
-  int64_t lo = (int64_t)(centre - support + 0.5), hi = (int64_t)(centre + support + 0.5);
-  lo = lo < 0 ? 0 : lo;
-  hi = hi > a->in ? a->in : hi;
-  for (int64_t x = lo; x < hi; x++)
-    sum += w[x - lo] = weight(filter, ((double)x - centre + 0.5) * inverse);
-  for (int64_t x = lo; x < hi; x++)
-    w[x - lo] = sum != 0 ? w[x - lo] / sum : w[x - lo];
-  a->lo[i] = lo;
-  a->n[i] = hi > lo ? hi - lo : 0;
+static void smooth(ms_resize_axis *a, ms_filter filter, int64_t i) {
+  double scale = (double)((float)a->to - (float)a->from) / (double)a->out;
+  int cubic = filter == MS_FILTER_BICUBIC;
+  ms_resize_reach reach = ms_resize_reach_of(cubic, a->in, a->from, scale, a->first + i);
+  ms_resize_weights(&reach, cubic, a->fixed + i * a->taps, a->real + i * a->taps);
+  a->lo[i] = reach.lo;
+  a->n[i] = reach.n;
 }
 
 /* Between the nearest neighbours; those outside of the image are its border. */
@@ -47,7 +25,8 @@ static void interpolate(ms_resize_axis *a, ms_filter filter, int64_t i, double *
   memset(w, 0, (size_t)a->n[i] * sizeof *w);
   for (int64_t x = lo; x <= hi; x++) {
     int64_t inside = x < 0 ? 0 : x > last ? last : x;
-    w[inside - a->lo[i]] += filter == MS_FILTER_BICUBIC ? cubic((double)x - at, -0.75) : triangle((double)x - at);
+    w[inside - a->lo[i]] +=
+        filter == MS_FILTER_BICUBIC ? ms_resize_cubic((double)x - at, -0.75) : ms_resize_triangle((double)x - at);
   }
 }
 
@@ -72,10 +51,11 @@ static void fill(ms_resize_axis *a, ms_filter filter, int plain, double *w) {
     } else if (plain) {
       interpolate(a, filter, i, w);
     } else {
-      smooth(a, filter, i, w);
+      smooth(a, filter, i);
+      continue;
     }
     for (int64_t j = 0; j < a->n[i]; j++) {
-      a->fixed[i * a->taps + j] = (int32_t)(w[j] * (1 << MS_RESIZE_BITS) + (w[j] < 0 ? -0.5 : 0.5));
+      a->fixed[i * a->taps + j] = ms_resize_fixed(w[j]);
       a->real[i * a->taps + j] = (ms_real)w[j];
     }
   }
@@ -89,9 +69,7 @@ ms_status ms_resize_axis_plan(ms_resize_axis *a, ms_filter filter, int plain, in
   if (a->memory.p && a->rule == rule && a->in == in && a->out == out && a->first == first && a->count == count &&
       a->from == from && a->to == to)
     return MS_OK;
-  double scale = (to - from) / (double)out;
-  double reach = (filter == MS_FILTER_BICUBIC ? 2.0 : 1.0) * (scale < 1 ? 1 : scale);
-  int64_t taps = 2 * (int64_t)ceil(reach) + 1, weights;
+  int64_t taps = ms_resize_taps(filter == MS_FILTER_BICUBIC, (to - from) / (double)out), weights;
   size_t each = sizeof(ms_real) + sizeof(int32_t);
   if (__builtin_mul_overflow(taps, count, &weights) || weights > INT64_MAX / 64)
     return ms_fail(err, MS_EMEM, "%s: from %lld to %lld pixels: too many weights", op, (long long)in, (long long)out);

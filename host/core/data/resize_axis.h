@@ -4,8 +4,6 @@
 
 #include "resize.h"
 
-#define MS_RESIZE_BITS 22 /* of the fixed-point weights: those of Pillow, 32 - 8 - 2 */
-
 /* in, out > 0; plain as in the options; from = to = 0: everything. */
 ms_status ms_resize_axis_plan(ms_resize_axis *a, ms_filter filter, int plain, int64_t in, int64_t out, int64_t first,
                               int64_t count, double from, double to, const char *op, ms_error *err);

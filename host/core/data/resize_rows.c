@@ -1,4 +1,5 @@
 #include "resize_rows.h"
+#include "../../../kernels/math/resize.h"
 #include <string.h>
 
 /* The double-precision test build takes the plain loops. */
@@ -7,13 +8,6 @@
 #include <immintrin.h>
 #define AVX2 __attribute__((target("avx2")))
 #endif
-
-enum { ROUND = 1 << (MS_RESIZE_BITS - 1) };
-
-static uint8_t clip(int32_t sum) {
-  sum >>= MS_RESIZE_BITS;
-  return (uint8_t)(sum < 0 ? 0 : sum > 255 ? 255 : sum);
-}
 
 /* ---- sixteen rows of single bytes ---- */
 
@@ -109,22 +103,22 @@ static void weigh_lanes(uint8_t *out, const uint8_t *in, const ms_resize_axis *a
     const int32_t *k = a->fixed + i * a->taps;
     int32_t sum[MS_LANES];
     for (int l = 0; l < MS_LANES; l++)
-      sum[l] = ROUND;
+      sum[l] = MS_RESIZE_HALF;
     for (int64_t j = 0; j < a->n[i]; j++, p += MS_LANES)
       for (int l = 0; l < MS_LANES; l++)
         sum[l] += p[l] * k[j];
     for (int l = 0; l < MS_LANES; l++)
-      out[l] = clip(sum[l]);
+      out[l] = ms_resize_byte(sum[l]);
   }
 }
 
 /* Columns [x, width). */
 static void weigh_rows(uint8_t *out, const uint8_t *in, int64_t x, int64_t width, const int32_t *k, int64_t n) {
   for (; x < width; x++) {
-    int32_t sum = ROUND;
+    int32_t sum = MS_RESIZE_HALF;
     for (int64_t j = 0; j < n; j++)
       sum += in[j * width + x] * k[j];
-    out[x] = clip(sum);
+    out[x] = ms_resize_byte(sum);
   }
 }
 
@@ -146,7 +140,7 @@ AVX2 static inline void store16(uint8_t *out, const __m256i *sums) {
 }
 
 AVX2 static void weigh_lanes_avx2(uint8_t *out, const uint8_t *in, const ms_resize_axis *a, int64_t base) {
-  const __m256i half = _mm256_set1_epi32(ROUND);
+  const __m256i half = _mm256_set1_epi32(MS_RESIZE_HALF);
   for (int64_t i = 0; i < a->count; i++, out += MS_LANES) {
     const uint8_t *p = in + (a->lo[i] - base) * MS_LANES;
     const int32_t *k = a->fixed + i * a->taps;
@@ -158,7 +152,7 @@ AVX2 static void weigh_lanes_avx2(uint8_t *out, const uint8_t *in, const ms_resi
 }
 
 AVX2 static void weigh_rows_avx2(uint8_t *out, const uint8_t *in, int64_t width, const int32_t *k, int64_t n) {
-  const __m256i half = _mm256_set1_epi32(ROUND);
+  const __m256i half = _mm256_set1_epi32(MS_RESIZE_HALF);
   int64_t x = 0;
   for (; x + 32 <= width; x += 32) {
     __m256i left[2] = {half, half}, right[2] = {half, half};

@@ -4,6 +4,7 @@
 void ms_scratch_free(ms_scratch *s) {
   ms_buffer_free(&s->file);
   ms_buffer_free(&s->work);
+  ms_buffer_free(&s->photo);
   ms_events_free(&s->events);
   ms_picture_free(&s->picture[0]);
   ms_picture_free(&s->picture[1]);

@@ -12,6 +12,7 @@ typedef struct ms_scratch {
   ms_events events;
   ms_picture picture[2];
   ms_image_scratch image;
+  ms_buffer photo; /* of the loader */
   ms_repairs repairs; /* so far */
 } ms_scratch;
 

@@ -32,8 +32,6 @@ static ms_status read_image(const ms_source *s, int64_t i, const uint64_t *key, 
                  .repairs = &scratch->repairs};
   status =
       ms_image_transform(&scratch->image, p, &in, key ? &m->c.recipe : &m->still, key ? *key : 0, (uint64_t)i, err);
-  if (!status && key && m->c.augment.n > 0)
-    status = ms_rand_augment_apply(p, &scratch->picture[1], &m->c.augment, *key, (uint64_t)i, OP, err);
   *out = p->memory.p;
   return status;
 }
@@ -57,8 +55,6 @@ ms_status ms_source_images(ms_source **out, ms_images_source_config *config, ms_
                           .read = read_image,
                           .close = close_images};
   ms_status status = ms_image_recipe_check(&m->c.recipe, OP, err);
-  if (!status && m->c.augment.n > 0)
-    status = ms_rand_augment_check(&m->c.augment, OP, err);
   if (!status && m->source.n == 0)
     status = ms_fail(err, MS_EINVAL, "%s: no files", OP);
   if (status) {

@@ -4,7 +4,6 @@
 
 #include "image_transform.h"
 #include "paths.h"
-#include "randaugment.h"
 #include "source.h"
 
 typedef struct ms_images_source_config {
@@ -13,7 +12,6 @@ typedef struct ms_images_source_config {
   ms_policy policy;
   ms_image_recipe
       recipe; /* random: samples that are read without a key are cut as in a test, the same share of the image */
-  ms_rand_augment augment; /* n = 0: none */
 } ms_images_source_config;
 
 ms_status ms_source_images(ms_source **out, ms_images_source_config *config, ms_error *err);

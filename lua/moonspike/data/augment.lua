@@ -1,4 +1,4 @@
--- Geometric augmentation: how it is written (keys, an ordered list, a preset's name) and what core makes of it.
+-- Augmentation: how it is written (keys, an ordered list, a preset's name) and what core makes of it.
 
 local core = require "moonspike.core"
 local o = require "moonspike.options"
@@ -15,7 +15,14 @@ local kinds = {
 local aliases = { shear = "shear_x" }
 local groups = { one_of = true, some_of = true }
 
--- The order of the steps where only keys are given.
+-- What is done to a sample before its pixels move, in this order; with the options of each.
+local first = { "resized_crop", "rand_augment" }
+local first_options = {
+  resized_crop = { scale = true, ratio = true, filter = true },
+  rand_augment = { n = true, m = true, std = true, p = true, increasing = true, filter = true, fill = true },
+}
+
+-- The order of the others where only keys are given.
 local order = { "crop", "flip", "vflip", "roll", "translate", "rotate", "shear", "cutout" }
 
 local slope = math.deg(math.atan(0.3)) -- a shear of 0.3 pixels a row
@@ -98,7 +105,8 @@ local function step_of(where, step, list, texts, inner)
   if type(step) == "string" then step = { step } end
   local name = type(step) == "table" and step[1]
   if not (type(name) == "string" and (kinds[name] or aliases[name] or not inner and groups[name])) then
-    o.fail("%s: step: expected { name, ... } with one of %s, got %s", where, names(kinds, aliases, not inner and groups or {}),
+    o.fail("%s: step: expected { name, ... } with one of %s, got %s", where,
+      names(kinds, aliases, not inner and groups or {}, not inner and first_options or {}),
       type(step) == "table" and o.show(name or nil) or o.show(step))
   end
   if not groups[name] then
@@ -120,12 +128,59 @@ local function step_of(where, step, list, texts, inner)
   texts[#texts + 1] = ("%d of (%s)"):format(take, table.concat(choices, ", "))
 end
 
+local function whole(v) return math.type(v) and math.tointeger(v) and v >= 1 end
+
+-- " (m = 9, scale = { 0.5, 1 })" of the options in a step
+local function options_text(step)
+  local words = {}
+  for _, key in ipairs(o.keys(step)) do
+    local v, numbers = step[key], {}
+    for i, n in ipairs(type(v) == "table" and v or {}) do numbers[i] = o.show(n) end
+    local text = type(v) == "table" and "{ " .. table.concat(numbers, ", ") .. " }" or type(v) == "string" and v or o.show(v)
+    if math.type(key) ~= "integer" then words[#words + 1] = ("%s = %s"):format(key, text) end
+  end
+  return #words > 0 and " (" .. table.concat(words, ", ") .. ")" or ""
+end
+
+-- { "resized_crop", 24, scale = { 0.5, 1 } } -> a table of core.data.recipe and its text
+local function first_of(where, step)
+  local name, size, opt = step[1], step[2], {}
+  keys_of(where, name, step, first_options[name])
+  local sized = name == "resized_crop"
+  if #step > (sized and 2 or 1) then o.fail("%s: %s: expected %s, got %d values", where, name, sized and "one size" or "options only", #step - 1) end
+  for key in pairs(first_options[name]) do opt[key] = step[key] end
+  local text = name
+  if size ~= nil then
+    if whole(size) then size = { size, size } end
+    if type(size) ~= "table" or #size ~= 2 or not (whole(size[1]) and whole(size[2])) then
+      o.fail("%s: %s: size: expected an integer >= 1, or a table of two, got %s", where, name, o.show(size))
+    end
+    opt.h, opt.w = math.tointeger(size[1]), math.tointeger(size[2])
+    text = ("%s %d x %d"):format(name, opt.h, opt.w)
+  end
+  return opt, text .. options_text(step)
+end
+
 -- { crop = 4, flip = true, cutout = 16 } -> the list of steps
 local function list_of_keys(where, given)
   local known, list = { holes = true }, {}
-  for _, name in ipairs(order) do known[name] = true end
+  for _, list_of in ipairs { first, order } do
+    for _, name in ipairs(list_of) do known[name] = true end
+  end
   for _, key in ipairs(o.keys(given)) do
     if not known[key] then o.fail("%s: unknown option '%s' (known: %s)", where, tostring(key), names(known)) end
+  end
+  for _, name in ipairs(first) do
+    local v = given[name]
+    local size = name == "resized_crop" and math.type(v) and v or nil
+    if v ~= nil and type(v) ~= "boolean" and type(v) ~= "table" and not size then
+      o.fail("%s: %s: expected true%s or a table of options, got %s", where, name, name == "resized_crop" and ", a size" or "", o.show(v))
+    end
+    if v then
+      local options, step = type(v) == "table" and v or { size }, { name }
+      for _, key in ipairs(o.keys(options)) do step[math.type(key) == "integer" and key + 1 or key] = options[key] end
+      list[#list + 1] = step
+    end
   end
   for _, name in ipairs(order) do
     local v = given[name]
@@ -142,13 +197,12 @@ local function list_of_keys(where, given)
   return list
 end
 
--- What `augment = given` of a data set means: a recipe of core (nil where nothing is asked for) and a text for describe().
-function augment.parse(where, given)
-  if given == nil then return nil, "" end
-  local text = {}
+-- What `augment = given` of a data set means as a list of steps, and the name where it is one of a preset.
+local function steps_of(where, given)
+  local name
   if type(given) == "string" then
     if not presets[given] then o.fail("%s: expected one of %s, got '%s'", where, names(presets), given) end
-    text[1], given = given, presets[given]
+    name, given = given, presets[given]
   elseif type(given) ~= "table" then
     o.fail("%s: expected a table or one of %s, got %s", where, names(presets), o.show(given))
   elseif given[1] == nil then
@@ -159,12 +213,48 @@ function augment.parse(where, given)
       o.fail("%s: expected either an ordered list of steps or keys, got '%s' beside a list", where, tostring(key))
     end
   end
-  local rules, texts = {}, {}
-  for _, step in ipairs(given) do step_of(where, step, rules, texts) end
-  if #rules == 0 then return nil, "" end
-  local ok, recipe = pcall(core.data.recipe, rules)
+  local list = {}
+  for i, step in ipairs(given) do list[i] = type(step) == "string" and { step } or step end
+  return list, name
+end
+
+-- Whether a step of that name is among those that `given` means.
+function augment.has(where, given, name)
+  for _, step in ipairs(given and steps_of(where, given) or {}) do
+    if type(step) == "table" and step[1] == name then return true end
+  end
+  return false
+end
+
+-- RandAugment with these options before all else that `given` means but a resized crop.
+function augment.rand_augmented(where, given, options)
+  local list, step = given and steps_of(where, given) or {}, {}
+  for _, key in ipairs(o.keys(options)) do step[key] = options[key] end
+  step[1] = "rand_augment"
+  table.insert(list, list[1] and list[1][1] == "resized_crop" and 2 or 1, step)
+  return list
+end
+
+-- A recipe of core (nil where nothing is asked for) and a text for describe().
+function augment.parse(where, given)
+  if given == nil then return nil, "" end
+  local list, preset = steps_of(where, given)
+  local rules, texts, photo = {}, {}, {}
+  for _, step in ipairs(list) do
+    local name = type(step) == "table" and step[1]
+    if first_options[name] then
+      local misplaced = #rules > 0 and "the steps that move pixels" or name == "resized_crop" and photo.rand_augment and "rand_augment"
+      if photo[name] then o.fail("%s: %s: expected once, got it again", where, name) end
+      if misplaced then o.fail("%s: %s: expected before %s, got it behind", where, name, misplaced) end
+      photo[name], texts[#texts + 1] = first_of(where, step)
+    else
+      step_of(where, step, rules, texts)
+    end
+  end
+  if #texts == 0 then return nil, "" end
+  local ok, recipe = pcall(core.data.recipe, rules, photo)
   if not ok then o.fail("%s: %s", where, (tostring(recipe):gsub("^.-recipe: ", ""))) end
-  return recipe, (text[1] and text[1] .. ": " or "") .. table.concat(texts, ", ")
+  return recipe, (preset and preset .. ": " or "") .. table.concat(texts, ", ")
 end
 
 local function is_recipe(v)
@@ -205,13 +295,20 @@ doc.set(augment.augment, [[
     name follows ms.manual_seed) and its index.
 
     spec, also `augment` of a data set: a list of steps in their order, { "name", v, p = 1 }:
+      { "resized_crop", size, scale = { 0.08, 1 }, ratio = { 3/4, 4/3 }, filter = "bilinear" or "bicubic" }
+      { "rand_augment", n = 2, m = 9, std = 0, p = 0.5, increasing = false, filter = "either", fill = { 128, 128, 128 } }
       { "crop", 4 } (zero padding, random cut)   { "flip", p = 0.5 }   { "vflip" }   { "roll", 5 } (circular)
       { "translate", 5 }   { "translate_x", 5 }   { "translate_y", 5 }   { "rotate", 30 }   { "shear", 30 } (along rows)
       { "shear_y", 30 } (along columns)   { "cutout", 16, holes = 1 }   { "identity" }
       { "one_of", { ... }, { ... } }   { "some_of", take = 2, { ... }, { ... } }
+    resized_crop: torchvision's RandomResizedCrop (a share of the area, a ratio of width to height, a place), spread over size x size
+    (or { h, w }; the image's own size) pixels: bytes as Pillow does it, bit for bit, reals up to rounding. rand_augment, on uint8
+    of 1 or 3 channels: timm's RandAugment (Cubuk et al. 2020), n of 15 ops with the bytes of Pillow, each done with probability p
+    at magnitude m (0 to 10) with deviation std; increasing: timm's "inc1"; filter: of rotations, shears and translations. Both
+    come before all other steps, in this order, and once.
     Pixels and degrees are drawn from -v to v, or from min to max: { "cutout", min = 1, max = 30 }. Rotations and shears take
-    the nearest pixel about the centre; what leaves the image is zero before normalisation. Or keys, done in the order crop, flip, vflip, roll, translate,
-    rotate, shear, cutout: { crop = 4, flip = true, cutout = 16 }. Or a name: ]] .. names(presets) .. [[.
+    the nearest pixel about the centre; what leaves the image is zero before normalisation. Or keys, done in the order resized_crop and
+    rand_augment (true, a size, or a table of options: { 24, filter = "bicubic" }), crop, flip, vflip, roll, translate, rotate, shear, cutout: { crop = 4, flip = true, cutout = 16 }. Or a name: ]] .. names(presets) .. [[.
     "imp-ncaltech" draws its shears uniformly in degrees up to atan(0.3) and its cutout and shifts uniformly; the published code draws them
     from 31 steps.]])
 

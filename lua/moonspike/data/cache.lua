@@ -39,7 +39,7 @@ local still = { [false] = true, none = true, [0] = true } -- values that draw no
 
 -- Replaces parts.source by the cached one; makes the cache where it is missing.
 function cache.use(where, parts, list, how, opt)
-  for _, key in ipairs { "random", "rand_augment", "drop", "mirror", "flip_polarity", "reverse" } do
+  for _, key in ipairs { "random", "drop", "mirror", "flip_polarity", "reverse" } do
     if how[key] ~= nil and not still[how[key]] then
       o.fail("%s: cache: expected no random choices, got %s = %s", where, key, o.show(how[key]))
     end

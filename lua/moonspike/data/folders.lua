@@ -6,6 +6,7 @@ local doc = require "moonspike.doc"
 local Set = require "moonspike.data.set"
 local find = require "moonspike.data.find"
 local cache = require "moonspike.data.cache"
+local augment = require "moonspike.data.augment"
 
 local folders = { imagenet100_classes = core.data.imagenet100_classes }
 
@@ -34,10 +35,18 @@ local function make(where, name, list, opt)
     if opt.mean == mean then opt.mean = { 0.449 } end
     if opt.std == std then opt.std = { 0.226 } end
   end
+  local steps = where .. ": augment"
+  if random and augment.has(steps, opt.augment, "resized_crop") then
+    o.fail("%s: resized_crop: expected random = false, since the files are cut at random already", steps)
+  end
+  if opt.train and opt.rand_augment then
+    if augment.has(steps, opt.augment, "rand_augment") then o.fail("%s: rand_augment: expected once, got it as an option, too", steps) end
+    opt.augment = augment.rand_augmented(steps, opt.augment, opt.rand_augment)
+  end
   local shorter = opt.shorter or opt.size * 256 // 224
   local labels = core.tensor.tensor(list.labels, { dtype = "int64", device = "cpu" })
   local how = { paths = list.paths, labels = labels, random = random, size = opt.size, shorter = shorter, scale = opt.scale, ratio = opt.ratio,
-    filter = opt.filter, grey = opt.grey, policy = opt.policy, rand_augment = opt.train and opt.rand_augment or nil }
+    filter = opt.filter, grey = opt.grey, policy = opt.policy }
   local done, source = pcall(core.data.image_source, how)
   if not done then o.fail("%s: %s", where, (tostring(source):gsub("^image_source: ", ""):gsub("^images: ", ""))) end
   local parts = { name = name, source = source, labels = labels, classes = list.classes, split = list.split, folder = list.folder, T = opt.T,
@@ -81,8 +90,8 @@ local common = [==[
 
     Files are decoded in the loader's threads, with the pixels of Pillow. Training: a random resized crop (scale, ratio as torchvision's) to size x size; test: the short
     side to `shorter` (256 for 224), the centre cut out; random = true or false chooses. filter "bicubic" as SEW's. rand_augment = { n = 2, m = 6, std = 0.5 }: timm's
-    RandAugment (help "core.data.rand_augment"). augment = { flip = true } and the like come after it. policy: "lenient" decodes damaged files as far as it goes and counts
-    them, "strict" refuses them. cache = "folder" keeps test pictures as one .npy file.]==] .. Set.help
+    RandAugment of training, the first step of `augment` (help "data.augment"). policy: "lenient" decodes damaged files as far as it goes and counts
+    them, "strict" refuses them. cache = "folder" keeps the pictures of random = false as one .npy file, which `augment` then works on.]==] .. Set.help
 
 doc.set(folders.ImageFolder, [[
     data.ImageFolder{ root = "folder", train = true, size = 224, T = 4, mean = { 0.485, 0.456, 0.406 }, std = { 0.229, 0.224, 0.225 }, ... } -> set

@@ -82,6 +82,10 @@ function Set:configure(where, opt)
     if s <= 0 then o.fail("%s: std: expected numbers > 0, got %g", where, s) end
   end
   self.recipe, self.augmented = augment.parse(where .. ": augment", opt.augment)
+  if self.recipe then
+    local fits, why = pcall(core.data.recipe_size, self.recipe, self.dtype, table.unpack(self.shape))
+    if not fits then o.fail("%s: augment: %s", where, (tostring(why):gsub("^.-recipe: ", ""))) end
+  end
   self.seed = opt.seed or core.random.key("shuffle", self.name)
   local n, size = #self, opt.batch_size
   self.batches = opt.drop_last and n // size or (n + size - 1) // size
