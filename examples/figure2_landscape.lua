@@ -5,7 +5,7 @@ local ms = require "moonspike"
 
 local opt = ms.arguments {
   usage = "moonspike examples/figure2_landscape.lua [options]", { "epochs", 20, "of each training", from = 1 }, { "samples", 1000, "training images", from = 10 },
-  { "points", 15, "along each direction", from = 3 }, { "seed", 1, "of weights and order" }, { "out", "runs/figures", "folder of the runs and the pictures" },
+  { "points", 15, "along each direction", from = 7 }, { "seed", 1, "of weights and order" }, { "out", "runs/figures", "folder of the runs and the pictures" },
 }
 
 print "method   max    mean   curvature of both directions, largest"

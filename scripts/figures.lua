@@ -11,7 +11,7 @@ local kinds = { "curves", "fisher", "landscape", "firing", "energy", "weights", 
 local opt = ms.arguments {
   usage = "moonspike scripts/figures.lua --run FOLDER [options]", { "run", {}, "the folder of a run; may be repeated" },
   { "only", table.concat(kinds, ","), "which" }, { "out", "", "folder of the pictures (RUN/figures)" }, { "format", "png", "of the pictures", choices = { "png", "svg" } },
-  { "points", 21, "of a landscape along each direction", from = 3 }, { "reach", 1.0, "of a landscape to either side, in filter norms", from = 0.01 },
+  { "points", 21, "of a landscape along each direction", from = 5 }, { "reach", 1.0, "of a landscape to either side, in filter norms", from = 0.01 },
   { "samples", 1000, "training samples of a landscape, 0: all", from = 0 }, { "batches", 101, "of the Fisher information", from = 1 },
   { "estimator", "batch", "of the Fisher information", choices = { "batch", "per_sample" } }, { "device", "auto", "cpu, cuda or auto" },
 }
@@ -108,11 +108,11 @@ function figures.landscape()
       how.file = of(run, kind)
       made(plot[kind](plane.z, how))
     end
-    local s = plane:sharpness { radius = opt.reach / 2 }
+    local s = plane:sharpness { radius = opt.reach }
     rows[#rows + 1] = { run.name, s.max, s.mean, s.curvature[1], s.curvature[2], s.largest }
   end
   made(plot { file = file "landscape", title = "along one direction", panels = { { xlabel = "direction 1, filter norms", ylabel = "cross entropy", series = lines } } })
-  print(("sharpness within %g filter norms"):format(opt.reach / 2))
+  print(("sharpness within %g filter norms"):format(opt.reach))
   for _, row in ipairs(rows) do
     for i, v in ipairs(row) do row[i] = type(v) == "number" and ("%.4g"):format(v) or v end
     print("  " .. table.concat(row, "\t"))
@@ -144,7 +144,7 @@ end
 function figures.energy()
   for _, run in ipairs(runs) do
     local _, _, _, _, layers = ms.evaluate(run.net, run.test)
-    print(("%s: %s"):format(run.name, tostring(analysis.energy(layers))))
+    print(("%s\n%s"):format(run.name, tostring(analysis.energy(layers))))
   end
 end
 
@@ -178,12 +178,9 @@ function figures.activity()
     end
     local a = analysis.activity(run.net, x)
     local first, last = a.layers[1], a.layers[#a.layers]
-    local spikes, threshold = a.spikes[last]:float():select(2, 1), nil
-    for name, module in run.net:named_modules() do
-      if name == last then threshold = module.options.v_threshold end
-    end
+    local spikes = a.spikes[last]:float():select(2, 1)
     made(plot.raster(spikes, { file = of(run, "raster"), title = "spikes of the last layer, first test sample" }))
-    made(plot.trace(a.membranes[last]:select(2, 1), { file = of(run, "membranes"), spikes = spikes, threshold = threshold, title = "membranes of the last layer" }))
+    made(plot.trace(a.membranes[last]:select(2, 1), { file = of(run, "membranes"), spikes = spikes, threshold = a.thresholds[last], title = "membranes of the last layer" }))
     local maps = a.spikes[first]:float():select(2, 1):mean(1)
     if maps:dim() == 3 then
       made(plot.images(maps:narrow(1, 1, math.min(16, maps.shape[1])), { file = of(run, "maps"), unit = "firing rate", title = "first layer, mean over time" }))
@@ -207,7 +204,7 @@ function figures.strength()
     local loss = run.recipe.loss
     local how = { T = run.recipe.T }
     for _, key in ipairs { "lambda", "delta", "epsilon" } do how[key] = loss[key] end
-    print(("%s: %s"):format(run.name, tostring(ms.loss.strength(run.net, how))))
+    print(("%s\n%s"):format(run.name, tostring(ms.loss.strength(run.net, how))))
   end
 end
 

@@ -14,7 +14,7 @@ local function activity(net, x)
   for name, module in net:named_modules() do names[module] = name ~= "" and name or module:class() end
   local mode <close> = evaluating(net)
   local grad <close> = autograd.guard(false)
-  local calls, out = {}, { layers = {}, spikes = {}, membranes = {} }
+  local calls, out = {}, { layers = {}, spikes = {}, membranes = {}, thresholds = {} }
   local observer = { fired = function(_, neuron, spikes, input, v0) calls[#calls + 1] = { neuron, spikes, input, v0 } end }
   monitor.observe(observer)
   local observed <close> = setmetatable({}, { __close = function() monitor.leave(observer) end })
@@ -23,14 +23,14 @@ local function activity(net, x)
     local neuron, spikes, input, v0 = table.unpack(call, 1, 4)
     local name = names[neuron]
     if not out.spikes[name] then out.layers[#out.layers + 1] = name end
-    out.spikes[name], out.membranes[name] = spikes, neuron:membrane(input, v0)
+    out.spikes[name], out.membranes[name], out.thresholds[name] = spikes, neuron:membrane(input, v0), neuron._settings.threshold
   end
   return out
 end
 
 return { activity = doc.set(activity, [[
-    ms.analysis.activity(net, x) -> { layers, spikes, membranes, logits }
+    ms.analysis.activity(net, x) -> { layers, spikes, membranes, thresholds, logits }
 
     What the neurons do with a batch x [T, N, ...], in evaluation mode: layers, their names in order of use; spikes[layer] and membranes[layer], the
-    membrane before reset, [T, N, ...]. A neuron that is called more than once counts with its last call. ms.plot.raster and ms.plot.trace draw a sample of
+    membrane before reset, [T, N, ...]; thresholds[layer]. A neuron that is called more than once counts with its last call. ms.plot.raster and ms.plot.trace draw a sample of
     them: a.spikes[name]:select(2, 1).]]) }
