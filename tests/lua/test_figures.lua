@@ -38,7 +38,7 @@ function TestScript:test_one_run()
     lu.assertEquals(core.system.exists(("%s/%s.png"):format(out, name)), gnuplot == true, name)
   end
   lu.assertEquals(lines(out .. "/contour.csv"), 1 + 25)
-  lu.assertEquals(lines(out .. "/landscape2-trt.jsonl"), 1 + 25)
+  lu.assertEquals(lines(out .. "/landscape2-trt.jsonl"), 2 + 25) -- settings, centre, points
   -- Fisher information at two epochs and two steps, as the library has it
   local information = ms.recipes.open(trt, { weights = "epoch3" })
   information = ms.analysis.fisher(information.net, information.train, { batches = 2 })
