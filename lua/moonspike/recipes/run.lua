@@ -189,6 +189,9 @@ function run.open(folder, opts)
   local recipe = recipe_of(folder)
   if not recipe then o.fail("open: folder: expected a run of recipes.train, with recipe.lua, got '%s'", folder) end
   recipe = schema.read("open: " .. folder .. "/recipe.lua", recipe)
+  local seed, draws = core.random.state()
+  local back <close> = setmetatable({}, { __close = function() core.random.set_state(seed, draws) end })
+  core.random.manual_seed(recipe.seed) -- the order of the samples is the training's
   local train, validation, test = build.data(recipe)
   local net = build.network(recipe, build.facts(recipe, train, test))
   checkpoint.load(("%s/%s.safetensors"):format(folder, opt.weights), net)
