@@ -28,7 +28,7 @@ local function make(part, count) -- only what is missing
   assert(os.execute(("%s --part %s --limit %d"):format(how, part, count)), "the recordings could not be made")
 end
 
-local common = { T = opt.T, batch_size = opt.batch, seed = opt.seed }
+local common = { T = opt.T, batch_size = opt.batch }
 local function with(options)
   for key, value in pairs(common) do options[key] = value end
   return options

@@ -34,4 +34,4 @@ for k = 1, #bars[1].y do names[k] = "layer " .. k end
 print(ms.plot.bars(bars, { file = opt.out .. "/figure5-layers.png", categories = names, ylabel = "spikes of a neuron in a time step",
   title = ("%d images of Fashion-MNIST"):format(opt.samples) }))
 print(ms.plot { file = opt.out .. "/figure5-steps.png", title = "first layer of neurons",
-  panels = { { xlabel = "time step", ylabel = "spikes of a neuron", whole_x = true, series = lines } } })
+  panels = { { xlabel = "time step", ylabel = "spikes of a neuron", whole_x = true, legend = "above", series = lines } } })

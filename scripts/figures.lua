@@ -138,7 +138,7 @@ function figures.firing()
   local names = {}
   for k = 1, #layers do names[k] = tostring(k) end
   made(plot.bars(bars, { file = file "firing-rates", categories = names, xlabel = "layer of neurons", ylabel = "spikes of a neuron in a time step", title = "Figures S3, S4" }))
-  made(plot { file = file "firing-rates-t", title = "Figure 5", panels = { { xlabel = "time step", ylabel = "spikes of a neuron", whole_x = true, series = lines } } })
+  made(plot { file = file "firing-rates-t", title = "Figure 5", panels = { { xlabel = "time step", ylabel = "spikes of a neuron", whole_x = true, legend = "above", series = lines } } })
 end
 
 function figures.energy()

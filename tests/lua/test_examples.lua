@@ -85,7 +85,7 @@ end
 
 function TestExamples:test_dvs_fashion_is_its_recipe()
   as_recipe("dvs_fashion.lua", ("--T 2 --batch 8 --limit 40 --data %s/dvs"):format(folder), "dvs-fashion-trt",
-    { T = 2, ["dataset.root"] = folder .. "/dvs/bin" })
+    { T = 2, ["dataset.root"] = folder .. "/dvs/bin", test_batch = 8 })
 end
 
 -- CIFAR's binary records, of n images each: bytes of labels, then noise.
