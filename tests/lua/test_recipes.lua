@@ -149,7 +149,16 @@ local function stopped(recipe, name)
     end
   end
   lu.assertErrorMsgContains("stop here", train, recipe, name .. "-parts", { print = stop })
+  local log = ("%s/%s-parts/log.jsonl"):format(folder, name)
+  s.write(log, s.read(log) .. '{"epoch":2,"train_loss":1}\n{"epo') -- as if it had been stopped between the row and the state
   local parts, there = train(recipe, name .. "-parts", { resume = true })
+  local function rows(of)
+    local list = ms.log.read(of .. "/log.jsonl")
+    for _, row in ipairs(list) do row.seconds = nil end
+    list.runs = nil
+    return list
+  end
+  lu.assertEquals(rows(there), rows(out), name)
   lu.assertEquals(s.read(there .. "/best.safetensors"), s.read(out .. "/best.safetensors"), name)
   lu.assertEquals({ parts.best, parts.last, parts.validation }, { whole.best, whole.last, whole.validation }, name)
   local a, b = ms.load(out .. "/last.safetensors"), ms.load(there .. "/last.safetensors")
@@ -165,6 +174,26 @@ function TestTraining:test_stopped_and_resumed()
   lu.assertEquals(#ms.log.read(there .. "/log.jsonl"), 3)
   s.raises(("train: resume: optimizer: expected { \"Adam\", lr = 0.005 } as the run in %s was started, got { \"Adam\", lr = 1.0 }"):format(there),
     train, small { optimizer = { "Adam", lr = 1.0 } }, "trt-parts", { resume = true })
+end
+
+-- What another recipe left in the folder is not gone on with, nor taken for this one's.
+function TestTraining:test_begun_anew_and_stopped_at_once()
+  local _, out = train(small { epochs = 1 }, "anew")
+  lu.assertErrorMsgContains("stop here", train, small { epochs = 2 }, "anew", { print = function() error("stop here", 0) end })
+  for _, name in ipairs { "last", "best" } do lu.assertFalse(core.system.exists(("%s/%s.safetensors"):format(out, name)), name) end
+  s.write(out .. "/last.safetensors", "of an unknown recipe")
+  os.remove(out .. "/recipe.lua")
+  lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+  s.write(out .. "/recipe.lua", (s.read(out .. "/recipe.lua"):gsub("keep = {}, ", ""))) -- as a version without this key wrote it
+  lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+end
+
+-- Losses that are no numbers any more end no run.
+function TestTraining:test_diverged()
+  local recipe = small { loss = { "SDT" }, optimizer = { "SGD", lr = 1e30 }, validation = 0 }
+  local result, out = train(recipe, "diverged", { tensorboard = true })
+  lu.assertEquals({ result.last.epoch, ms.log.read(out .. "/log.jsonl")[3].train_loss }, { 3, nil })
+  lu.assertEquals(train(recipe, "diverged", { resume = true }).last, result.last)
 end
 
 -- Parts of the published methods: a share that moves with the epoch, a random T, the last step's answer, groups, warm-up, controls, bfloat16.
