@@ -99,6 +99,8 @@ function TestBook:test_changes()
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { loss = "SDT" }).loss, { "SDT" })
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { ["test.mean"] = "[0.5, 0.5, 0.5]" }).test.mean, { 0.5, 0.5, 0.5 })
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4").epochs, 300) -- the book's own is as it was
+  s.write(folder .. "/own.lua", "return " .. require("moonspike.recipes.schema").text(small()))
+  lu.assertEquals(recipes.get(folder .. "/own.lua").name, "own") -- a folder of series, not a path
   recipe = recipes.get "fashion-mnist-trt"
   recipe.loss.lambda = 1
   lu.assertEquals(recipes.get("fashion-mnist-trt").loss.lambda, 1e-5)
@@ -262,6 +264,8 @@ function TestSeries:test_a_failure_is_told_and_the_rest_goes_on()
   local entry = series.seeds(recipe, { out = folder .. "/fails", seeds = { 1, 2 }, tune_seeds = 1, report = silent })
   lu.assertEquals({ #entry.results, #entry.failures }, { 0, 2 })
   local text = series.write { entry }
+  local _, csv = series.write { { recipe = small { name = "r/a=1,b=2" }, results = {}, failures = {}, tried = {} } }
+  lu.assertStrContains(csv, '\n"r/a=1,b=2","test",') -- the comma of two axes is not the table's
   lu.assertStrContains(text, "| test | FashionMNIST |  |  | 0 |  |  |  |  |  |") -- no figure that was not measured
   lu.assertStrContains(text, "- missing, seed 1: recipe: dataset: FashionMNIST: train-images-idx3-ubyte is not found in")
 end
@@ -309,6 +313,11 @@ function TestRefused:test_keys()
   s.raises("recipes.get: unknown key 'lambda' (known: ", recipes.get, "fashion-mnist-trt", { lambda = 1 })
   s.raises("recipes.get: epochs: expected no options behind epochs, got 'epochs.x'", recipes.get, "fashion-mnist-trt", { ["epochs.x"] = 1 })
   s.raises("recipes: name: no recipe 'cifar10-trt' (there are cifar10-resnet19-", recipes.get, "cifar10-trt")
+  s.raises("recipes: name: no recipe '' (recipes.list() names them)", recipes.get, "")
+  s.raises("recipes.get: unknown key '1' (known: ", recipes.get, "fashion-mnist-trt", { "epochs" })
+  s.write(folder .. "/mine.lua", "return { loss = 'TRT' }")
+  s.raises("recipes.get: loss: expected a table { \"Name\", option = value, ... }, got 'TRT'", recipes.get, folder .. "/mine.lua", { ["loss.eta"] = 1 })
+  refused("train: recipe: tune: expected a table { \"key\", value, value, ... } of numbers or words, got table", { tune = { "loss", { "SDT" }, { "LTS" } } })
   s.raises("recipes: name: no recipe 'xyz' (recipes.list() names them)", recipes.get, "xyz")
 end
 
