@@ -89,7 +89,9 @@ function TestBook:test_plan()
   plan = recipes.plan(small(), { steps = 3 })
   lu.assertEquals(plan.facts.samples, 50)
   lu.assertTrue(plan.timing.least <= plan.timing.step and plan.timing.step <= plan.timing.most and plan.timing.peak > 0)
-  lu.assertAlmostEquals(plan.expected, 3 * 7 * plan.timing.step + 3 * 20 * plan.timing.pass, 1e-9)
+  lu.assertAlmostEquals(plan.expected, 3 * 7 * plan.timing.step + 3 * (20 + 10) * plan.timing.pass, 1e-9)
+  local away = recipes.plan(small { dataset = { "FashionMNIST", root = folder .. "/nowhere", limit = 1000 }, test = { limit = 30 }, samples = 600 }, { steps = 0 })
+  lu.assertEquals({ away.facts.samples, away.facts.validated, away.facts.tested }, { 600, 200, 30 })
   lu.assertStrContains(tostring(plan), "FashionMNIST train: 50 samples of [1, 28, 28], 10 classes")
 end
 
