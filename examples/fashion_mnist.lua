@@ -78,7 +78,7 @@ if opt.resume then
   print(("resumed after epoch %d"):format(info.epoch))
 end
 try("--out", ms.system.write_file, out .. "/options.json", ms.json.encode(opt) .. "\n")
-local log = try("--out", ms.log, out .. "/log.jsonl", { append = opt.resume })
+local log = try("--out", ms.log, out .. "/log.jsonl", { append = opt.resume, epoch = first - 1 })
 print(train:describe())
 print(net)
 
@@ -115,10 +115,10 @@ while epoch <= schedule.T_max do
     best = { accuracy = accuracy, epoch = epoch }
     ms.save(out .. "/best.safetensors", net)
   end
-  state.epoch, state.extra = epoch, { best = best, seconds = spent, T_max = schedule.T_max, loss = opt.loss }
-  ms.checkpoint(last, state)
   log { epoch = epoch, train_loss = train_loss, train_accuracy = train_accuracy, test_loss = test_loss, test_accuracy = accuracy,
     firing_rate = firing, synops = synops, macs = layers[1].operations, lr = lr, seconds = spent, loss = opt.loss, seed = opt.seed }
+  state.epoch, state.extra = epoch, { best = best, seconds = spent, T_max = schedule.T_max, loss = opt.loss }
+  ms.checkpoint(last, state)
   epoch = epoch + 1
 end
 log:close()

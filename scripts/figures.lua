@@ -2,7 +2,7 @@
 --   moonspike scripts/figures.lua --run runs/trt
 --   moonspike scripts/figures.lua --run runs/sdt --run runs/trt --only curves,firing --out runs/compared
 -- Pictures and the CSV of their numbers go to --out, the folder figures of the first run by default, and report.html beside them.
--- What takes long goes on where it was stopped: a landscape is kept point by point, Fisher information by kept epoch.
+-- A landscape is kept point by point: stopped, it goes on.
 local ms = require "moonspike"
 local analysis, plot = ms.analysis, ms.plot
 local fail, try = ms.arguments.fail, ms.arguments.try
@@ -24,9 +24,13 @@ for word in (opt.only .. ","):gmatch "(.-)," do
   if not known[word] then fail("--only: expected some of %s, got '%s'", table.concat(kinds, ","), word) end
   wanted[word] = true
 end
+local last = {} -- how many folders have this name: those of a table are all seed1, seed2 ...
+local function name_of(folder) return folder:gsub("/+$", ""):match "[^/]*$" end
+for _, folder in ipairs(opt.run) do last[name_of(folder)] = (last[name_of(folder)] or 0) + 1 end
 for i, folder in ipairs(opt.run) do
   runs[i] = try("--run", ms.recipes.open, folder)
-  runs[i].name = folder:gsub("/+$", ""):match "[^/]*$"
+  local name = name_of(folder)
+  runs[i].name = last[name] == 1 and name or folder:gsub("^[./]+", ""):gsub("/+$", ""):gsub("/+", "-")
 end
 local out = opt.out ~= "" and opt.out or opt.run[1] .. "/figures"
 try("--out", ms.system.mkdir, out)

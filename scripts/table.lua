@@ -36,7 +36,7 @@ for word in (opt.recipes .. ","):gmatch "(.-)," do
 end
 
 try("--device", ms.device, opt.device)
-local done, runs = {}, 0
+local done = {}
 for k, recipe in ipairs(recipes) do
   local function report(entry)
     done[k] = entry
@@ -44,7 +44,6 @@ for k, recipe in ipairs(recipes) do
     try("--out", ms.system.mkdir, opt.out)
     try("--out", ms.system.write_file, opt.out .. "/table.md", text)
     try("--out", ms.system.write_file, opt.out .. "/table.csv", csv)
-    runs = runs + 1
     print(("%s: %d of %d seeds, %d of %d values tried, %d failed"):format(recipe.name, #entry.results, #seeds, #entry.tried,
       recipe.tune and #recipe.tune - 1 or 0, #entry.failures))
   end

@@ -33,11 +33,27 @@ end
 
 Log.__call, Log.__close, Log.__gc = Log.write, Log.close, Log.close
 
-local spec = { append = o.boolean(true) }
+-- Leaves the whole lines of rows up to that epoch: what a run wrote behind its last checkpoint before it was stopped, it writes again.
+local function shorten(path, epoch)
+  local file <close> = io.open(path)
+  if not file then return true end
+  local kept = {}
+  for text in file:lines "L" do
+    local row = text:sub(-1) == "\n" and core.json.decode(text)
+    if type(row) == "table" and not (math.type(row.epoch) and row.epoch > epoch) then kept[#kept + 1] = text end
+  end
+  return core.system.write_file(path, table.concat(kept))
+end
+
+local spec = { append = o.boolean(true), epoch = o.integer(nil, { from = 0 }) }
 
 local function open(path, opts)
   o.check("log", "path", path, o.string())
   local opt = o.read("log", opts, spec)
+  if opt.append and opt.epoch then
+    local ok, why = shorten(path, opt.epoch)
+    if not ok then return nil, why end
+  end
   local file, why = io.open(path, opt.append and "a" or "w")
   if not file then return nil, why end
   return setmetatable({ path = path, file = file }, Log)
@@ -69,8 +85,10 @@ end
 local log = setmetatable({ open = open, read = read }, { __call = function(_, ...) return open(...) end })
 
 return doc.set(log, [[
-    ms.log(path[, { append = true }]) -> log, or nil, message
+    ms.log(path[, { append = true, epoch = nil }]) -> log, or nil, message
 
     log{ epoch = 1, loss = l } writes one line of JSON with sorted keys (tensors of one element as numbers) and flushes it. In front of
     the first one stands what it runs on: { "moonspike": { device, threads, available (engines), origin (of the break-even table) ... } }.
+    epoch: of a file that is appended to, only the rows up to this epoch are kept: log{...} before ms.checkpoint, then with the epoch that ms.resume
+    gives, each epoch stands there once, wherever the run was stopped.
     ms.log.read(path) -> list of rows; its field runs lists those records.]])

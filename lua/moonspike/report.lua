@@ -156,10 +156,10 @@ local function curves(runs, file)
   for i, run in ipairs(runs) do sets[i] = { run.name, run.rows } end
   local path, why = plot.learning_curves(#runs == 1 and runs[1].rows or sets, drawn,
     { title = "", legend = #runs > 1 and "above" or nil })
+  core.system.remove((drawn:gsub("svg$", "csv"))) -- also there where no picture could be drawn
   if not path then return ("<p>%s</p>"):format(escape(why)) end
   local html = picture(path, "training (the full loss) and test (cross entropy): not the same quantity")
   core.system.remove(path)
-  core.system.remove((path:gsub("svg$", "csv")))
   return html
 end
 

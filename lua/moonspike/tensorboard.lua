@@ -67,7 +67,7 @@ local bins = 64
 
 function Writer:write(step, value)
   if not self.file then o.fail("tensorboard: %s is closed", self.path) end
-  local ok, why = self.file:write(record(event(self.time(), step, value)))
+  local ok, why = self.file:write(record(event(os.time(), step, value)))
   if ok then ok, why = self.file:flush() end
   if not ok then o.fail("tensorboard: %s: %s", self.path, why) end
   return self
@@ -109,20 +109,18 @@ end
 
 Writer.__close, Writer.__gc = Writer.close, Writer.close
 
-local spec = { time = o.where(os.time, "a function", function(f) return type(f) == "function" end) }
 local opened = 0
 
-local function open(folder, opts)
+local function open(folder)
   o.check("tensorboard", "folder", folder, o.string())
-  local opt = o.read("tensorboard", opts, spec)
   local ok, why = core.system.mkdir(folder)
   if not ok then return nil, why end
   opened = opened + 1
-  local path = ("%s/events.out.tfevents.%d.moonspike.%d.%d"):format(folder, math.floor(opt.time()), core.system.pid(), opened)
+  local path = ("%s/events.out.tfevents.%d.moonspike.%d.%d"):format(folder, os.time(), core.system.pid(), opened)
   local file
   file, why = io.open(path, "wb")
   if not file then return nil, why end
-  local self = setmetatable({ path = path, file = file, time = opt.time }, Writer)
+  local self = setmetatable({ path = path, file = file }, Writer)
   return self:write(nil, bytes(3, "brain.Event:2"))
 end
 

@@ -62,6 +62,18 @@ function TestScript:test_several_runs_and_a_landscape_that_goes_on()
   lu.assertEquals(s.read(path), whole)
 end
 
+-- The folders of a table's runs all end in seed1, seed2 ...: neither pictures nor names may meet.
+function TestScript:test_runs_of_one_name()
+  for name, from in pairs { first = sdt, second = trt } do assert(os.execute(("mkdir %s/%s && cp -r %s %s/%s/seed1"):format(folder, name, from, folder, name))) end
+  local out = folder .. "/table"
+  run("scripts/figures.lua", ("--run %s/first/seed1/ --run %s/second/seed1 --only firing,confusion --device cpu --out %s"):format(folder, folder, out))
+  local base = folder:gsub("^/", ""):gsub("/", "-")
+  for _, name in ipairs { "first", "second" } do
+    lu.assertTrue(core.system.exists(("%s/confusion-%s-%s-seed1.csv"):format(out, base, name)), name)
+    lu.assertStrContains(s.read(out .. "/firing-rates.csv"), ('"%s-%s-seed1"'):format(base, name))
+  end
+end
+
 function TestScript:test_refused()
   lu.assertStrContains(run("scripts/figures.lua", "", 2), "figures: --run: expected the folder of a run, got nothing")
   lu.assertStrContains(run("scripts/figures.lua", "--run /nowhere", 2), "--run: folder: expected a run of recipes.train, with recipe.lua, got '/nowhere'")

@@ -89,7 +89,9 @@ function TestBook:test_plan()
   plan = recipes.plan(small(), { steps = 3 })
   lu.assertEquals(plan.facts.samples, 50)
   lu.assertTrue(plan.timing.least <= plan.timing.step and plan.timing.step <= plan.timing.most and plan.timing.peak > 0)
-  lu.assertAlmostEquals(plan.expected, 3 * 7 * plan.timing.step + 3 * 20 * plan.timing.pass, 1e-9)
+  lu.assertAlmostEquals(plan.expected, 3 * 7 * plan.timing.step + 3 * (20 + 10) * plan.timing.pass, 1e-9)
+  local away = recipes.plan(small { dataset = { "FashionMNIST", root = folder .. "/nowhere", limit = 1000 }, test = { limit = 30 }, samples = 600 }, { steps = 0 })
+  lu.assertEquals({ away.facts.samples, away.facts.validated, away.facts.tested }, { 600, 200, 30 })
   lu.assertStrContains(tostring(plan), "FashionMNIST train: 50 samples of [1, 28, 28], 10 classes")
 end
 
@@ -99,6 +101,8 @@ function TestBook:test_changes()
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { loss = "SDT" }).loss, { "SDT" })
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4", { ["test.mean"] = "[0.5, 0.5, 0.5]" }).test.mean, { 0.5, 0.5, 0.5 })
   lu.assertEquals(recipes.get("cifar10-resnet19-trt-T4").epochs, 300) -- the book's own is as it was
+  s.write(folder .. "/own.lua", "return " .. require("moonspike.recipes.schema").text(small()))
+  lu.assertEquals(recipes.get(folder .. "/own.lua").name, "own") -- a folder of series, not a path
   recipe = recipes.get "fashion-mnist-trt"
   recipe.loss.lambda = 1
   lu.assertEquals(recipes.get("fashion-mnist-trt").loss.lambda, 1e-5)
@@ -149,7 +153,16 @@ local function stopped(recipe, name)
     end
   end
   lu.assertErrorMsgContains("stop here", train, recipe, name .. "-parts", { print = stop })
+  local log = ("%s/%s-parts/log.jsonl"):format(folder, name)
+  s.write(log, s.read(log) .. '{"epoch":2,"train_loss":1}\n{"epo') -- as if it had been stopped between the row and the state
   local parts, there = train(recipe, name .. "-parts", { resume = true })
+  local function rows(of)
+    local list = ms.log.read(of .. "/log.jsonl")
+    for _, row in ipairs(list) do row.seconds = nil end
+    list.runs = nil
+    return list
+  end
+  lu.assertEquals(rows(there), rows(out), name)
   lu.assertEquals(s.read(there .. "/best.safetensors"), s.read(out .. "/best.safetensors"), name)
   lu.assertEquals({ parts.best, parts.last, parts.validation }, { whole.best, whole.last, whole.validation }, name)
   local a, b = ms.load(out .. "/last.safetensors"), ms.load(there .. "/last.safetensors")
@@ -165,6 +178,26 @@ function TestTraining:test_stopped_and_resumed()
   lu.assertEquals(#ms.log.read(there .. "/log.jsonl"), 3)
   s.raises(("train: resume: optimizer: expected { \"Adam\", lr = 0.005 } as the run in %s was started, got { \"Adam\", lr = 1.0 }"):format(there),
     train, small { optimizer = { "Adam", lr = 1.0 } }, "trt-parts", { resume = true })
+end
+
+-- What another recipe left in the folder is not gone on with, nor taken for this one's.
+function TestTraining:test_begun_anew_and_stopped_at_once()
+  local _, out = train(small { epochs = 1 }, "anew")
+  lu.assertErrorMsgContains("stop here", train, small { epochs = 2 }, "anew", { print = function() error("stop here", 0) end })
+  for _, name in ipairs { "last", "best" } do lu.assertFalse(core.system.exists(("%s/%s.safetensors"):format(out, name)), name) end
+  s.write(out .. "/last.safetensors", "of an unknown recipe")
+  os.remove(out .. "/recipe.lua")
+  lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+  s.write(out .. "/recipe.lua", (s.read(out .. "/recipe.lua"):gsub("keep = {}, ", ""))) -- as a version without this key wrote it
+  lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+end
+
+-- Losses that are no numbers any more end no run.
+function TestTraining:test_diverged()
+  local recipe = small { loss = { "SDT" }, optimizer = { "SGD", lr = 1e30 }, validation = 0 }
+  local result, out = train(recipe, "diverged", { tensorboard = true })
+  lu.assertEquals({ result.last.epoch, ms.log.read(out .. "/log.jsonl")[3].train_loss }, { 3, nil })
+  lu.assertEquals(train(recipe, "diverged", { resume = true }).last, result.last)
 end
 
 -- Parts of the published methods: a share that moves with the epoch, a random T, the last step's answer, groups, warm-up, controls, bfloat16.
@@ -233,6 +266,8 @@ function TestSeries:test_a_failure_is_told_and_the_rest_goes_on()
   local entry = series.seeds(recipe, { out = folder .. "/fails", seeds = { 1, 2 }, tune_seeds = 1, report = silent })
   lu.assertEquals({ #entry.results, #entry.failures }, { 0, 2 })
   local text = series.write { entry }
+  local _, csv = series.write { { recipe = small { name = "r/a=1,b=2" }, results = {}, failures = {}, tried = {} } }
+  lu.assertStrContains(csv, '\n"r/a=1,b=2","test",') -- the comma of two axes is not the table's
   lu.assertStrContains(text, "| test | FashionMNIST |  |  | 0 |  |  |  |  |  |") -- no figure that was not measured
   lu.assertStrContains(text, "- missing, seed 1: recipe: dataset: FashionMNIST: train-images-idx3-ubyte is not found in")
 end
@@ -280,6 +315,11 @@ function TestRefused:test_keys()
   s.raises("recipes.get: unknown key 'lambda' (known: ", recipes.get, "fashion-mnist-trt", { lambda = 1 })
   s.raises("recipes.get: epochs: expected no options behind epochs, got 'epochs.x'", recipes.get, "fashion-mnist-trt", { ["epochs.x"] = 1 })
   s.raises("recipes: name: no recipe 'cifar10-trt' (there are cifar10-resnet19-", recipes.get, "cifar10-trt")
+  s.raises("recipes: name: no recipe '' (recipes.list() names them)", recipes.get, "")
+  s.raises("recipes.get: unknown key '1' (known: ", recipes.get, "fashion-mnist-trt", { "epochs" })
+  s.write(folder .. "/mine.lua", "return { loss = 'TRT' }")
+  s.raises("recipes.get: loss: expected a table { \"Name\", option = value, ... }, got 'TRT'", recipes.get, folder .. "/mine.lua", { ["loss.eta"] = 1 })
+  refused("train: recipe: tune: expected a table { \"key\", value, value, ... } of numbers or words, got table", { tune = { "loss", { "SDT" }, { "LTS" } } })
   s.raises("recipes: name: no recipe 'xyz' (recipes.list() names them)", recipes.get, "xyz")
 end
 

@@ -9,21 +9,40 @@ local function hex(bytes) return (bytes:gsub(".", function(c) return ("%02x"):fo
 
 TestTensorboard = {}
 
+-- CRC-32C bit by bit, masked as in a TFRecord.
+local function masked(bytes)
+  local c = 0xffffffff
+  for i = 1, #bytes do
+    c = c ~ bytes:byte(i)
+    for _ = 1, 8 do c = (c & 1) * 0x82f63b78 ~ c >> 1 end
+  end
+  c = c ~ 0xffffffff
+  return string.pack("<I4", ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff)
+end
+
 function TestTensorboard:test_bytes()
-  local writer = assert(ms.tensorboard(folder .. "/run", { time = function() return 1.5 end }))
+  lu.assertEquals(hex(masked(string.pack("<I8", 24))), "a37f4b22")
+  local before = os.time()
+  local writer = assert(ms.tensorboard(folder .. "/run"))
   writer:scalar("a/b", 0.25, 300)
   writer:close()
   local bytes = s.read(writer.path)
-  -- length, its checksum, Event { wall_time = 1.5, file_version = "brain.Event:2" }, its checksum
-  local first = "09000000000000f83f" .. "1a0d" .. hex "brain.Event:2"
+  for _, at in ipairs { 14, 54 } do -- wall_time
+    local time = string.unpack("<d", bytes, at)
+    lu.assertTrue(time >= before and time <= os.time())
+  end
+  -- length, its checksum, Event { wall_time, file_version = "brain.Event:2" }, its checksum
+  local first = "09" .. hex(bytes:sub(14, 21)) .. "1a0d" .. hex "brain.Event:2"
   lu.assertEquals(hex(bytes:sub(1, 8)), "1800000000000000")
   lu.assertEquals(hex(bytes:sub(9, 12)), "a37f4b22") -- the masked CRC-32C of a length of 24, as every such file has it
   lu.assertEquals(hex(bytes:sub(13, 36)), first)
   -- Event { wall_time, step = 300, summary { value { tag = "a/b", simple_value = 0.25 } } }
-  local second = "09000000000000f83f" .. "10ac02" .. "2a0c0a0a" .. "0a03" .. hex "a/b" .. "150000803e"
+  local second = "09" .. hex(bytes:sub(54, 61)) .. "10ac02" .. "2a0c0a0a" .. "0a03" .. hex "a/b" .. "150000803e"
   lu.assertEquals(hex(bytes:sub(41, 48)), ("%02x00000000000000"):format(#second // 2))
   lu.assertEquals(hex(bytes:sub(53, 52 + #second // 2)), second)
   lu.assertEquals(#bytes, 52 + #second // 2 + 4)
+  lu.assertEquals(hex(bytes:sub(37, 40)), hex(masked(bytes:sub(13, 36))))
+  lu.assertEquals(hex(bytes:sub(-4)), hex(masked(bytes:sub(53, -5))))
 end
 
 -- min, max, num, sum, sum of squares, and counts of 64 bins that hold every value once.

@@ -84,9 +84,11 @@ function build.data(recipe)
   return train, validation, test
 end
 
--- { classes, input { C, H, W }, samples, tested } of the parts, or of what the data set has when it is not there.
-function build.facts(recipe, train, test)
-  if train then return { classes = #train.classes, input = train.shape, samples = #train, tested = #test } end
+-- { classes, input { C, H, W }, samples, validated, tested } of the parts, or of what the data set has when it is not there.
+function build.facts(recipe, train, test, validation)
+  if train then
+    return { classes = #train.classes, input = train.shape, samples = #train, validated = validation and #validation or 0, tested = #test }
+  end
   local make, options = part(recipe, true)
   local known = sizes[recipe.dataset[1]]
   if not known then -- raises what is missing
@@ -96,9 +98,10 @@ function build.facts(recipe, train, test)
   local preset = options.preset and core.data.frame_presets()[options.preset]
   local size = options.size or options.bin or preset and preset.size > 0 and preset.size or nil
   if size then facts.input[2], facts.input[3] = table.unpack(type(size) == "table" and size or { size, size }) end
-  facts.samples = math.floor(facts.samples * (1 - recipe.validation) + 0.5)
-  if options.limit then facts.samples = math.min(facts.samples, options.limit) end
-  if recipe.samples then facts.samples = recipe.samples end
+  local _, of_test = part(recipe, false)
+  facts.samples, facts.tested = math.min(facts.samples, options.limit or math.huge), math.min(facts.tested, of_test.limit or math.huge)
+  facts.validated = math.floor(facts.samples * recipe.validation + 0.5)
+  facts.samples = math.min(facts.samples - facts.validated, recipe.samples or math.huge)
   return facts
 end
 

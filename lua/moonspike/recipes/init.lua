@@ -21,9 +21,9 @@ local function find(name)
     if not recipe then o.fail("recipes: %s", why) end
     return recipe
   end
-  local near = {}
+  local near, head = {}, name:match "^[^-]+"
   for _, key in ipairs(o.keys(book)) do
-    if key:find(name:match "^[^-]+", 1, true) then near[#near + 1] = key end
+    if head and key:find(head, 1, true) then near[#near + 1] = key end
   end
   o.fail("recipes: name: no recipe '%s' (%s)", name, #near > 0 and "there are " .. table.concat(near, ", ") or "recipes.list() names them")
 end
@@ -46,7 +46,7 @@ function recipes.get(name, changes)
     o.check("recipes.get", "changes", changes, o.table())
     for _, key in ipairs(o.keys(changes)) do schema.set("recipes.get", recipe, key, changes[key]) end
   end
-  recipe.name = recipe.name or name
+  recipe.name = recipe.name or name:gsub("%.lua$", ""):match "[^/]*$"
   return schema.read("recipes.get: " .. name, recipe)
 end
 
@@ -55,7 +55,7 @@ doc.set(recipes.get, [[
     recipes.get(name[, changes]) -> recipe
 
     A plain table, your own copy, with every default filled in. name: as in recipes.list(), or a Lua file that returns such a table.
-    changes: { epochs = 10, ["loss.lambda"] = 1e-4, loss = "SDT" }. Keys:
+    changes: { epochs = 10, ["loss.lambda"] = 1e-4, loss = "SDT" }; text is read as a number, true, false or JSON where it is one. Keys:
       name title paper published spread source deviations     what it stands for: the published accuracy in %, and in words what differs here
       dataset = { "CIFAR10", ... } train test            a set of ms.data with options of both parts, and those of each
       missing                                            how the data are made, where they are

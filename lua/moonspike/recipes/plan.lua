@@ -75,14 +75,13 @@ function plan.plan(recipe, opts)
   local opt = o.read("plan", opts, spec)
   recipe = schema.read("plan: recipe", recipe)
   local self = setmetatable({ recipe = recipe, device = core.device.current() }, Plan)
-  local done, train, _, test = pcall(build.data, recipe)
-  if not done then self.missing, train, test = tostring(train):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("^recipe: ", ""), nil, nil end
-  local facts = build.facts(recipe, train, test)
+  local done, train, validation, test = pcall(build.data, recipe)
+  if not done then self.missing, train = tostring(train):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("^recipe: ", ""), nil end
+  local facts = build.facts(recipe, train, test, validation)
   facts.still = still[recipe.dataset[1]] ~= nil
   self.facts, self.data = facts, train and train:summary()
   if train then
-    train:close()
-    test:close()
+    for _, set in ipairs { train, test, validation } do set:close() end
   end
   local job = build.trainer(recipe, facts)
   local whole = recipe.drop_last and facts.samples // recipe.batch or math.ceil(facts.samples / recipe.batch)
@@ -93,7 +92,8 @@ function plan.plan(recipe, opts)
   self.criterion, self.optimizer = tostring(job.criterion), tostring(job.optimizer)
   if opt.steps > 0 then
     self.timing = measure(job, recipe, facts, opt.steps)
-    local passes = math.ceil(recipe.epochs / recipe.every) * facts.tested
+    local judged = facts.tested + facts.validated + (recipe.train_ce and facts.samples or 0)
+    local passes = math.ceil(recipe.epochs / recipe.every) * judged
     self.expected = recipe.epochs * whole * self.timing.step + passes * self.timing.pass
   end
   return self

@@ -23,12 +23,15 @@ local function write(path, text)
   if not ok then o.fail("train: out: %s", why) end
 end
 
--- The recipe of the run in a folder; nil where there is none.
+-- The recipe of the run in a folder, with the defaults of keys that it lacks, as those of an earlier version do; nil where there is none.
 local function recipe_of(out)
   local path = out .. "/recipe.lua"
   if not core.system.exists(path) then return nil end
   local recipe, why = schema.load(path)
   if not recipe then o.fail("train: out: %s", why) end
+  for key, rule in next, schema.spec do
+    if recipe[key] == nil and rule.default ~= o.required then recipe[key] = schema.copy(rule.default) end
+  end
   return recipe
 end
 
@@ -81,13 +84,24 @@ local function remember(best, row)
   return better("best", "test_accuracy")
 end
 
--- The same row for TensorBoard, and after an evaluation the weights.
+-- What a training state holds of a row: where a training has diverged, its losses are no numbers.
+local function finite(row)
+  local out = {}
+  for key, v in next, row do
+    if v - v == 0 then out[key] = v end
+  end
+  return out
+end
+
+-- The same row for TensorBoard, and after an evaluation the weights, where they are finite.
 local function board(writer, row, net)
   for _, key in ipairs(o.keys(row)) do
     if key ~= "epoch" and key ~= "seed" then writer:scalar(key:gsub("^(%l+)_(%l+)$", "%1/%2"), row[key], row.epoch) end
   end
   if not row.test_loss then return end
-  for name, p in net:named_parameters() do writer:histogram(name, p, row.epoch) end
+  for name, p in net:named_parameters() do
+    if p:isfinite():all():item() == 1 then writer:histogram(name, p, row.epoch) end
+  end
 end
 
 local spec = { out = o.string(o.required), resume = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
@@ -123,16 +137,17 @@ function run.train(recipe, opts)
   local last = out .. "/last.safetensors"
   local state = { model = job.net, optimizer = job.optimizer, scheduler = job.schedule, loader = train, random_T = job.random_T }
   local first, best, seconds, row = 1, {}, 0, nil
-  local going_on = opt.resume and core.system.exists(last)
+  local going_on = before and core.system.exists(last)
   if going_on then
     local info = checkpoint.resume(last, state)
     first, best, seconds, row = info.epoch + 1, info.extra.best, info.extra.seconds, info.extra.row
     opt.print(("resumed after epoch %d"):format(info.epoch))
-  else
-    os.remove(out .. "/result.json")
+  else -- nothing of another run may be taken for this one's
+    for _, name in ipairs { "result.json", "last.safetensors", "best.safetensors" } do os.remove(out .. "/" .. name) end
+    for _, epoch in ipairs(recipe.keep) do os.remove(("%s/epoch%d.safetensors"):format(out, epoch)) end
     write(out .. "/recipe.lua", "return " .. schema.text(recipe))
   end
-  local journal = log(out .. "/log.jsonl", { append = going_on })
+  local journal = log(out .. "/log.jsonl", { append = going_on, epoch = first - 1 })
   if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
   local events
   if opt.tensorboard then
@@ -160,14 +175,15 @@ function run.train(recipe, opts)
     for _, kept in ipairs(recipe.keep) do
       if kept == epoch then checkpoint.save(("%s/epoch%d.safetensors"):format(out, epoch), job.net) end
     end
-    state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = row }
+    journal(row) -- before the state, behind which a resume cuts the log
+    state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = finite(row) }
     checkpoint.checkpoint(last, state)
-    journal(row)
     if events then board(events, row, job.net) end
   end
   journal:close()
   if events then events:close() end
-  plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
+  local picture, missing = plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
+  if not picture then opt.print(missing) end
 
   local result = { name = recipe.name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
     validation = best.validation, last = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy },
@@ -220,9 +236,9 @@ doc.set(run.train, [[
     recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
-    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files of the rows
-    and of the weights in the folder tensorboard. resume goes on behind the last
-    epoch of a run that was stopped, with the bytes that it would have had. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
+    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files
+    of the rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it
+    would have had, or begins where there is none; without it what a run left in the folder is replaced. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
 
 return run

@@ -39,8 +39,12 @@ schema.spec = {
   -- how it is judged
   answer = o.choice("mean", { "mean", "last" }), every = o.integer(1, { from = 1 }), train_ce = o.boolean(false), keep = epochs({}), select = o.choice("best", { "best", "last", "validation" }),
   -- what scripts/table.lua tries on the validation part
-  tune = { default = nil, text = "a table { \"key\", value, value, ... }", test = function(v)
-    return type(v) == "table" and type(v[1]) == "string" and #v > 1
+  tune = { default = nil, text = "a table { \"key\", value, value, ... } of numbers or words", test = function(v)
+    if type(v) ~= "table" or type(v[1]) ~= "string" then return false end
+    for _, value in ipairs(v) do
+      if type(value) == "table" then return false end -- names a folder
+    end
+    return #v > 1
   end },
 }
 
@@ -100,7 +104,7 @@ function schema.load(path)
   return value
 end
 
--- "1e-3" -> 0.001, "true" -> true, "{ 1, 2 }" and '["a"]' as they say, anything else is text.
+-- "1e-3" -> 0.001, "true" -> true, '{ "crop": 4 }' and '["a"]' as JSON, anything else is text.
 local function value_of(word)
   local number = math.tointeger(word) or tonumber(word)
   if number then return number end
@@ -115,12 +119,13 @@ end
 -- Changes recipe: key "epochs" or "loss.lambda"; value as it is, or a word of a command line. A name alone takes the place of a table
 -- { "Name", ... } whose options would not fit it.
 function schema.set(where, recipe, key, value)
-  local head, tail = key:match "^([^.]+)%.?(.*)$"
+  local head, tail = tostring(key):match "^([^.]+)%.?(.*)$"
   local rule = schema.spec[head]
   if not rule then o.fail("%s: unknown key '%s' (known: %s)", where, key, table.concat(o.keys(schema.spec), ", ")) end
   if type(value) == "string" then value = value_of(value) end
   if tail ~= "" then
     if not rule.named and not rule.options then o.fail("%s: %s: expected no options behind %s, got '%s'", where, head, head, key) end
+    if recipe[head] ~= nil then o.check(where, head, recipe[head], rule) end
     recipe[head] = recipe[head] or schema.copy(rule.default) or {}
     recipe[head][tail] = value
     return

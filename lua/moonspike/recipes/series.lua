@@ -150,7 +150,7 @@ function series.write(list)
     md[#md + 1] = ("| %s | %s | %s | %s | %d | %s | %s | %s | %s | %s |"):format(recipe.title, first and first.data.name or recipe.dataset[1],
       first and first.data.samples or "", chosen, #results, published, cells[1], cells[2], cells[3], seconds and ("%.1f"):format(seconds / 60) or "")
     local function quoted(text) return '"' .. tostring(text):gsub('"', '""') .. '"' end
-    csv[#csv + 1] = table.concat({ recipe.name, quoted(recipe.title), quoted(first and first.data.name or recipe.dataset[1]),
+    csv[#csv + 1] = table.concat({ recipe.name:find '[,"]' and quoted(recipe.name) or recipe.name, quoted(recipe.title), quoted(first and first.data.name or recipe.dataset[1]),
       quoted(first and ("%s (%s)"):format(first.data.split, first.data.hash) or ""), first and first.data.samples or "", entry.key or "",
       entry.value ~= nil and tostring(entry.value) or "", #results, recipe.published or "", recipe.spread or "", table.concat(numbers, ","),
       seconds and ("%.1f"):format(seconds) or "" }, ",")
