@@ -342,6 +342,19 @@ function TestUse:test_passes_that_are_not_looked_at()
   lu.assertEquals(mon:step().step, 1)
   lu.assertNil(mon:step())
   nothing()
+  local x, once = ms.randn(2, 3, 4), { { 3 * ms.randn(2, 3, 4), ms.tensor({ 0, 1, 2 }, { dtype = "int64" }) } }
+  local fed = nn.Sequential { nn.Linear(4, 4), nn.LIF() }
+  local watch <close> = ms.monitor(fed, { what = { "deltas", "firing" } })
+  fed(x):sum():backward()
+  local alone = watch:step()
+  fed(x):sum():backward()
+  local i = 0
+  ms.analysis.fisher(fed, function()
+    i = i + 1
+    return table.unpack(once[i] or {})
+  end)
+  local row = watch:step()
+  lu.assertEquals({ row.rate, row.rate_t, row.delta, row.delta_t }, { alone.rate, alone.rate_t, alone.delta, alone.delta_t })
   mon:close()
   mon:close()
   s.raises("monitor: step: the monitor is closed", mon.step, mon)
