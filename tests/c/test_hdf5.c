@@ -278,8 +278,8 @@ static void test_damage(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_chunks), cmocka_unit_test(test_numbers),
-                                     cmocka_unit_test(test_refused), cmocka_unit_test(test_knots),
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_chunks),       cmocka_unit_test(test_numbers),
+                                     cmocka_unit_test(test_refused),      cmocka_unit_test(test_knots),
                                      cmocka_unit_test(test_crowded_heap), cmocka_unit_test(test_damage)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
