@@ -122,14 +122,16 @@ end
 
 local Captured = { __name = "captured step" }
 
--- The entry that serves this call: one that can be replayed, else one without a graph of use, else a new one.
+-- The entry that serves this call: of those whose modules had the modes that they have now one that can be replayed, else one without a graph
+-- of use; else a new one.
 local function choose(self, text, tensors)
   local free
   for _, entry in ipairs(self.entries) do
     if entry.text == text then
       local ready, usable = entry.recording:ready()
-      if ready and modes_hold(entry) then return entry, true end
-      if not usable then free = free or entry end
+      local holds = modes_hold(entry)
+      if ready and holds then return entry, true end
+      if holds and not usable then free = free or entry end
     end
   end
   if free then return free, false end

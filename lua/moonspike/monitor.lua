@@ -35,6 +35,19 @@ function monitor.leave(observer)
   end
 end
 
+-- local observed <close> = monitor.observing(observer): it is told until the end of the block.
+function monitor.observing(observer)
+  monitor.observe(observer)
+  return setmetatable({}, { __close = function() monitor.leave(observer) end })
+end
+
+-- local alone <close> = monitor.unobserved(): who observes now is told nothing until the end of the block.
+function monitor.unobserved()
+  local was = observers
+  observers = {}
+  return setmetatable({}, { __close = function() observers = was end })
+end
+
 -- A neuron was called with x [T, ...] from the membrane v0 (nil: its own) and gave spikes.
 function monitor.fired(neuron, spikes, x, v0)
   neuron._stamp = monitor.stamp

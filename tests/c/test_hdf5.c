@@ -214,6 +214,35 @@ static void test_knots(void **state) {
   assert_null(none.p);
 }
 
+/* A heap numbers its lists by 16 bits: one of more entries is looked through no further, however often it is referred to. */
+static void test_crowded_heap(void **state) {
+  (void)state;
+  enum { MOST = 65535 };
+  size_t n = 16 + 16 * (size_t)(MOST + 1) + 8;
+  unsigned char *p = calloc(1, n);
+  assert_non_null(p);
+  memcpy(p, "GCOL\1", 5);
+  memcpy(p + 8, &n, 8);
+  for (int i = 0; i <= MOST; i++)
+    p[16 + 16 * i] = 1; /* empty */
+  unsigned char element[16] = {1, [12] = 2};
+  ms_input in = {.op = "test", .path = "file", .p = p, .n = n};
+  ms_hdf5_array a = {.width = 8, .lists = 1};
+  for (int at = MOST - 1; at <= MOST; at++) {
+    unsigned char *entry = p + 16 + 16 * at;
+    const uint8_t *list;
+    int64_t length;
+    ms_error err = {0};
+    entry[0] = 2;
+    entry[8] = 8;
+    assert_int_equal(ms_hdf5_list(&list, &length, &a, element, &in, &err), at < MOST ? MS_OK : MS_EFORMAT);
+    assert_true(at < MOST ? list == entry + 16 : strstr(err.text, "no list 2 in this heap") != NULL);
+    entry[0] = 1;
+    entry[8] = 0;
+  }
+  free(p);
+}
+
 /* The sanitizers take six times as long: every 7th bit, which are each bit of some byte. */
 #ifdef __SANITIZE_ADDRESS__
 #define STEP 7
@@ -249,8 +278,8 @@ static void test_damage(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_chunks), cmocka_unit_test(test_numbers),
-                                     cmocka_unit_test(test_refused), cmocka_unit_test(test_knots),
-                                     cmocka_unit_test(test_damage)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_chunks),       cmocka_unit_test(test_numbers),
+                                     cmocka_unit_test(test_refused),      cmocka_unit_test(test_knots),
+                                     cmocka_unit_test(test_crowded_heap), cmocka_unit_test(test_damage)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

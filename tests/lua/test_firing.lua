@@ -124,6 +124,9 @@ function TestActivity:test_spikes_and_membranes()
   lu.assertEquals(a.logits:float():reshape(-1):totable(), { 0, 1, 0 })
   lu.assertEquals(a.thresholds, { ["0"] = 1, ["2"] = 1 })
   lu.assertTrue(net.training)
+  local hidden, Walk = nn.LIF(), nn.Module "Walk"
+  function Walk:forward(x) return hidden(x) end
+  lu.assertEquals(ms.analysis.activity(Walk(), ms.ones(1, 1, 1)).layers, {}) -- no module of the net
   s.raises("activity: x: expected a tensor [T, N, ...], got 3", ms.analysis.activity, net, 3)
   s.raises("activity: net: expected a module, got 3", ms.analysis.activity, 3, ms.ones(1, 1, 1))
 end
@@ -202,6 +205,10 @@ function TestSideBySide:test_checkpoints()
     local rows = r:rows()
     lu.assertEquals(#rows, 2 * #alone:rows() - 1)
     lu.assertEquals({ rows[2][1], rows[#rows][1] }, { "SDT", "TRT" })
+    local lines = {}
+    for line in tostring(f({ { "\u{3bb} = 1", a }, { "TRT", b } }, self.set)):gmatch "[^\n]+" do lines[#lines + 1] = line end
+    local at = utf8.len(lines[1]:match "^.*TRT: neurons") - #"TRT: neurons" + 1
+    lu.assertEquals(lines[2]:sub(at - 2, at):match "^  (%d)" ~= nil, true, lines[1] .. "\n" .. lines[2]) -- columns of characters, not of bytes
     local head = tostring(r):match "^[^\n]+"
     lu.assertStrContains(head, "SDT: neurons")
     lu.assertStrContains(head, name == "dead_neurons" and "TRT: saturated" or "TRT: t = 3")

@@ -308,6 +308,24 @@ function TestCapture:test_a_monitor_later()
   lu.assertEquals(#mon:rows(), 4)
 end
 
+-- A net of other neurons in evaluation mode: what they found goes by its own name.
+function TestCapture:test_neurons_of_one_mode()
+  local Net = nn.Module "Net"
+  function Net:init() self.a, self.b = nn.LIF { v_threshold = 0.5 }, nn.LIF { v_threshold = 0.5 } end
+  function Net:forward(x) return self.a(self.training and self.b(x) or x) end
+  local net = Net()
+  local mon <close> = ms.monitor(net, { what = { "firing" } })
+  local step = ms.capture(function(x) return net(x):sum() end)
+  for _ = 1, 3 do
+    net:train()
+    step(ms.ones(2, 3, 4))
+    lu.assertEquals(mon:step().rate, { a = 1, b = 1 })
+    net:eval()
+    step(ms.ones(2, 3, 4) * 0)
+    lu.assertEquals(mon:step().rate, { a = 0 })
+  end
+end
+
 function TestCapture:test_what_is_refused()
   local net = nn.Sequential { nn.Linear(4, 8), nn.LIF { surrogate = "localzo" } }
   local mon <close> = ms.monitor(net, { what = { "surrogate" } })
@@ -342,6 +360,19 @@ function TestUse:test_passes_that_are_not_looked_at()
   lu.assertEquals(mon:step().step, 1)
   lu.assertNil(mon:step())
   nothing()
+  local x, once = ms.randn(2, 3, 4), { { 3 * ms.randn(2, 3, 4), ms.tensor({ 0, 1, 2 }, { dtype = "int64" }) } }
+  local fed = nn.Sequential { nn.Linear(4, 4), nn.LIF() }
+  local watch <close> = ms.monitor(fed, { what = { "deltas", "firing" } })
+  fed(x):sum():backward()
+  local alone = watch:step()
+  fed(x):sum():backward()
+  local i = 0
+  ms.analysis.fisher(fed, function()
+    i = i + 1
+    return table.unpack(once[i] or {})
+  end)
+  local row = watch:step()
+  lu.assertEquals({ row.rate, row.rate_t, row.delta, row.delta_t }, { alone.rate, alone.rate_t, alone.delta, alone.delta_t })
   mon:close()
   mon:close()
   s.raises("monitor: step: the monitor is closed", mon.step, mon)

@@ -435,6 +435,7 @@ ms_status ms_hdf5_read(ms_buffer *out, const ms_hdf5_array *a, const ms_input *i
 ms_status ms_hdf5_list(const uint8_t **out, int64_t *n, const ms_hdf5_array *a, const uint8_t *element,
                        const ms_input *in, ms_error *err) {
   const uint8_t *heap;
+  int most = UINT16_MAX; /* of a heap's lists: their numbers have 16 bits */
   uint64_t at = u64(element + 4), bytes;
   uint32_t index = ms_le32(element + 12);
   *out = in->p;
@@ -444,7 +445,7 @@ ms_status ms_hdf5_list(const uint8_t **out, int64_t *n, const ms_hdf5_array *a, 
   ms_status status = piece(&heap, at, 16, "GCOL", in, err);
   if (status || (status = piece(&heap, at, bytes = u64(heap + 8), "GCOL", in, err)))
     return status;
-  for (const uint8_t *p = heap + 16, *end = heap + bytes; bytes >= 16 && end - p >= 16;) {
+  for (const uint8_t *p = heap + 16, *end = heap + bytes; bytes >= 16 && end - p >= 16 && most > 0; most--) {
     uint64_t size = u64(p + 8), left = (uint64_t)(end - p) - 16;
     unsigned id = ms_le16(p);
     if (id == 0) /* what is left is free */

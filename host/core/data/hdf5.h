@@ -17,9 +17,9 @@ typedef struct ms_hdf5_array {
   int width, big; /* bytes of a number, byte order */
   int element;    /* bytes of an element in ms_hdf5_read: width, or those of a reference to a list */
   /* where it lies */
-  const uint8_t *data; /* in one piece; NULL: in chunks, or nothing was ever written */
+  const uint8_t *data; /* in one piece; NULL: in chunks */
   uint64_t tree;       /* the index of the chunks */
-  int64_t chunk;       /* elements of one; 0: there are none */
+  int64_t chunk;       /* elements of one; 0: in one piece */
   int filters, filter[MS_HDF5_FILTERS];
 } ms_hdf5_array;
 

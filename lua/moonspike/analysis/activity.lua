@@ -15,9 +15,10 @@ local function activity(net, x)
   local mode <close> = evaluating(net)
   local grad <close> = autograd.guard(false)
   local calls, out = {}, { layers = {}, spikes = {}, membranes = {}, thresholds = {} }
-  local observer = { fired = function(_, neuron, spikes, input, v0) calls[#calls + 1] = { neuron, spikes, input, v0 } end }
-  monitor.observe(observer)
-  local observed <close> = setmetatable({}, { __close = function() monitor.leave(observer) end })
+  local observer = { fired = function(_, neuron, spikes, input, v0)
+    if names[neuron] then calls[#calls + 1] = { neuron, spikes, input, v0 } end
+  end }
+  local observed <close> = monitor.observing(observer)
   out.logits = net(x)
   for _, call in ipairs(calls) do
     local neuron, spikes, input, v0 = table.unpack(call, 1, 4)

@@ -146,6 +146,7 @@ function fisher.fisher(net, loader, opts)
   local mode <close> = evaluating(net)
   local draws <close> = undrawn()
   local place_in_data <close> = position.keep(loader)
+  local alone <close> = monitor.unobserved()
   local grad <close> = autograd.guard(true)
   local sums, batches, samples = {}, 0, 0
   for x, y in loader do

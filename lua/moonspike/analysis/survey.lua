@@ -68,8 +68,7 @@ function survey.pass(where, net, loader, visit)
   local observer = { fired = function(_, neuron, spikes)
     if names[neuron] then visit.fired(names[neuron], neuron, spikes) end
   end }
-  monitor.observe(observer)
-  local observed <close> = setmetatable({}, { __close = function() monitor.leave(observer) end })
+  local observed <close> = monitor.observing(observer)
   local batches = 0
   for x in loader do
     net(x)

@@ -41,8 +41,6 @@ function parameter.Buffer(value)
   return value
 end
 
-function parameter.is_lazy(v) return getmetatable(v) == Lazy end
-
 -- "parameter", "buffer", "lazy", or nil.
 function parameter.kind(v)
   if getmetatable(v) == Lazy then return "lazy" end

@@ -1,7 +1,6 @@
 -- Feature maps, images and event frames side by side.
 
 local o = require "moonspike.options"
-local style = require "moonspike.plot.style"
 local pixels = require "moonspike.plot.pixels"
 local Figure = require "moonspike.plot.figure"
 
