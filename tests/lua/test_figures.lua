@@ -7,6 +7,7 @@ local core = require "moonspike.core"
 
 local root = arg[0]:match "^(.*)tests/lua/[^/]*$"
 local gnuplot = os.execute "gnuplot --version >/dev/null 2>&1"
+local sanitize = os.getenv "MOONSPIKE_BUILD" == "sanitize" -- which runs the script once, and none of the examples
 local folder = s.folder()
 s.fashion(folder, 60, 20)
 
@@ -49,6 +50,7 @@ function TestScript:test_one_run()
 end
 
 function TestScript:test_several_runs_and_a_landscape_that_goes_on()
+  if sanitize then lu.skip "too long under the sanitizers" end
   local out = folder .. "/both"
   local arguments = ("--run %s --run %s --only curves,firing,landscape --points 5 --samples 20 --device cpu --format svg --out %s"):format(sdt, trt, out)
   run("scripts/figures.lua", arguments)
@@ -85,6 +87,7 @@ TestExamples = {}
 local small = " --epochs 2 --samples 20 --out " .. folder
 
 function TestExamples:test_figure1()
+  if sanitize then lu.skip "too long under the sanitizers" end
   local text = run("examples/figure1_eta.lua", "--seeds 2" .. small .. "/figure1")
   lu.assertStrContains(text, "eta 0.1, seed 2: ")
   lu.assertEquals(lines(folder .. "/figure1/figure1.csv"), 1 + 6)
@@ -93,6 +96,7 @@ function TestExamples:test_figure1()
 end
 
 function TestExamples:test_figures_2_and_5()
+  if sanitize then lu.skip "too long under the sanitizers" end
   local text = run("examples/figure2_landscape.lua", "--points 7" .. small .. "/figures")
   lu.assertStrMatches(text, ".*\ntrt +%d+%.%d+ +%-?%d+%.%d+.*")
   lu.assertEquals(lines(folder .. "/figures/figure2-trt-contour.csv"), 1 + 49)
@@ -102,6 +106,7 @@ function TestExamples:test_figures_2_and_5()
 end
 
 function TestExamples:test_figure3()
+  if sanitize then lu.skip "too long under the sanitizers" end
   run("examples/figure3_curves.lua", small .. "/figure3")
   local published, same = s.read(folder .. "/figure3/figure3-published.csv"), s.read(folder .. "/figure3/figure3-same.csv")
   lu.assertStrContains(published, "TRT, training (full loss)")
@@ -110,6 +115,7 @@ function TestExamples:test_figure3()
 end
 
 function TestExamples:test_figure4()
+  if sanitize then lu.skip "too long under the sanitizers" end
   local text = run("examples/figure4_fisher.lua", "--T 3 --batches 1" .. small .. "/figure4")
   lu.assertStrContains(text, "epoch 2: information centroid ")
   lu.assertEquals(header(folder .. "/figure4/figure4.csv") ~= nil and lines(folder .. "/figure4/figure4.csv") >= 1 + 2 * 3, true)

@@ -265,6 +265,12 @@ function TestFiles:test_stopped_anywhere()
   end
 end
 
+function TestFiles:test_what_is_no_landscape_stays()
+  s.write(path "mine.txt", "my notes")
+  s.raises("landscape: file: expected a landscape to go on with, got " .. path "mine.txt", landscape, net_of(), set_of(), options "mine.txt")
+  lu.assertEquals(s.read(path "mine.txt"), "my notes")
+end
+
 -- An error at one of the points, then on.
 function TestFiles:test_failed_and_resumed()
   local net = net_of()

@@ -75,6 +75,13 @@ end
 function Writer:__close() self.file:close() end
 
 -- A writer behind the points that the file holds already, and those points.
+-- Is a file without a whole line the beginning of a landscape?
+local function begins(path)
+  local file <close> = check(io.open(path, "rb"))
+  local head, wanted = file:read(13) or "", '{"landscape":'
+  return head == wanted:sub(1, #head)
+end
+
 function points.open(path, settings, resume)
   local list, bytes = {}, 0
   if core.system.exists(path) then
@@ -83,6 +90,7 @@ function points.open(path, settings, resume)
     check(begun, found)
     if next(begun) then agree(path, begun, settings) end
     list, bytes = found, whole
+    if bytes == 0 and not begins(path) then o.fail("landscape: file: expected a landscape to go on with, got %s", path) end
     if bytes < core.system.size(path) then -- a line that was cut short
       local file <close> = check(io.open(path, "rb"))
       check(core.system.write_file(path, bytes > 0 and file:read(bytes) or ""))
