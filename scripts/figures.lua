@@ -13,14 +13,14 @@ local opt = ms.arguments {
   { "only", table.concat(kinds, ","), "which" }, { "out", "", "folder of the pictures (RUN/figures)" }, { "format", "png", "of the pictures", choices = { "png", "svg" } },
   { "points", 21, "of a landscape along each direction", from = 5 }, { "reach", 1.0, "of a landscape to either side, in filter norms", from = 0.01 },
   { "samples", 1000, "training samples of a landscape, 0: all", from = 0 }, { "batches", 101, "of the Fisher information", from = 1 },
-  { "estimator", "batch", "of the Fisher information", choices = { "batch", "per_sample" } }, { "device", "auto", "cpu, cuda or auto" },
+  { "estimator", "batch", "of the Fisher information", choices = { "batch", "per_sample" } }, { "weights", "best", "best (at the best test accuracy), last, epoch10 ..." }, { "device", "auto", "cpu, cuda or auto" },
 }
 if #opt.run == 0 then fail "--run: expected the folder of a run, got nothing" end
 try("--device", ms.device, opt.device)
 
 local runs, known, wanted = {}, {}, {}
 for _, kind in ipairs(kinds) do known[kind] = true end
-for word in (opt.only .. ","):gmatch "(.-)," do
+for _, word in ipairs(ms.arguments.list("--only", opt.only)) do
   if not known[word] then fail("--only: expected some of %s, got '%s'", table.concat(kinds, ","), word) end
   wanted[word] = true
 end
@@ -28,7 +28,7 @@ local last = {} -- how many folders have this name: those of a table are all see
 local function name_of(folder) return folder:gsub("/+$", ""):match "[^/]*$" end
 for _, folder in ipairs(opt.run) do last[name_of(folder)] = (last[name_of(folder)] or 0) + 1 end
 for i, folder in ipairs(opt.run) do
-  runs[i] = try("--run", ms.recipes.open, folder)
+  runs[i] = try("--run", ms.recipes.open, folder, { weights = opt.weights })
   local name = name_of(folder)
   runs[i].name = last[name] == 1 and name or folder:gsub("^[./]+", ""):gsub("/+$", ""):gsub("/+", "-")
 end
@@ -83,7 +83,7 @@ function figures.fisher()
       epochs[i], columns[i], centroids[i] = entry[1], information.I, information.centroid
       print(("%s, epoch %d: centroid %.3f"):format(run.name, entry[1], information.centroid))
     end
-    ms.load(run.folder .. "/best.safetensors", run.net)
+    ms.load(("%s/%s.safetensors"):format(run.folder, opt.weights), run.net)
     local rows = {}
     for t = 1, #columns[1] do
       rows[t] = {}

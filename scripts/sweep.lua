@@ -23,17 +23,8 @@ local opt = ms.arguments {
   { "part", "", "I/N: only every Nth point from the Ith on, and no picture" }, { "verbose", false, "show what each run prints" },
 }
 
-local function split(text, what)
-  local list = {}
-  for word in (text .. ","):gmatch "(.-)," do
-    if word == "" then fail("%s: expected values with commas between, got '%s'", what, text) end
-    list[#list + 1] = word
-  end
-  return list
-end
-
 local seeds = {}
-for i, word in ipairs(split(opt.seeds, "--seeds")) do
+for i, word in ipairs(ms.arguments.list("--seeds", opt.seeds)) do
   seeds[i] = math.tointeger(tonumber(word)) or fail("--seeds: expected integers with commas between, got '%s'", opt.seeds)
 end
 local name, over = opt.recipe, {}
@@ -47,16 +38,11 @@ for _, word in ipairs(opt.over) do
   local key, values = word:match "^([^=]+)=(.+)$"
   if not key then fail("--over: expected KEY=VALUE,VALUE,..., got '%s'", word) end
   local axis = { key }
-  for _, value in ipairs(split(values, "--over")) do axis[#axis + 1] = math.tointeger(value) or tonumber(value) or value end
+  for _, value in ipairs(ms.arguments.list("--over", values)) do axis[#axis + 1] = math.tointeger(value) or tonumber(value) or value end
   over[#over + 1] = axis
 end
 if #over == 0 then fail "--over: expected KEY=VALUE,VALUE,..., got nothing" end
-local changes = {}
-for _, word in ipairs(opt.set) do
-  local key, value = word:match "^([^=]+)=(.*)$"
-  if not key then fail("--set: expected KEY=VALUE, got '%s'", word) end
-  changes[key] = value
-end
+local changes = ms.arguments.pairs("--set", opt.set)
 local recipe = try("--recipe", ms.recipes.get, name, changes)
 local points = try("--over", series.points, recipe, over, opt.together)
 local part, parts = 1, 1
@@ -68,7 +54,7 @@ end
 
 -- ---- several devices: a process for each, then what they made is read here ----
 
-local devices = split(opt.devices, "--devices")
+local devices = ms.arguments.list("--devices", opt.devices)
 if #devices > 1 then
   local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
   local words, i, running = { quoted(arg[-1]), quoted(arg[0]) }, 1, {}

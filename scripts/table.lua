@@ -15,18 +15,14 @@ local opt = ms.arguments {
 local fail, try = ms.arguments.fail, ms.arguments.try
 
 if opt.recipes == "" then fail "--recipes: expected names, got nothing" end
-local changes = {}
-for _, word in ipairs(opt.set) do
-  local key, value = word:match "^([^=]+)=(.*)$"
-  if not key then fail("--set: expected KEY=VALUE, got '%s'", word) end
-  changes[key] = value
-end
+local changes = ms.arguments.pairs("--set", opt.set)
 local seeds = {}
-for word in (opt.seeds .. ","):gmatch "(.-)," do
-  seeds[#seeds + 1] = math.tointeger(tonumber(word)) or fail("--seeds: expected integers with commas between, got '%s'", opt.seeds)
+for i, word in ipairs(ms.arguments.list("--seeds", opt.seeds)) do
+  seeds[i] = math.tointeger(tonumber(word)) or fail("--seeds: expected integers with commas between, got '%s'", opt.seeds)
 end
+
 local recipes = {}
-for word in (opt.recipes .. ","):gmatch "(.-)," do
+for _, word in ipairs(ms.arguments.list("--recipes", opt.recipes)) do
   local start = word:match "^(.*)%*$"
   local found = #recipes
   for _, name in ipairs(start and ms.recipes.list() or { word }) do

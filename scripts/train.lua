@@ -25,12 +25,7 @@ if opt.list then
   os.exit(0)
 end
 if opt.recipe == "" then fail "--recipe: expected a name (--list shows them), got nothing" end
-local changes = {}
-for _, word in ipairs(opt.set) do
-  local key, value = word:match "^([^=]+)=(.*)$"
-  if not key then fail("--set: expected KEY=VALUE, got '%s'", word) end
-  changes[key] = value
-end
+local changes = ms.arguments.pairs("--set", opt.set)
 
 try("--device", ms.device, opt.device)
 local recipe = try("--recipe", ms.recipes.get, opt.recipe, changes)

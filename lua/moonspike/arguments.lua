@@ -82,6 +82,27 @@ function arguments.try(option, f, ...)
   arguments.fail("%s: %s", option, why)
 end
 
+-- "a,b" -> { "a", "b" }; what: the option that is blamed.
+function arguments.list(what, text)
+  local list = {}
+  for word in (text .. ","):gmatch "(.-)," do
+    if word == "" then arguments.fail("%s: expected values with commas between, got '%s'", what, text) end
+    list[#list + 1] = word
+  end
+  return list
+end
+
+-- { "a=1", "b=x=y" } -> { a = "1", b = "x=y" }
+function arguments.pairs(what, words)
+  local out = {}
+  for _, word in ipairs(words) do
+    local key, value = word:match "^([^=]+)=(.*)$"
+    if not key then arguments.fail("%s: expected KEY=VALUE, got '%s'", what, word) end
+    out[key] = value
+  end
+  return out
+end
+
 local function read(spec, words)
   o.check("arguments", "options", spec, o.table())
   local done, given = pcall(parse, spec, words or arg or {})
@@ -99,6 +120,8 @@ local function read(spec, words)
 end
 
 doc.set(arguments.fail, "arguments.fail(format, ...)\n\n    Ends the script with \"name: message\" on standard error and status 2.")
+doc.set(arguments.list, "arguments.list(option, text) -> list\n\n    \"a,b\" -> { \"a\", \"b\" }; an empty word ends the script, blaming the option.")
+doc.set(arguments.pairs, "arguments.pairs(option, words) -> table\n\n    { \"a=1\" } -> { a = \"1\" }; a word without = ends the script, blaming the option.")
 doc.set(arguments.try, "arguments.try(option, f, ...) -> what f returns\n\n    Where f raises, or returns nil and a message, ends the script as arguments.fail does: \"option: message\".")
 return doc.set(setmetatable(arguments, { __call = function(_, ...) return read(...) end }), [[
     ms.arguments(options[, words]) -> options by name, those that were given

@@ -81,6 +81,10 @@ local lines = {
     local row = last_of(run.rows)
     return row and row.synops and ("%.3g"):format(row.synops) or ""
   end },
+  { "energy of a sample by its operations, uJ", function(run)
+    local row = last_of(run.rows)
+    return row and row.energy and ("%.3g"):format(row.energy) or ""
+  end },
   { "time", function(run) return run.rows[#run.rows].seconds and ("%.1f s"):format(run.rows[#run.rows].seconds) or "" end },
   { "training data", function(run)
     local d = run.result and run.result.data
@@ -124,7 +128,7 @@ local function settings(runs)
   return rows
 end
 
-local columns = { "epoch", "train_loss", "train_accuracy", "train_ce", "validation_accuracy", "test_loss", "test_accuracy", "firing_rate", "synops", "lr", "seconds" }
+local columns = { "epoch", "train_loss", "train_accuracy", "train_ce", "validation_accuracy", "test_loss", "test_accuracy", "firing_rate", "synops", "energy", "lr", "seconds" }
 
 local function epochs(run)
   local out, used = {}, {}

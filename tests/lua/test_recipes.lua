@@ -138,6 +138,8 @@ function TestTraining:test_result()
   local train_part = ms.data.FashionMNIST { root = folder, T = 2, batch_size = 256 }:cut { validation = 0.2 }:sample { n = 40, seed = 1 }
   local last = ms.load(out .. "/epoch4.safetensors", ms.models.VGG { plan = { 4, "A", 8, "A" }, T = 2 })
   lu.assertAlmostEquals(rows[4].train_ce, select(2, ms.evaluate(last, train_part:plain())), 1e-6)
+  local _, _, _, _, layers = ms.evaluate(last, ms.data.FashionMNIST { root = folder, train = false, T = 2, batch_size = 256 })
+  lu.assertAlmostEquals(rows[4].energy, ms.analysis.energy(layers).spiking, 1e-9)
   -- the weights that were kept give the figure that was reported
   local net = ms.models.VGG { plan = { 4, "A", 8, "A" }, T = 2 }
   ms.load(out .. "/best.safetensors", net)

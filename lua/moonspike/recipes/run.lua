@@ -4,6 +4,7 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
+local energy = require "moonspike.analysis.energy"
 local checkpoint = require "moonspike.checkpoint"
 local engines = require "moonspike.engines"
 local evaluate = require "moonspike.evaluate"
@@ -66,7 +67,7 @@ local function judge(job, recipe, row)
   end
   local layers
   row.test_accuracy, row.test_loss, row.firing_rate, row.synops, layers = evaluate(job.net, job.test, { over = recipe.answer })
-  row.macs = 0
+  row.macs, row.energy = 0, layers[1] and energy(layers).spiking or 0 -- of a sample, microjoules
   for _, layer in ipairs(layers) do
     if layer.input == "reals" then row.macs = row.macs + layer.operations end
   end
