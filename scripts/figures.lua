@@ -13,7 +13,7 @@ local opt = ms.arguments {
   { "only", table.concat(kinds, ","), "which" }, { "out", "", "folder of the pictures (RUN/figures)" }, { "format", "png", "of the pictures", choices = { "png", "svg" } },
   { "points", 21, "of a landscape along each direction", from = 5 }, { "reach", 1.0, "of a landscape to either side, in filter norms", from = 0.01 },
   { "samples", 1000, "training samples of a landscape, 0: all", from = 0 }, { "batches", 101, "of the Fisher information", from = 1 },
-  { "estimator", "batch", "of the Fisher information", choices = { "batch", "per_sample" } }, { "weights", "best", "best (at the best test accuracy), last, epoch10 ..." }, { "device", "auto", "cpu, cuda or auto" },
+  { "estimator", "batch", "of the Fisher information", choices = { "batch", "per_sample" } }, { "weights", "best", "best (by what the recipe selects by), last, epoch10 ..." }, { "device", "auto", "cpu, cuda or auto" },
 }
 if #opt.run == 0 then fail "--run: expected the folder of a run, got nothing" end
 try("--device", ms.device, opt.device)

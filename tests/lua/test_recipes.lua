@@ -88,6 +88,7 @@ function TestBook:test_plan()
   local text = tostring(plan)
   for _, part in ipairs { "published     95.58 % +- 0.10, Table 1", "300 epochs of 782 steps, batches of 64", "deviations    float32 in place",
     "get-data.sh CIFAR10", "not here", "best test accuracy of all epochs (chosen on the test set)" } do lu.assertStrContains(text, part) end
+  s.raises("FashionMNIST: unknown option 'size'", recipes.plan, small { dataset = { "FashionMNIST", root = folder, size = 3 } }, { steps = 0 })
   plan = recipes.plan(small(), { steps = 3 })
   lu.assertEquals(plan.facts.samples, 50)
   lu.assertTrue(plan.timing.least <= plan.timing.step and plan.timing.step <= plan.timing.most and plan.timing.peak > 0)
@@ -221,6 +222,17 @@ function TestTraining:test_decay_of_weights_alone()
   local groups = job.optimizer.param_groups
   lu.assertEquals({ groups[1].weight_decay, groups[2].weight_decay, groups[2].momentum }, { 5e-4, 0, 0.9 })
   for _, p in ipairs(groups[2].params) do lu.assertEquals(p:dim(), 1) end
+end
+
+-- The weights that stay are those of the epoch that stands for the run: by the validation part, not by the test part.
+function TestTraining:test_weights_of_the_selected_epoch()
+  for seed = 1, 20 do -- until the two differ
+    local result, out = train(small { select = "validation", keep = { 1, 2, 3 }, seed = seed, optimizer = { "Adam", lr = 1e-3 } }, "selected")
+    local chosen, kept = ("%s/epoch%d.safetensors"):format(out, result.validation.epoch), s.read(out .. "/best.safetensors")
+    lu.assertTrue(kept == s.read(chosen))
+    if result.validation.epoch ~= result.best.epoch then return end
+  end
+  lu.fail "no training whose validation part chooses another epoch than the test part"
 end
 
 function TestTraining:test_learns()

@@ -76,7 +76,11 @@ function plan.plan(recipe, opts)
   recipe = schema.read("plan: recipe", recipe)
   local self = setmetatable({ recipe = recipe, device = core.device.current() }, Plan)
   local done, train, validation, test = pcall(build.data, recipe)
-  if not done then self.missing, train = tostring(train):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("^recipe: ", ""), nil end
+  if not done then
+    local why = tostring(train):gsub("^[^\n]-%.lua:%d+: ", "")
+    if not why:find("not found", 1, true) then o.fail("%s", why) end
+    self.missing, train = why:gsub("^recipe: ", ""), nil
+  end
   local facts = build.facts(recipe, train, test, validation)
   facts.still = still[recipe.dataset[1]] ~= nil
   self.facts, self.data = facts, train and train:summary()

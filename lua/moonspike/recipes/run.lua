@@ -73,16 +73,17 @@ local function judge(job, recipe, row)
   end
 end
 
--- Best epochs so far, by test and by validation accuracy; the first of equals.
-local function remember(best, row)
+-- Best epochs so far, by test and by validation accuracy; the first of equals. Is this one the best by what the recipe selects by?
+local function remember(best, row, select)
   local function better(key, by)
     if row[by] and (not best[key] or row[by] > best[key][by]) then
       best[key] = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy }
       return true
     end
   end
-  better("validation", "validation_accuracy")
-  return better("best", "test_accuracy")
+  local by_validation, by_test = better("validation", "validation_accuracy"), better("best", "test_accuracy")
+  if select == "validation" then return by_validation end
+  return by_test
 end
 
 -- What a training state holds of a row: where a training has diverged, its losses are no numbers.
@@ -171,7 +172,7 @@ function run.train(recipe, opts)
     row.seconds = seconds
     if judged then
       opt.print(line(row))
-      if remember(best, row) then checkpoint.save(out .. "/best.safetensors", job.net) end
+      if remember(best, row, recipe.select) then checkpoint.save(out .. "/best.safetensors", job.net) end
     end
     for _, kept in ipairs(recipe.keep) do
       if kept == epoch then checkpoint.save(("%s/epoch%d.safetensors"):format(out, epoch), job.net) end
@@ -237,7 +238,7 @@ doc.set(run.train, [[
     recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
-    accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files
+    accuracy; where the recipe selects by validation, at the best validation accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files
     of the rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it
     would have had, or begins where there is none; without it what a run left in the folder is replaced. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
