@@ -15,7 +15,7 @@ local opt = ms.arguments {
   { "out", "runs/dvs_fashion", "folder of the results" },
 }
 ms.manual_seed(opt.seed)
-ms.device(opt.device)
+ms.arguments.try("--device", ms.device, opt.device)
 
 -- ---- recordings ----
 

@@ -12,7 +12,7 @@ local opt = ms.arguments {
   { "seed", 42, "of weights and order" }, { "device", "auto", "cpu, cuda or auto" }, { "out", "runs/imagenet100", "folder of the results" },
 }
 ms.manual_seed(opt.seed)
-ms.device(opt.device)
+ms.arguments.try("--device", ms.device, opt.device)
 
 -- ---- data ----
 
