@@ -34,26 +34,19 @@ static int nn_linear(lua_State *L) {
   return ms_finish(L, ms_linear(&out->tensor, x, w, b, &err), &err, 1);
 }
 
-static int push_synops(lua_State *L, ms_status status, const int64_t n[2], const ms_error *err) {
-  ms_finish(L, status, err, 0);
-  lua_pushinteger(L, n[0]);
-  lua_pushinteger(L, n[1]);
-  return 2;
-}
-
 static int nn_conv2d_synops(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x"), *w = ms_check_tensor(L, 2, "weight");
   ms_conv_opts o = check_conv(L, 3, "conv2d_synops");
-  int64_t n[2];
   ms_error err;
-  return push_synops(L, ms_conv2d_synops(n, x, w, o, &err), n, &err);
+  ms_handle *out = ms_push_handle(L);
+  return ms_finish(L, ms_conv2d_synops(&out->tensor, x, w, o, &err), &err, 1);
 }
 
 static int nn_linear_synops(lua_State *L) {
   ms_tensor *x = ms_check_tensor(L, 1, "x"), *w = ms_check_tensor(L, 2, "weight");
-  int64_t n[2];
   ms_error err;
-  return push_synops(L, ms_linear_synops(n, x, w, &err), n, &err);
+  ms_handle *out = ms_push_handle(L);
+  return ms_finish(L, ms_linear_synops(&out->tensor, x, w, &err), &err, 1);
 }
 
 static ms_pool_opts check_pool(lua_State *L, int index, const char *op) {
@@ -212,13 +205,11 @@ static const ms_reg functions[] = {
     {"linear", nn_linear,
      "linear(x, weight[, bias]) -> tensor [..., out]\n\nx [..., in], weight [out, in], bias [out] or nil."},
     {"conv2d_synops", nn_conv2d_synops,
-     "conv2d_synops(x, weight[, opts]) -> nonzero, synops\n\nThe non-zero inputs of a convolution and the outputs they "
-     "reach, "
-     "summed over x: integers." CONV},
+     "conv2d_synops(x, weight[, opts]) -> tensor int64 [2]\n\nThe non-zero inputs of a convolution and the outputs they "
+     "reach, summed over x." CONV},
     {"linear_synops", nn_linear_synops,
-     "linear_synops(x, weight) -> nonzero, synops\n\nThe non-zero inputs of a linear layer and the outputs they reach, "
-     "summed "
-     "over x: integers."},
+     "linear_synops(x, weight) -> tensor int64 [2]\n\nThe non-zero inputs of a linear layer and the outputs they reach, "
+     "summed over x."},
     {"avg_pool2d", nn_avg_pool2d,
      "avg_pool2d(x, opts) -> tensor, why_not\n\nAverages of windows; spikes stay spikes, scaled. why_not: '' where "
      "they were summed as the neuron fired, else the reason." POOL},

@@ -85,10 +85,9 @@ typedef struct ms_conv_opts {
 ms_status ms_conv2d(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_conv_opts o, ms_error *err);
 /* x [..., in], weight [out, in], bias [out] or NULL. */
 ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor *bias, ms_error *err);
-/* Synaptic operations of a layer on x: out[0] non-zero inputs, out[1] outputs they reach, summed over the whole
-** tensor. Synchronises. */
-ms_status ms_conv2d_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err);
-ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_error *err);
+/* Synaptic operations of a layer on x, int64 [2]: non-zero inputs, and outputs they reach, summed over the whole tensor. */
+ms_status ms_conv2d_synops(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err);
+ms_status ms_linear_synops(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_error *err);
 
 /* ---- op_pool.c: x [N, C, H, W] or [T, N, C, H, W] ---- */
 typedef struct ms_pool_opts {

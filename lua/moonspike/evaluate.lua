@@ -4,6 +4,7 @@ local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local energy = require "moonspike.analysis.energy"
+local operations = require "moonspike.analysis.operations"
 local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
@@ -12,45 +13,34 @@ local evaluating = require "moonspike.nn.evaluating"
 local BATCHES = 64
 local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }), criterion = o.callable(nil) }
 
-local function product(sizes, first)
-  local n = 1
-  for i = first, #sizes do n = n * sizes[i] end
-  return n
-end
-
--- Layers in order of first use, with their operations so far. Spikes in: non-zero inputs times the outputs each reaches.
--- Real values in: every product counts as a multiply-accumulate (MAC), whatever its value. macs: the products of one sample at one step.
+-- An observer of the layers of net, and the list of them in order of first use, with their operations so far.
 local function counter(net)
   local names, list, of = {}, {}, {}
   for name, module in net:named_modules() do names[module] = name end
-  local function trace(module, x, synops, options)
-    local entry = of[module]
+  local observer = {}
+  function observer:computed(layer, y, x)
+    local input, count, macs = operations.of(layer, y, x)
+    local entry = of[layer]
     if not entry then
-      entry = { name = names[module] or module:class(), input = x.dtype == "spike" and "spikes" or "reals", operations = 0 }
-      of[module] = entry
+      entry = { name = names[layer] or layer:class(), input = input, operations = 0 }
+      of[layer] = entry
       list[#list + 1] = entry
     end
-    entry.module, entry.reals = module, entry.reals or 0 -- its output is not known yet: settled after the call
-    if x.dtype == "spike" then
-      local _, reached = synops(x, module.weight, options)
-      entry.operations = entry.operations + reached
+    entry.macs = macs
+    if input == "reals" then
+      entry.operations = entry.operations + count
     else
-      entry.reals = entry.reals + 1
+      entry.reached = entry.reached and entry.reached + count or count
     end
   end
-  local function settle()
-    for _, entry in ipairs(list) do
-      local module = entry.module
-      if module then
-        local weight, shape = module.weight.shape, module._shape -- [T, N, ...] or [N, ...]
-        local inputs, own = product(weight, 2), #weight == 4 and 3 or 1 -- of one output; its dimensions: C, H, W or features
-        entry.macs = inputs * product(shape, #shape - own + 1)
-        entry.operations = entry.operations + entry.reals * inputs * product(shape, 1)
-        entry.module, entry.reals = nil, nil
-      end
-    end
+  return observer, list
+end
+
+local function settle(list, samples)
+  for _, layer in ipairs(list) do
+    layer.operations = (layer.operations + (layer.reached and layer.reached:item() or 0)) / samples
+    layer.reached = nil
   end
-  return list, trace, settle
 end
 
 local Details = { __name = "evaluation" }
@@ -65,21 +55,14 @@ function Details:__tostring()
     used and ("; energy %.4g uJ, without spikes %.4g uJ"):format(used.spiking, used.ann) or "")
 end
 
--- Layers report to trace (nil: to whom they did) until the end of the block.
-local function tracing(trace)
-  local was = monitor.trace
-  monitor.trace = trace or was
-  return setmetatable({}, { __close = function() monitor.trace = was end })
-end
-
 local function evaluate(net, loader, opts)
   if not Module._is_module(net) then o.fail("evaluate: net: expected a module, got %s", o.show(net)) end
   o.check("evaluate", "loader", loader, o.loader)
   local opt = o.read("evaluate", opts, spec)
   local mode <close> = evaluating(net)
   local grad <close> = autograd.guard(false)
-  local layers, trace, settle = counter(net)
-  local traced <close> = tracing(opt.synops and trace)
+  local observer, layers = counter(net)
+  local observed <close> = opt.synops and monitor.observing(observer) or nil
   local samples, correct, loss, spikes, sites, waiting = 0, 0, 0, 0, 0, {}
   local function read() -- the values of some batches at once: a device is not waited for after each
     for _, batch in ipairs(waiting) do
@@ -105,13 +88,12 @@ local function evaluate(net, loader, opts)
     samples = samples + n
     waiting[#waiting + 1] = { n, right, value, monitor.fired_sum() }
     if #waiting == BATCHES then read() end
-    settle()
   end
   read()
   if samples == 0 then o.fail "evaluate: loader: expected at least one batch, got none" end
+  settle(layers, samples)
   local synops = 0
   for _, layer in ipairs(layers) do
-    layer.operations = layer.operations / samples
     if layer.input == "spikes" then synops = synops + layer.operations end
   end
   return correct / samples, loss / samples, sites > 0 and spikes / sites or 0, synops, setmetatable(layers, Details)

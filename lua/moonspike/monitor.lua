@@ -6,8 +6,6 @@ local monitor = { stamp = 0 }
 local neurons = setmetatable({}, { __mode = "k" })
 local observers = {}
 
--- monitor.trace: nil, or a function(module, x, synops, options) that Conv2d and Linear call (ms.evaluate counts operations).
-
 -- A new step begins: only neurons that fire from now on count.
 function monitor.begin()
   monitor.stamp = monitor.stamp + 1
@@ -55,9 +53,9 @@ function monitor.fired(neuron, spikes, x, v0)
   tell("fired", neuron, spikes, x, v0)
 end
 
--- A Conv2d or Linear gave y.
-function monitor.computed(module, y)
-  tell("computed", module, y)
+-- A Conv2d or Linear gave y for x.
+function monitor.computed(module, y, x)
+  tell("computed", module, y, x)
   return y
 end
 

@@ -18,11 +18,13 @@ static void linear_takes_any_shape(void **state) {
   ms_release(flat);
   OK(ms_reshape(&flat, m, SIZE(2, 3, 2, 4), &test_err));
   all_close(y, flat, TOLERANCE, "y");
+  ms_tensor *counts;
   int64_t ops[2];
-  OK(ms_linear_synops(ops, x, w, &test_err));
+  OK(ms_linear_synops(&counts, x, w, &test_err));
+  OK(ms_read(counts, ops, &test_err));
   assert_int_equal(ops[0], 60);
   assert_int_equal(ops[1], 240);
-  ms_tensor *held[] = {x, flat, w, b, y, z, m};
+  ms_tensor *held[] = {x, flat, w, b, y, z, m, counts};
   for (size_t i = 0; i < sizeof held / sizeof *held; i++)
     ms_release(held[i]);
 }

@@ -7,7 +7,7 @@ local core = require "moonspike.core"
 local nn, optim, loss = ms.nn, ms.optim, ms.loss
 
 local neurons = { "firing", "surrogate", "membranes" }
-local everything = { "deltas", "firing", "gradients", "membranes", "surrogate", "weights" }
+local everything = { "dead", "deltas", "firing", "gradients", "membranes", "surrogate", "synops", "weights" }
 
 TestByHand = {}
 
@@ -103,6 +103,51 @@ function TestByHand:test_gradients_and_weights()
   lu.assertEquals(tostring(mon), ("step 1  gradient norm %.4g  weight norm %.4g"):format(row.gradient, row.weight))
 end
 
+-- Inputs 2, 0, 0.75 of three samples, threshold 1: the first neuron fires at every step, the second never, the third in some steps.
+function TestByHand:test_idle_neurons()
+  local net = nn.Sequential { nn.Flatten(), nn.IF { v_threshold = 1, v_reset = 0 }, nn.Linear(4, 2) }
+  local mon <close> = ms.monitor(net, { what = { "dead" } })
+  local x = ms.tensor { { 2, 0, 0.75, 0 }, { 3, 0, 0.75, 2 } }:view(1, 2, 4):expand(4, 2, 4)
+  net(x)
+  local row = mon:step()
+  lu.assertEquals({ row.dead, row.saturated }, { { ["1"] = 0.25 }, { ["1"] = 0.25 } })
+  lu.assertNil(row.rate)
+  net(x)
+  net(x * 0 + 2) -- passes of one step are taken together
+  row = mon:step()
+  lu.assertEquals({ row.dead, row.saturated }, { { ["1"] = 0 }, { ["1"] = 0.25 } })
+  lu.assertStrContains(tostring(mon), "layer  dead  saturated\n1      0     0.25")
+  for t = 1, 4 do net:step(x[t]) end
+  row = mon:step()
+  lu.assertEquals({ row.dead, row.saturated }, { { ["1"] = 0.25 }, { ["1"] = 0.25 } })
+end
+
+function TestByHand:test_operations()
+  local net = nn.Sequential { nn.Linear(2, 3), nn.IF(), nn.Linear(3, 5) }
+  ms.no_grad(function()
+    net[1].weight:fill_(0)
+    net[1].bias:copy_(ms.tensor { 2, 0, 2 })
+  end)
+  local mon <close> = ms.monitor(net, { what = { "synops" } })
+  local function check(times, samples)
+    local row = mon:step()
+    lu.assertEquals(row.operations, { ["0"] = times * 4 * 6, ["2"] = times * 4 * 10 }) -- two of three neurons fire, at four steps
+    lu.assertEquals(row.synops, times * 4 * 10)
+    s.near({ row.energies["0"], row.energies["2"], row.energy }, { times * 24 * 4.6e-6, times * 40 * 0.9e-6, times * (24 * 4.6e-6 + 40 * 0.9e-6) }, 1e-12)
+  end
+  net(ms.randn(4, 7, 2))
+  check(1)
+  lu.assertStrContains(tostring(mon), "step 1  40 synaptic operations, 0.0001464 uJ\nlayer  operations\n0      24\n2      40")
+  net(ms.randn(4, 7, 2))
+  net(ms.randn(4, 2, 2)) -- another batch size: those of one sample add up
+  check(2)
+  for t = 1, 4 do net:step(ms.randn(7, 2)) end
+  check(1)
+  net:reset_state()
+  net(ms.randn(7, 2):unsqueeze(1):expand(4, -1, -1)) -- computed once, counted at each step
+  check(1)
+end
+
 TestTime = {}
 
 -- What walks through time inside of the net, or through groups of channels, has its steps: rates as neuron:rates() has them.
@@ -117,7 +162,7 @@ function TestTime:test_nets_that_walk()
     nn.Sequential { nn.LIF { v_threshold = 0.3 } },
   }
   for i, net in ipairs(nets) do
-    local mon <close> = ms.monitor(net, { what = neurons })
+    local mon <close> = ms.monitor(net, { what = { "dead", table.unpack(neurons) } })
     local x = ms.randn(6, 3, 4) * 2
     for passes = 1, 2 do
       for _ = 1, passes do net(x) end -- the second is a part of the same step
@@ -127,6 +172,13 @@ function TestTime:test_nets_that_walk()
           s.near(row.rate_t[name], module:rates(), 1e-12, i .. " " .. name)
           s.near(row.rate[name], module:rate(), 1e-12)
           lu.assertEquals({ #row.coverage_t[name], #row.membrane_std_t[name] }, { 6, 6 })
+          local loader, idle = { x, ms.zeros({ 3 }, { dtype = "int64" }) }, nil
+          idle = ms.analysis.dead_neurons(net, function()
+            local given = loader
+            loader = nil
+            if given then return table.unpack(given) end
+          end)
+          lu.assertEquals({ row.dead[name], row.saturated[name] }, { idle.dead[name], idle.saturated[name] })
           count = count + 1
         end
       end
@@ -151,15 +203,25 @@ function TestTime:test_a_loop_over_time_outside()
     s.near(row[key]["1"], whole[key]["1"], 1e-5, key)
   end
   s.near(row.delta_t["0"], whole.delta_t["0"], 1e-4)
+  lu.assertEquals({ row.dead, row.saturated, row.operations, row.energy }, { whole.dead, whole.saturated, whole.operations, whole.energy })
 end
 
 -- Nets of the zoo hand membranes on by themselves, with groups of channels too.
 function TestTime:test_nets_of_the_zoo()
   for _, name in ipairs { "efficientlif", "efficientlif-both" } do
     local net, count = ms.models.create(name, { classes = 3, T = 2, size = 8, scale = 1 / 16 }), 0
-    local mon <close> = ms.monitor(net, { what = neurons })
-    net(ms.randn(2, 3, 3, 8, 8) * 3)
+    local mon <close> = ms.monitor(net, { what = { "synops", table.unpack(neurons) } })
+    local x, left = ms.randn(2, 3, 3, 8, 8) * 3, 1
+    net:eval()
+    net(x)
     local row = mon:step()
+    local _, _, _, synops, layers = ms.evaluate(net, function()
+      left = left - 1
+      if left == 0 then return x, ms.zeros({ 3 }, { dtype = "int64" }) end
+    end)
+    lu.assertTrue(#layers > 3)
+    for _, layer in ipairs(layers) do s.near(row.operations[layer.name], layer.operations, 1e-9, layer.name) end
+    s.near({ row.synops, row.energy }, { synops, ms.analysis.energy(layers).spiking }, 1e-9)
     for layer, module in net:named_modules() do
       if module.rates then
         s.near(row.rate_t[layer], module:rates(), 1e-12, layer)
@@ -384,13 +446,15 @@ function TestUse:test_refusals()
   s.raises("monitor: net: expected a module, got nil", ms.monitor)
   s.raises("monitor: unknown option 'evry' (known: every, log, what)", ms.monitor, net, { evry = 2 })
   s.raises("monitor: every: expected an integer >= 1, got 0", ms.monitor, net, { every = 0 })
-  s.raises("monitor: what: expected a list of deltas, firing, gradients, membranes, surrogate, weights, got table", ms.monitor, net, { what = { "rates" } })
+  s.raises("monitor: what: expected a list of dead, deltas, firing, gradients, membranes, surrogate, synops, weights, got table", ms.monitor, net, { what = { "rates" } })
   s.raises("monitor: what: expected a list of", ms.monitor, net, { what = {} })
   s.raises("monitor: log: expected a log of ms.log, got 'log'", ms.monitor, net, { log = "log" })
   local mon <close> = ms.monitor(net, { what = { "gradients" } })
   s.raises("monitor: step: gradients: expected parameters with a gradient, none has one; call step() between backward() and zero_grad()", mon.step, mon)
   local deltas <close> = ms.monitor(net, { what = { "deltas" } })
+  local counted <close> = ms.monitor(net[2], { what = { "synops" } })
   net(ms.randn(2, 3, 2))
+  s.raises("monitor: step: synops: expected that a Conv2d or Linear of the net has run and was recorded since the last step, none was", counted.step, counted)
   s.raises("monitor: step: deltas: expected a backward() through the net since the last step, there was none", deltas.step, deltas)
 end
 

@@ -410,7 +410,7 @@ ms_status ms_linear(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_tensor 
 }
 
 /* ---- synaptic operations ---- */
-static ms_status synops(int64_t out[2], ms_tensor *x, ms_conv_desc *desc, const char *op, ms_error *err) {
+static ms_status synops(ms_tensor **out, ms_tensor *x, ms_conv_desc *desc, const char *op, ms_error *err) {
   ms_tensor *from = x->source && x->ndim > 1 ? x->source : x, *xd = NULL, *sums = NULL;
   int64_t repeat = from == x ? 1 : x->size[0], two = 2;
   ms_status st = ms_spikes_of(&xd, from, 0, err);
@@ -420,22 +420,23 @@ static ms_status synops(int64_t out[2], ms_tensor *x, ms_conv_desc *desc, const 
   desc->x = ms_spikes_data(xd).dtype;
   desc->n /= repeat;
   if (!(st = ms_full(&sums, d, MS_I64, 1, &two, 0, err)) &&
-      !(st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_spikes_data(xd), ms_ints(sums)), op, err)))
-    st = ms_read(sums, out, err);
-  out[0] *= repeat;
-  out[1] *= repeat;
+      !(st = ms_row(d, d->k->conv_synops(d->stream, desc, ms_spikes_data(xd), ms_ints(sums)), op, err)) && repeat != 1)
+    st = ms_binary_scalar_(sums, MS_BINARY_mul, (double)repeat, err);
   ms_release(xd);
-  ms_release(sums);
+  if (st)
+    ms_release(sums);
+  else
+    *out = sums;
   return st;
 }
 
-ms_status ms_conv2d_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err) {
+ms_status ms_conv2d_synops(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_conv_opts o, ms_error *err) {
   ms_conv_desc desc;
   ms_status st = conv2d_desc(&desc, x, weight, NULL, o, err);
   return st ? st : synops(out, x, &desc, "conv2d_synops", err);
 }
 
-ms_status ms_linear_synops(int64_t out[2], ms_tensor *x, ms_tensor *weight, ms_error *err) {
+ms_status ms_linear_synops(ms_tensor **out, ms_tensor *x, ms_tensor *weight, ms_error *err) {
   ms_conv_desc desc;
   ms_status st = linear_desc(&desc, x, weight, NULL, err);
   return st ? st : synops(out, x, &desc, "linear_synops", err);

@@ -3,6 +3,7 @@
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local columns = require "moonspike.columns"
+local idle = require "moonspike.analysis.idle"
 local survey = require "moonspike.analysis.survey"
 
 local firing = {}
@@ -147,28 +148,17 @@ end
 
 -- ---- dead and saturated neurons ----
 
--- Adds spikes [T, N, ...] to the counts [...] of one layer.
-local function add_sites(entry, spikes)
-  local fired = spikes:ne(0):sum { 1, 2 }
-  if entry.fired and o.shape(entry.fired) ~= o.shape(fired) then
-    o.fail("dead_neurons: %s runs on %s and on %s: expected neurons of one size; give each place a neuron of its own", entry.name,
-      o.shape(entry.fired), o.shape(fired))
-  end
-  entry.fired = entry.fired and entry.fired + fired or fired
-  entry.steps = entry.steps + spikes.shape[1] * spikes.shape[2]
-end
-
 local function measure_dead(net, loader)
   local list, of, waiting = {}, {}, nil
   -- Spikes are counted once the layer behind has read them: a pooling there still runs in the neuron's row.
   local function count()
-    if waiting then add_sites(waiting[1], waiting[2]) end
+    if waiting then idle.add(waiting[1], "dead_neurons", waiting[1].name, waiting[2]) end
     waiting = nil
   end
   survey.pass("dead_neurons", net, loader, {
     fired = function(name, _, spikes)
       if not of[name] then
-        of[name] = { name = name, neurons = survey.neurons(spikes), steps = 0 }
+        of[name] = { name = name }
         list[#list + 1] = of[name]
       end
       count()
@@ -178,10 +168,10 @@ local function measure_dead(net, loader)
   })
   local result = { layers = {}, neurons = {}, dead = {}, saturated = {} }
   for i, entry in ipairs(list) do
+    local dead, saturated, neurons = idle.count(entry)
     local name = entry.name
-    result.layers[i], result.neurons[name] = name, entry.neurons
-    result.dead[name] = entry.fired:eq(0):sum():item() / entry.neurons
-    result.saturated[name] = entry.fired:eq(entry.steps):sum():item() / entry.neurons
+    result.layers[i], result.neurons[name] = name, neurons
+    result.dead[name], result.saturated[name] = dead:item() / neurons, saturated:item() / neurons
   end
   return result
 end

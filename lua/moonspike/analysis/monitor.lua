@@ -1,11 +1,12 @@
--- ms.monitor: firing rates, membranes, surrogates, gradients and weights of a network while it trains. It only looks on: what it computes
--- lies beside the step's tensors, random numbers are taken back, and nothing is read before the step has ended.
+-- ms.monitor: firing rates, idle neurons, membranes, surrogates, operations, gradients and weights of a network while it trains. It only looks
+-- on: what it computes lies beside the step's tensors, random numbers are taken back, and nothing is read before the step has ended.
 
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
 local columns = require "moonspike.columns"
+local energy = require "moonspike.analysis.energy"
 local running = require "moonspike.monitor"
 local recorder = require "moonspike.analysis.recorder"
 local Module = require "moonspike.nn.module"
@@ -40,32 +41,60 @@ local function roots(all, each)
   return math.sqrt(all), each
 end
 
-local function read_entry(row, entry)
-  local rows, lists = rows_of(entry), {}
-  for _, key in ipairs(o.keys(entry.tensors)) do lists[key] = entry.tensors[key]:totable() end
-  local function put(key, all, each)
-    row[key], row[key .. "_t"] = row[key] or {}, row[key .. "_t"] or {}
-    row[key][entry.name], row[key .. "_t"][entry.name] = all, each
-  end
-  if lists.squares then return put("delta", roots(sums(rows, function(i) return lists.squares[i] end))) end
+local function put(row, name, key, all, each)
+  row[key], row[key .. "_t"] = row[key] or {}, row[key .. "_t"] or {}
+  row[key][name], row[key .. "_t"][name] = all, each
+end
 
+local function read_neurons(row, entry, lists)
+  local rows = rows_of(entry)
   local sites, sites_t = sums(rows, function(_, n) return n end)
   local function mean(value) -- over sites, of what value(row, sites of the row) sums
     local all, each = sums(rows, value)
     for t, v in ipairs(each) do each[t] = v / sites_t[t] end
     return all / sites, each
   end
-  if lists.spikes then put("rate", mean(function(i) return lists.spikes[i] end)) end
+  if lists.spikes then put(row, entry.name, "rate", mean(function(i) return lists.spikes[i] end)) end
   if lists.reached then
-    put("coverage", mean(function(i) return lists.reached[i] end))
-    put("slope", mean(function(i, n) return lists.slope[i] * n end))
+    put(row, entry.name, "coverage", mean(function(i) return lists.reached[i] end))
+    put(row, entry.name, "slope", mean(function(i, n) return lists.slope[i] * n end))
   end
   if lists.mean then
     local m, m_t = mean(function(i, n) return lists.mean[i] * n end)
     local square, square_t = mean(function(i, n) return (lists.variance[i] + lists.mean[i] ^ 2) * n end)
     for t, v in ipairs(m_t) do square_t[t] = math.max(0, square_t[t] - v ^ 2) end
-    put("membrane", m, m_t)
-    put("membrane_std", roots(math.max(0, square - m ^ 2), square_t))
+    put(row, entry.name, "membrane", m, m_t)
+    put(row, entry.name, "membrane_std", roots(math.max(0, square - m ^ 2), square_t))
+  end
+  if lists.dead then
+    row.dead, row.saturated = row.dead or {}, row.saturated or {}
+    row.dead[entry.name], row.saturated[entry.name] = lists.dead[1] / entry.neurons, lists.saturated[1] / entry.neurons
+  end
+end
+
+local function read_operations(row, layers, entry, lists)
+  local count = entry.products
+  for i, reached in ipairs(lists.operations or {}) do count = count + reached / entry.samples[i] end
+  row.operations = row.operations or {}
+  row.operations[entry.name] = count
+  table.insert(layers, { name = entry.name, input = entry.fed, operations = count, macs = entry.macs })
+end
+
+-- What one neuron or layer adds to the row, and a layer to the list of those whose operations were counted.
+local function read_entry(row, layers, entry)
+  local lists = {}
+  for _, key in ipairs(o.keys(entry.tensors)) do lists[key] = entry.tensors[key]:totable() end
+  if entry.fed then read_operations(row, layers, entry, lists) end
+  if lists.squares then put(row, entry.name, "delta", roots(sums(rows_of(entry), function(i) return lists.squares[i] end))) end
+  if entry.sites[1] then read_neurons(row, entry, lists) end
+end
+
+local function read_energy(row, layers)
+  local report = energy(layers)
+  row.synops, row.energy, row.energies = 0, report.spiking, {}
+  for i, layer in ipairs(layers) do
+    row.energies[layer.name] = report[i].spiking
+    if layer.input == "spikes" then row.synops = row.synops + layer.operations end
   end
 end
 
@@ -88,7 +117,8 @@ end
 local Monitor = { __name = "monitor" }
 Monitor.__index = Monitor
 
-local of_neurons, kinds = { "firing", "surrogate", "membranes" }, { "deltas", "firing", "gradients", "membranes", "surrogate", "weights" }
+local of_neurons = { "dead", "firing", "membranes", "surrogate" }
+local kinds = { "dead", "deltas", "firing", "gradients", "membranes", "surrogate", "synops", "weights" }
 
 local function begin(self) -- the step that comes
   self._on = self.steps % self.every == 0
@@ -97,12 +127,17 @@ end
 
 local function reading(self)
   local wants, row = self._wants, { step = self.steps + 1 }
-  for _, entry in ipairs(self._recorder:result()) do read_entry(row, entry) end
-  if self._neurons and not (row.rate or row.coverage or row.membrane) then
+  local layers = {}
+  for _, entry in ipairs(self._recorder:result()) do read_entry(row, layers, entry) end
+  if layers[1] then read_energy(row, layers) end
+  if self._neurons and not (row.rate or row.dead or row.coverage or row.membrane) then
     o.fail "monitor: step: expected that neurons of the net have run and were recorded since the last step, none was"
   end
   if wants.deltas and not row.delta then
     o.fail "monitor: step: deltas: expected a backward() through the net since the last step, there was none"
+  end
+  if wants.synops and not row.operations then
+    o.fail "monitor: step: synops: expected that a Conv2d or Linear of the net has run and was recorded since the last step, none was"
   end
   if wants.gradients then
     row.gradients, row.gradient = norms(self._net, function(p) return p.grad end)
@@ -140,8 +175,9 @@ function Monitor:__tostring()
   for _, key in ipairs { "gradient", "weight" } do
     if row[key] then head = head .. ("  %s norm %.4g"):format(key, row[key]) end
   end
+  if row.synops then head = head .. ("  %.4g synaptic operations, %.4g uJ"):format(row.synops, row.energy) end
   local keys, lines = {}, {}
-  for _, key in ipairs { "rate", "coverage", "slope", "membrane", "membrane_std", "delta" } do keys[#keys + 1] = row[key] and key or nil end
+  for _, key in ipairs { "rate", "coverage", "slope", "membrane", "membrane_std", "dead", "saturated", "delta", "operations" } do keys[#keys + 1] = row[key] and key or nil end
   for name in self._net:named_modules() do
     name = name ~= "" and name or self._net:class()
     local line, any = { name }, false
@@ -184,7 +220,7 @@ local function monitor(net, opts)
   for _, name in ipairs(of_neurons) do neurons = neurons or wants[name] or false end
   made = made + 1
   local self = setmetatable({
-    every = opt.every, steps = 0, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons, _records = neurons or wants.deltas or false,
+    every = opt.every, steps = 0, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons, _records = neurons or wants.deltas or wants.synops or false,
     _recorder = recorder(("monitor %d"):format(made), names, wants),
   }, Monitor)
   begin(self)
@@ -215,13 +251,18 @@ return doc.set(monitor, [==[
     a row for a log: { step = 51, rate = { ["2"] = 0.13, ... }, rate_t = { ["2"] = { 0.1, 0.16 }, ... }, ... }, by names of modules and
     parameters; _t holds the same for each time step, from 1. what:
       firing     rate: spikes of a neuron at a time step, by layer
+      dead       dead and saturated: the shares of a layer's neurons that never fired in the step's samples, and that fired at every time step
+                 of all of them (ms.analysis.dead_neurons has both over a data set)
       surrogate  coverage: the share of neurons and steps where the surrogate's derivative is not zero (all, where it has tails); slope: its mean
       membranes  membrane and membrane_std: mean and standard deviation before the reset
+      synops     operations: of each Conv2d and Linear for one sample over all time steps, as ms.evaluate counts them; synops: their sum over
+                 layers fed spikes; energies, energy: of each layer and of all, in microjoules (help(ms.analysis.energy) has the model)
       deltas     delta: norm of the loss's gradient by the output of each Conv2d and Linear (one value of a still image that is computed once)
       gradients  gradients: norm of each parameter's gradient as the optimizer saw it, gradient: of all together
       weights    weights: norm of each parameter, weight: of all together
-    Passes without recording (ms.evaluate, ms.no_grad) are not looked at; several passes of a step are taken together. firing costs next to
-    nothing, gradients and weights a pass over them, deltas one over the activations; surrogate and membranes compute membranes once more.
+    Passes without recording (ms.evaluate, ms.no_grad) are not looked at; several passes of a step are taken together (operations of one
+    sample add up). firing costs next to nothing, gradients and weights a pass over them, deltas one over the activations, dead and synops one over
+    the spikes; surrogate and membranes compute membranes once more.
     With a log each row is written there, else mon:rows() lists them. mon:close(), or the end of a block as above, ends it.
     In ms.capture'd steps it works too, with mon:step() behind them: the monitored ones have a recording of their own. Only the surrogate of neurons
     that have a function in Lua for it cannot be looked at there.]==])

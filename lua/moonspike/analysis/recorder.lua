@@ -4,20 +4,22 @@
 local core = require "moonspike.core"
 local o = require "moonspike.options"
 local autograd = require "moonspike.autograd"
+local idle = require "moonspike.analysis.idle"
+local operations = require "moonspike.analysis.operations"
 
 local Recorder = {}
 Recorder.__index = Recorder
 
-local quantities = { "spikes", "reached", "slope", "mean", "variance", "squares" }
+local quantities = { "spikes", "reached", "slope", "mean", "variance", "squares", "operations", "dead", "saturated" }
 
--- wants: a set of firing, surrogate, membranes, deltas; names: of the modules that are looked at; id: of no other recorder.
+-- wants: a set of firing, dead, surrogate, membranes, deltas, synops; names: of the modules that are looked at; id: of no other recorder.
 local function new(id, names, wants)
   return setmetatable({ id = id, names = names, wants = wants, on = false, seen = {}, of = {} }, Recorder)
 end
 
 -- A step begins, which is looked at or not.
 function Recorder:begin(on)
-  self.on, self.seen, self.of, self.found = on, {}, {}, nil
+  self.on, self.seen, self.of, self.found, self.unread = on, {}, {}, nil, nil
 end
 
 local function add_call(self, module, call)
@@ -28,6 +30,7 @@ local function add_call(self, module, call)
     table.insert(self.seen, entry)
   end
   table.insert(entry.calls, call)
+  return entry
 end
 
 local function behind_time(x) -- the dimensions of a time step
@@ -53,10 +56,18 @@ local function look(wants, neuron, x, v0, call)
   end
 end
 
+-- Spikes are counted once the layer behind has read them: a pooling there still runs in the neuron's row.
+local function count_idle(self)
+  if not self.unread then return end
+  local entry, spikes = table.unpack(self.unread)
+  self.unread, entry.idle = nil, entry.idle or {}
+  idle.add(entry.idle, "monitor: dead", entry.name, spikes)
+end
+
 function Recorder:fired(neuron, spikes, x, v0)
   local name, wants = self.names[neuron], self.wants
   if not (self.on and name and autograd.is_grad_enabled()) then return end
-  if not (wants.firing or wants.surrogate or wants.membranes) then return end
+  if not (wants.firing or wants.dead or wants.surrogate or wants.membranes) then return end
   if wants.surrogate and core.capture.inside() and type(neuron._settings.surrogate) == "function" then
     o.fail("monitor: surrogate: that of %s is a function in Lua, which may draw random numbers, and a replay of a captured step cannot take "
       .. "them back; monitor steps that are not captured", name)
@@ -64,15 +75,32 @@ function Recorder:fired(neuron, spikes, x, v0)
   local off <close> = autograd.guard(false)
   local call = { rows = spikes.shape[1], sites = spikes:numel() }
   look(wants, neuron, x, v0, call)
-  add_call(self, neuron, call)
+  local entry = add_call(self, neuron, call)
+  if wants.dead then
+    count_idle(self)
+    self.unread = { entry, spikes }
+  end
 end
 
--- ---- layers: squares of the gradient of their output, summed over a time step ----
+-- ---- layers: operations, and squares of the gradient of their output, summed over a time step ----
 
-function Recorder:computed(layer, y)
-  if not (self.on and self.wants.deltas and self.names[layer] and y.requires_grad) then return end
+function Recorder:computed(layer, y, x)
+  local wants = self.wants
+  if not (self.on and self.names[layer] and autograd.is_grad_enabled()) then return end
   local call = {}
-  add_call(self, layer, call)
+  if wants.synops then
+    local off <close> = autograd.guard(false)
+    local fed, count, macs = operations.of(layer, y, x)
+    local entry, samples = add_call(self, layer, call), operations.samples(layer, y)
+    entry.fed, entry.macs, entry.products = entry.fed or fed, macs, entry.products or 0
+    if fed == "spikes" then
+      call.operations, call.samples = count:view(1), samples
+    else
+      entry.products = entry.products + count / samples
+    end
+  end
+  if not (wants.deltas and y.requires_grad) then return end
+  if not wants.synops then add_call(self, layer, call) end
   core.autograd.watch(y, function(given)
     local off <close> = autograd.guard(false)
     local g <close> = given
@@ -96,27 +124,45 @@ local function rows_of_a_pass(entry)
   return rows
 end
 
--- What was seen, in order of use: a list of { name, tensors, T, pass, rows, sites }. tensors: by quantity the rows of all calls, one after the
--- other; T: time steps; pass: rows of a pass; rows: of each call (0: no gradient came); sites: of a row of each call, for neurons.
+-- All of one module: { name, tensors, T, pass, rows, sites, neurons, fed, macs, products, samples }. tensors: by quantity the rows of all calls,
+-- one after the other; T: time steps; pass: rows of a pass; rows: of each call (0: no gradient came). Of neurons, sites: of a row of each call;
+-- neurons: how many there are. Of a layer, fed and macs: see analysis.operations; products: of a sample fed reals; samples: of each call
+-- that was fed spikes.
+local function together(entry)
+  local calls, all, longest = entry.calls, { name = entry.name, rows = {}, sites = {}, samples = {}, tensors = {} }, 0
+  for k, call in ipairs(calls) do
+    call.spikes = call.spikes and call.spikes:sum(2)
+    all.rows[k] = call.rows or 0
+    all.sites[k] = call.sites and call.sites // call.rows
+    table.insert(all.samples, call.samples)
+    longest = math.max(longest, all.rows[k])
+  end
+  if calls[1].sites then
+    all.T, all.pass = entry.module.counts.shape[1], rows_of_a_pass(entry)
+  else
+    all.T, all.pass, all.fed, all.macs, all.products = longest, longest, entry.fed, entry.macs, entry.products
+  end
+  if entry.idle then
+    local dead, saturated
+    dead, saturated, all.neurons = idle.count(entry.idle)
+    calls[1].dead, calls[1].saturated = dead:view(1), saturated:view(1)
+  end
+  for _, key in ipairs(quantities) do
+    local parts = {}
+    for _, call in ipairs(calls) do parts[#parts + 1] = call[key] end
+    if parts[1] then all.tensors[key] = core.ops.cat(parts, 1) end
+  end
+  return all
+end
+
+-- What was seen, in order of use.
 local function gather(self)
   local off <close> = autograd.guard(false)
+  count_idle(self)
   local found = {}
   for _, entry in ipairs(self.seen) do
-    local all, longest = { name = entry.name, rows = {}, sites = {}, tensors = {} }, 0
-    for k, call in ipairs(entry.calls) do
-      call.spikes = call.spikes and call.spikes:sum(2)
-      all.rows[k] = call.rows or 0
-      all.sites[k] = call.sites and call.sites // call.rows
-      longest = math.max(longest, all.rows[k])
-    end
-    local is_neuron = entry.calls[1].sites
-    all.T, all.pass = is_neuron and entry.module.counts.shape[1] or longest, is_neuron and rows_of_a_pass(entry) or longest
-    for _, key in ipairs(quantities) do
-      local parts = {}
-      for _, call in ipairs(entry.calls) do parts[#parts + 1] = call[key] end
-      if parts[1] then all.tensors[key] = core.ops.cat(parts, 1) end
-    end
-    if next(all.tensors) then found[#found + 1] = all end
+    local all = together(entry)
+    if next(all.tensors) or all.fed then found[#found + 1] = all end
   end
   return found
 end

@@ -51,10 +51,8 @@ function Conv2d:init(cin, cout, kernel_size, opts)
   if opt.bias then self.bias = parameter.Parameter({ self.out_channels }, default_bias(per_group * kh * kw)) end
 end
 
-function Conv2d:forward(x)
-  if monitor.trace then monitor.trace(self, x, core.nn.conv2d_synops, self.options) end
-  return monitor.computed(self, core.nn.conv2d(x, self.weight, self.bias, self.options))
-end
+function Conv2d:forward(x) return monitor.computed(self, core.nn.conv2d(x, self.weight, self.bias, self.options), x) end
+function Conv2d:synops(x) return core.nn.conv2d_synops(x, self.weight, self.options) end
 
 function Conv2d:extra()
   local opt, text = self.options, { self.in_channels .. ", " .. self.out_channels, pair_text(self.kernel_size) }
@@ -80,10 +78,8 @@ function Linear:init(fan_in, fan_out, opts)
   if opt.bias then self.bias = parameter.Parameter({ self.out_features }, default_bias(self.in_features)) end
 end
 
-function Linear:forward(x)
-  if monitor.trace then monitor.trace(self, x, core.nn.linear_synops) end
-  return monitor.computed(self, core.nn.linear(x, self.weight, self.bias))
-end
+function Linear:forward(x) return monitor.computed(self, core.nn.linear(x, self.weight, self.bias), x) end
+function Linear:synops(x) return core.nn.linear_synops(x, self.weight) end
 
 function Linear:extra()
   return ("%d, %d%s"):format(self.in_features, self.out_features, self._known.bias and "" or ", no bias")
@@ -173,10 +169,12 @@ doc.set(Conv2d, [[
     x [T, N, Cin, H, W] or [N, Cin, H, W] -> [T, N, Cout, H', W']. kernel_size, stride, padding, dilation: a number or { h, w }.
     weight [Cout, Cin / groups, kh, kw] and bias [Cout], U(+-1 / sqrt(fan_in)) as in PyTorch; see nn.init.trt for the published
     TRT initialisation. A static image (expanded over T) is computed once.]])
+doc.set(Conv2d.synops, "conv:synops(x) -> tensor int64 [2]\n\n    Non-zero inputs, and the outputs that they reach, summed over x.")
 doc.set(Linear, [[
     nn.Linear(in_features, out_features[, { bias = true }])
 
     x [..., in] -> [..., out]. weight [out, in] and bias [out], U(+-1 / sqrt(in)) as in PyTorch.]])
+doc.set(Linear.synops, "linear:synops(x) -> tensor int64 [2]\n\n    Non-zero inputs, and the outputs that they reach, summed over x.")
 doc.set(layers.AvgPool2d, [[
     nn.AvgPool2d(kernel_size[, { stride = kernel_size, padding = 0, ceil_mode = false, count_include_pad = true }])
 
