@@ -311,6 +311,13 @@ end
 
 function TestNeurons:test_surrogate_in_lua()
   local o = { surrogate = function(u) return (1 - u:abs()):relu() end } -- the smooth step is the triangle's
+  local function slope(options)
+    local x = (T.arange(0, 5 * 64 * 64):float():view(5, 64, 64) * 0.618):sin():mul(2):detach():requires_grad_()
+    N.neuron(x, nil, nil, options):sum():backward()
+    return x.grad
+  end
+  local apart = (slope(o) - slope { surrogate = "triangle" }):abs():max():item()
+  lu.assertTrue(apart < 1e-6, apart)
   check("lua surrogate", function(x, v0) return joined((N.neuron(x, v0, nil, o)), (select(2, N.neuron(x, v0, nil, o)))) end, { shape, { 2, 2 } })
 end
 

@@ -163,13 +163,11 @@ static ms_status new_membrane(ms_tensor **out, ms_device *d, const neuron_params
 /* g(u) from the caller's function, with the membranes computed once more. */
 static ms_status call_surrogate(ms_tensor **out, const neuron_params *p, ms_neuron_args f, ms_device *d,
                                 ms_error *err) {
-  ms_tensor *h = NULL, *s = NULL, *u = NULL, *g = NULL;
-  ms_status st;
-  if ((st = ms_tensor_new(&h, d, MS_F32, p->ndim, p->size, err)) ||
-      (st = ms_tensor_new(&s, d, MS_SPIKE, p->ndim, p->size, err)))
-    goto done;
+  ms_tensor *h = NULL, *u = NULL, *g = NULL;
+  ms_status st = ms_tensor_new(&h, d, MS_F32, p->ndim, p->size, err);
+  if (st)
+    return st;
   f.h = ms_reals(h);
-  f.s = ms_dense_data(s);
   if ((st = ms_row(d, d->k->neuron(d->stream, &f), "neuron", err)) ||
       (st = ms_binary_scalar(&u, MS_BINARY_sub, h, (double)p->p.threshold, 0, err)) ||
       (st = p->surrogate.call(p->surrogate.ud, 1, &g, 1, &u, err)))
@@ -181,7 +179,6 @@ static ms_status call_surrogate(ms_tensor **out, const neuron_params *p, ms_neur
     st = ms_dense(out, g, MS_F32, err);
 done:
   ms_release(h);
-  ms_release(s);
   ms_release(u);
   ms_release(g);
   return st;
@@ -475,16 +472,13 @@ ms_status ms_neuron_membrane(ms_tensor **h, ms_tensor *x, ms_tensor *v0, ms_tens
   ms_status st = prepare(&l, x, v0, w, o, err);
   if (st)
     return st;
-  ms_tensor *membrane = NULL, *s = NULL;
+  ms_tensor *membrane = NULL;
   ms_device *d = ms_tensor_device(x);
-  if (!(st = ms_tensor_new(&membrane, d, MS_F32, x->ndim, x->size, err)) &&
-      !(st = ms_tensor_new(&s, d, MS_SPIKE, x->ndim, x->size, err))) {
+  if (!(st = ms_tensor_new(&membrane, d, MS_F32, x->ndim, x->size, err))) {
     ms_neuron_args a = layer_args(&l);
     a.h = ms_reals(membrane);
-    a.s = ms_dense_data(s);
     st = ms_row(d, d->k->neuron(d->stream, &a), "neuron", err);
   }
-  ms_release(s);
   layer_free(&l);
   return ms_give(h, membrane, st);
 }
