@@ -47,8 +47,7 @@ end
 local function open(opt, part)
   local make = rawget(ms.data, opt.data)
   if type(make) ~= "function" then fail("--data: expected a data set of ms.data, got %s", opt.data) end
-  local done, set, why = pcall(make, { train = part == "train", root = opt.root ~= "" and opt.root or nil })
-  if not done or not set then fail("--data: %s", tostring(done and why or set):gsub("^[^\n]-%.lua:%d+: ", "")) end
+  local set = ms.arguments.try("--data", make, { train = part == "train", root = opt.root ~= "" and opt.root or nil })
   if set.frames ~= 1 or set.dtype ~= "uint8" then fail("--data: %s has no still images of uint8", opt.data) end
   return set
 end

@@ -51,24 +51,24 @@ if opt.part ~= "" then
   part, parts = math.tointeger(part), math.tointeger(parts)
   if not part or part < 1 or part > parts then fail("--part: expected I/N, got '%s'", opt.part) end
 end
+local devices = ms.arguments.list("--devices", opt.devices)
+if #devices > 1 and parts > 1 then fail("--part: expected one device beside it, got %d", #devices) end
 
 -- ---- several devices: a process for each, then what they made is read here ----
 
-local devices = ms.arguments.list("--devices", opt.devices)
 if #devices > 1 then
   local function quoted(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-  local words, i, running = { quoted(arg[-1]), quoted(arg[0]) }, 1, {}
+  local words, i, start, wait = { quoted(arg[-1]), quoted(arg[0]) }, 1, {}, {}
   while arg[i] do
     if arg[i] == "--devices" then i = i + 1 else words[#words + 1] = quoted(arg[i]) end
     i = i + 1
   end
   for k, device in ipairs(devices) do
-    running[k] = io.popen(("%s --devices %s --part %d/%d 2>&1"):format(table.concat(words, " "), quoted(device), k, #devices))
+    start[k] = ("%s --devices %s --part %d/%d & p%d=$!"):format(table.concat(words, " "), quoted(device), k, #devices, k)
+    wait[k] = ("wait $p%d || { echo %s >&2; all=1; }"):format(k, quoted("sweep: --devices: its process failed: " .. device))
   end
-  for k, pipe in ipairs(running) do
-    for line in pipe:lines() do print(("%s: %s"):format(devices[k], line)) end
-    pipe:close()
-  end
+  local done = os.execute(table.concat(start, "\n") .. "\nall=0\n" .. table.concat(wait, "\n") .. "\nexit $all")
+  if not done then fail "--devices: not all have done their part; started again, the sweep goes on with what is missing" end
 end
 try("--devices", ms.device, devices[1])
 
@@ -77,6 +77,7 @@ try("--devices", ms.device, devices[1])
 local chosen = opt.figure ~= "" and opt.figure or recipe.select
 local what = { best = "best epoch", last = "last epoch", validation = "chosen on validation" }
 local list = {}
+local function say(text) print(parts > 1 and ("%s: %s"):format(devices[1], text) or text) end
 
 -- The picture: mean and spread over the seeds along one axis, or a map of the means over two.
 local function draw(done)
@@ -120,10 +121,10 @@ for i, point in ipairs(points) do
     local function report(entry)
       list[#list + (list[#list] ~= entry and 1 or 0)] = entry
       if parts == 1 then write() end
-      print(("%s: %d of %d seeds, %d failed"):format(point.recipe.name, #entry.results, #seeds, #entry.failures))
+      say(("%s: %d of %d seeds, %d failed"):format(point.recipe.name, #entry.results, #seeds, #entry.failures))
     end
     point.recipe.title = point.recipe.name:match "/(.*)$"
-    series.seeds(point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and print or nil })
+    series.seeds(point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and say or nil })
   end
 end
 if parts > 1 then os.exit(0) end

@@ -9,6 +9,7 @@ local opt = ms.arguments {
   { "recipe", "", "a name that --list shows, or a Lua file that returns a recipe" },
   { "set", {}, "KEY=VALUE: epochs=10, loss.lambda=1e-4, network.scale=0.5, loss=SDT, keep=[1,10] (JSON); may be repeated" },
   { "out", "", "folder of the results (runs/NAME)" }, { "resume", false, "go on behind the last epoch of the run in --out" },
+  { "overwrite", false, "replace the run in --out" },
   { "device", "auto", "cpu, cuda or auto" }, { "dry-run", false, "tell what would be done and time it on random input; train nothing" },
   { "steps", 20, "how many steps --dry-run times", from = 0 }, { "quiet", false, "no progress" },
   { "tensorboard", false, "event files for TensorBoard in OUT/tensorboard" },
@@ -34,7 +35,7 @@ if opt["dry-run"] then
   os.exit(0)
 end
 local out = opt.out ~= "" and opt.out or "runs/" .. opt.recipe:gsub("%.lua$", ""):gsub("^.*/", "")
-local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, quiet = opt.quiet, tensorboard = opt.tensorboard })
+local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, overwrite = opt.overwrite, quiet = opt.quiet, tensorboard = opt.tensorboard })
 local function say(what, chosen)
   if chosen then print(("%-50s %6.2f %%  (epoch %d)"):format(what, 100 * chosen.test_accuracy, chosen.epoch)) end
 end

@@ -78,8 +78,7 @@ function arguments.try(option, f, ...)
   local result = table.pack(pcall(f, ...))
   local why = not result[1] and result[2] or result[2] == nil and result[3]
   if not why then return table.unpack(result, 2, result.n) end
-  why = tostring(why):gsub("^[^\n]-%.lua:%d+: ", ""):gsub("^%l+: ", "")
-  arguments.fail("%s: %s", option, why)
+  arguments.fail("%s: %s", option, (o.reason(why):gsub("^%l+: ", "")))
 end
 
 -- "a,b" -> { "a", "b" }; what: the option that is blamed.

@@ -272,7 +272,7 @@ function checkpoint.resume(path, opts)
   local ok, why = pcall(apply, path, opt, file, state)
   if not ok then
     back()
-    why = tostring(why):gsub("^[^\n]-:%d+: ", "")
+    why = o.reason(why)
     o.fail("%s", why:find("resume: ", 1, true) == 1 and why or ("resume: %s: %s"):format(path, why))
   end
   if state.threads ~= core.device.threads() and state.engines and not state.engines.deterministic and engines.is_loose(state.engines) then

@@ -158,14 +158,12 @@ local function decode(path)
   return state
 end
 
-local function without_position(message) return (tostring(message):gsub("^[^\n]-:%d+: ", "")) end
-
 function engines.load(path)
   o.check("engines: load", "path", path, o.string())
   local state, why = decode(path)
   if not state then o.fail("engines: load: %s", why) end
   local ok, wrong = pcall(function() raw.set_table(check_list(state.table), "loaded") end)
-  if not ok then o.fail("engines: load: %s: %s", path, without_position(wrong)) end
+  if not ok then o.fail("engines: load: %s: %s", path, o.reason(wrong)) end
 end
 
 -- ---- calibration ----

@@ -21,6 +21,16 @@ function o.fail(message, ...)
   error(message, level)
 end
 
+-- What an error says, without the place in a file, at the prompt or in a string that stands before it.
+function o.reason(why)
+  local text, found = tostring(why), nil
+  for _, place in ipairs { "%.lua", "stdin", '%[string "[^\n]-"%]' } do
+    local rest = text:match("^[^\n]-" .. place .. ":%d+: (.*)$")
+    if rest and #rest > #(found or "") then found = rest end
+  end
+  return found or text
+end
+
 -- A value as an error message shows it.
 function o.show(v)
   local kind = math.type(v) or type(v)

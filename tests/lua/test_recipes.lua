@@ -245,10 +245,10 @@ end
 TestSeries = {}
 
 function TestSeries:test_mean()
-  local mean, deviation, n = series.mean({ { a = 1 }, { a = 2 }, {}, { a = 6 } }, function(r) return r.a end)
-  lu.assertEquals({ mean, n }, { 3, 3 })
+  local mean, deviation = series.mean({ { a = 1 }, { a = 2 }, {}, { a = 6 } }, function(r) return r.a end)
+  lu.assertEquals(mean, 3)
   lu.assertAlmostEquals(deviation, math.sqrt(7), 1e-12)
-  lu.assertEquals({ series.mean({ { a = 1 } }, function(r) return r.a end) }, { 1, nil, 1 })
+  lu.assertEquals({ series.mean({ { a = 1 } }, function(r) return r.a end) }, { 1 })
   lu.assertNil(series.mean({}, function(r) return r.a end))
 end
 
@@ -380,6 +380,12 @@ function TestPrograms:test_train()
   lu.assertStrContains(run("train.lua", ("--recipe %s/recipe.lua --dry-run --steps 0"):format(out), 0), "2 epochs of 3 steps") -- what it wrote can be run
   text = run("train.lua", ("--recipe fashion-mnist-trt --resume --out %s %s --set loss.lambda=1"):format(out, tiny), 2)
   lu.assertStrContains(text, "resume: loss: expected")
+  local kept = s.read(out .. "/log.jsonl")
+  text = run("train.lua", ("--recipe fashion-mnist-trt --out %s %s"):format(out, tiny), 2)
+  lu.assertStrContains(text, ("fashion-mnist-trt: out: %s holds a run: resume goes on with it, overwrite replaces it"):format(out))
+  lu.assertEquals(s.read(out .. "/log.jsonl"), kept)
+  run("train.lua", ("--recipe fashion-mnist-trt --overwrite --quiet --out %s %s --set loss.lambda=1"):format(out, tiny), 0)
+  lu.assertStrContains(s.read(out .. "/recipe.lua"), "lambda = 1")
   for arguments, want in pairs {
     [""] = "train: --recipe: expected a name", ["--recipe x"] = "train: --recipe: ", ["--recipe fashion-mnist-trt --set epochs"] = "--set: expected KEY=VALUE, got 'epochs'",
     ["--recipe fashion-mnist-trt --set epochs=a"] = "epochs: expected an integer >= 1, got 'a'", ["--what"] = "unknown option '--what' (known: --recipe, --set,",
@@ -417,6 +423,8 @@ function TestPrograms:test_sweep()
     [""] = "--recipe: expected a name, got nothing", ["--recipe fashion-mnist-trt"] = "--over: expected KEY=VALUE,VALUE,..., got nothing",
     ["--sweep x"] = "--sweep: expected one of figure1-cifar100,", ["--recipe fashion-mnist-trt --over loss.eta=1,"] = "--over: expected values with commas between",
     ["--recipe fashion-mnist-trt --over loss.eta=0 --part 3/2"] = "--part: expected I/N, got '3/2'",
+    ["--recipe fashion-mnist-trt --over loss.eta=0 --part 1/2 --devices cpu,cpu"] = "--part: expected one device beside it, got 2",
+    [arguments:gsub("%-%-devices cpu", "--devices cpu,gpu")] = "sweep: --devices: its process failed: gpu",
   } do lu.assertStrContains(run("sweep.lua", arguments, 2), want) end
 end
 

@@ -1,6 +1,7 @@
 -- The numbers of plots: lists and matrices out of tables and tensors, what of them is finite, means over runs.
 
 local o = require "moonspike.options"
+local statistics = require "moonspike.statistics"
 
 local numbers = {}
 
@@ -53,15 +54,13 @@ end
 
 -- Mean and standard deviation (n - 1 below the fraction) of each position over runs of equal length; of one run no deviation.
 function numbers.over_runs(runs)
-  local mean, deviation = {}, #runs > 1 and {} or nil
+  local mean, deviation = {}, {}
   for i = 1, #runs[1] do
-    local sum, square = 0, 0
-    for _, run in ipairs(runs) do sum = sum + run[i] end
-    mean[i] = sum / #runs
-    for _, run in ipairs(runs) do square = square + (run[i] - mean[i]) ^ 2 end
-    if deviation then deviation[i] = math.sqrt(square / (#runs - 1)) end
+    local column = {}
+    for k, run in ipairs(runs) do column[k] = run[i] end
+    mean[i], deviation[i] = statistics.mean(column)
   end
-  return mean, deviation
+  return mean, #runs > 1 and deviation or nil
 end
 
 -- Fills in the y and spread of a series that has the fields y and perhaps spread, or runs.

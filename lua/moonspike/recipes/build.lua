@@ -35,8 +35,7 @@ end
 local function under(key, f, ...)
   local result = table.pack(pcall(f, ...))
   if not result[1] then
-    local why = tostring(result[2]):gsub("^[^\n]-%.lua:%d+: ", "")
-    o.fail("recipe: %s: %s", key, why)
+    o.fail("recipe: %s: %s", key, o.reason(result[2]))
   end
   return table.unpack(result, 2, result.n)
 end
@@ -68,7 +67,7 @@ function build.data(recipe)
     local make, options = part(recipe, train)
     local done, set = pcall(make, options)
     if done then return set end
-    local why = tostring(set):gsub("^[^\n]-%.lua:%d+: ", "")
+    local why = o.reason(set)
     o.fail("recipe: dataset: %s%s", why, recipe.missing and why:find("not found", 1, true) and "\n" .. recipe.missing or "")
   end
   local train, test, validation = open(true), open(false), nil

@@ -77,7 +77,7 @@ function plan.plan(recipe, opts)
   local self = setmetatable({ recipe = recipe, device = core.device.current() }, Plan)
   local done, train, validation, test = pcall(build.data, recipe)
   if not done then
-    local why = tostring(train):gsub("^[^\n]-%.lua:%d+: ", "")
+    local why = o.reason(train)
     if not why:find("not found", 1, true) then o.fail("%s", why) end
     self.missing, train = why:gsub("^recipe: ", ""), nil
   end

@@ -106,7 +106,7 @@ local function board(writer, row, net)
   end
 end
 
-local spec = { out = o.string(o.required), resume = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
+local spec = { out = o.string(o.required), resume = o.boolean(false), overwrite = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
 
 local heading = "epoch     loss      acc  validation  test loss      test  firing    synops       lr  time/s"
@@ -120,6 +120,9 @@ function run.train(recipe, opts)
   local opt = o.read("train", opts, spec)
   recipe = schema.read("train: recipe", recipe)
   local out = opt.out
+  if not opt.resume and not opt.overwrite and core.system.exists(out .. "/last.safetensors") then
+    o.fail("train: out: %s holds a run: resume goes on with it, overwrite replaces it, or choose another folder", out)
+  end
   local before = opt.resume and recipe_of(out)
   local key = before and difference(before, recipe)
   if key then
@@ -235,12 +238,12 @@ doc.set(run.open, [[
 
     What recipes.train left in a folder: the recipe, its data, the network with the weights of best.safetensors (or "last", "epoch10" ...).]])
 doc.set(run.train, [[
-    recipes.train(recipe, { out = "folder", resume = false, quiet = false, tensorboard = false, print = print }) -> result
+    recipes.train(recipe, { out = "folder", resume = false, overwrite = false, quiet = false, tensorboard = false, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
     accuracy; where the recipe selects by validation, at the best validation accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files
     of the rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it
-    would have had, or begins where there is none; without it what a run left in the folder is replaced. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
+    would have had, or begins where there is none; overwrite replaces what a run left in the folder; without both a folder with a run is refused. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
 
 return run

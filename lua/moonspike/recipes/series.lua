@@ -4,6 +4,7 @@ local o = require "moonspike.options"
 local doc = require "moonspike.doc"
 local run = require "moonspike.recipes.run"
 local schema = require "moonspike.recipes.schema"
+local statistics = require "moonspike.statistics"
 
 local series = {}
 
@@ -22,7 +23,7 @@ function series.run(recipe, out, opts)
   end)
   if not done and tostring(result):find("interrupted", 1, true) then error(result, 0) end
   if done then return result end
-  return nil, (tostring(result):gsub("^[^\n]-%.lua:%d+: ", ""))
+  return nil, o.reason(result)
 end
 
 local function folder(out, recipe, key, value, seed)
@@ -102,13 +103,9 @@ end
 
 -- Mean and standard deviation (of the sample; nil of fewer than two) of what pick finds in the results; nil where it finds nothing.
 function series.mean(results, pick)
-  local list, sum, squares = {}, 0, 0
+  local list = {}
   for _, result in ipairs(results) do list[#list + 1] = pick(result) end
-  if #list == 0 then return nil end
-  for _, v in ipairs(list) do sum = sum + v end
-  local mean = sum / #list
-  for _, v in ipairs(list) do squares = squares + (v - mean) ^ 2 end
-  return mean, #list > 1 and math.sqrt(squares / (#list - 1)) or nil, #list
+  return statistics.mean(list)
 end
 
 -- ---- the table ----
@@ -162,6 +159,6 @@ function series.write(list)
   return text, table.concat(csv, "\n") .. "\n"
 end
 
-doc.set(series.mean, "series.mean(results, pick) -> mean, standard deviation, count")
+doc.set(series.mean, "series.mean(results, pick) -> mean, standard deviation")
 
 return series
