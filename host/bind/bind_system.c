@@ -3,9 +3,13 @@
 #include "bind_private.h"
 #include "../core/file.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
@@ -170,6 +174,46 @@ static int system_write_file(lua_State *L) {
   return ms_finish_env(L, status, &err, 1);
 }
 
+static int system_list(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct dirent **found;
+  int n = scandir(path, &found, NULL, alphasort), count = 0;
+  if (n < 0)
+    return finish_errno(L, 1, "list", path);
+  lua_createtable(L, n, 0);
+  for (int i = 0; i < n; i++) {
+    if (strcmp(found[i]->d_name, ".") != 0 && strcmp(found[i]->d_name, "..") != 0) {
+      lua_pushstring(L, found[i]->d_name);
+      lua_seti(L, -2, ++count);
+    }
+    free(found[i]);
+  }
+  free(found);
+  return 1;
+}
+
+/* ---- locks: the system gives one back when its process ends, however it ends ---- */
+static const char lock_name[] = "moonspike.lock";
+
+static int lock_close(lua_State *L) {
+  int *fd = luaL_checkudata(L, 1, lock_name);
+  if (*fd >= 0)
+    close(*fd);
+  *fd = -1;
+  return 0;
+}
+
+static int system_lock(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  int *fd = lua_newuserdatauv(L, sizeof *fd, 0);
+  *fd = -1;
+  luaL_setmetatable(L, lock_name);
+  *fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (*fd < 0 || flock(*fd, LOCK_EX | LOCK_NB) != 0)
+    return finish_errno(L, 1, "lock", path);
+  return 1;
+}
+
 static int system_pid(lua_State *L) {
   lua_pushinteger(L, getpid());
   return 1;
@@ -217,12 +261,22 @@ static const ms_reg functions[] = {
     {"write_file", system_write_file,
      "write_file(path, bytes) -> true\n\nWrites a whole file: path holds the old content or the new one, never a "
      "part." REFUSED},
+    {"list", system_list, "list(path) -> list\n\nThe sorted names in a directory, but for . and .. ." REFUSED},
+    {"lock", system_lock,
+     "lock(path) -> lock\n\nHolds a file or directory that exists until lock:close(), the end of a block (<close>) or "
+     "of the program; while it is held, lock(path) is refused, here and in other programs." REFUSED},
     {"pid", system_pid, "pid() -> integer\n\nThe number of this process."},
     {"hostname", system_hostname, "hostname() -> string\n\nThe name of this machine."},
     {"date", system_date, "date() -> string\n\nNow, in UTC: 2026-01-31T12:00:00Z."},
     {NULL, NULL, NULL}};
 
 int ms_open_system(lua_State *L) {
+  static const luaL_Reg lock_meta[] = {{"close", lock_close}, {"__gc", lock_close}, {"__close", lock_close}, {NULL, NULL}};
+  luaL_newmetatable(L, lock_name);
+  luaL_setfuncs(L, lock_meta, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
   lua_newtable(L);
   ms_register(L, functions);
   return 1;

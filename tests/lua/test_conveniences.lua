@@ -251,6 +251,25 @@ function TestTexts:test_optimizer_counts()
   lu.assertStrContains(tostring(optim.SGD { leaf { 1 }, leaf { 1 } }), "{ 2 parameters, ")
 end
 
+function TestTexts:test_folders()
+  local folder = s.folder()
+  for _, name in ipairs { "b", "a", ".hidden" } do s.write(folder .. "/" .. name, "") end
+  lu.assertEquals(core.system.list(folder), { ".hidden", "a", "b" })
+  do
+    local held <close> = core.system.lock(folder .. "/a")
+    lu.assertEquals({ core.system.lock(folder .. "/a") }, { nil, ("lock: %s/a: Resource temporarily unavailable"):format(folder), "EIO" })
+    s.write(folder .. "/try.lua", "print(require('moonspike').system.lock(arg[1]) and 'free' or 'held')")
+    for name, want in pairs { a = "held\n", b = "free\n" } do
+      lu.assertEquals(select(2, s.run(folder .. "/try.lua", nil, ("%s/%s"):format(folder, name))), want)
+    end
+  end
+  core.system.lock(folder .. "/a"):close()
+  for _, what in ipairs { "list", "lock" } do
+    lu.assertEquals({ core.system[what](folder .. "/none") }, { nil, ("%s: %s/none: No such file or directory"):format(what, folder), "EIO" })
+  end
+  s.remove(folder)
+end
+
 function TestTexts:test_core()
   s.raises("std: expected at least 2 elements, got [1]", ms.std, ms.ones(1))
   s.raises("var: expected at least 2 elements, got [1]", ms.var, ms.ones(1))

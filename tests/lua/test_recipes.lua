@@ -188,13 +188,45 @@ end
 -- What another recipe left in the folder is not gone on with, nor taken for this one's.
 function TestTraining:test_begun_anew_and_stopped_at_once()
   local _, out = train(small { epochs = 1 }, "anew")
-  lu.assertErrorMsgContains("stop here", train, small { epochs = 2 }, "anew", { print = function() error("stop here", 0) end })
+  local kept = s.read(out .. "/log.jsonl")
+  s.raises(("train: out: %s holds a run: resume goes on with it, overwrite replaces it"):format(out), train, small { epochs = 2 }, "anew")
+  lu.assertEquals(s.read(out .. "/log.jsonl"), kept)
+  lu.assertErrorMsgContains("stop here", train, small { epochs = 2 }, "anew", { overwrite = true, print = function() error("stop here", 0) end })
   for _, name in ipairs { "last", "best" } do lu.assertFalse(core.system.exists(("%s/%s.safetensors"):format(out, name)), name) end
   s.write(out .. "/last.safetensors", "of an unknown recipe")
   os.remove(out .. "/recipe.lua")
-  lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+  s.raises(("train: out: %s holds a run without recipe.lua: overwrite replaces it"):format(out), train, small { epochs = 2 }, "anew", { resume = true })
+  lu.assertEquals(s.read(out .. "/last.safetensors"), "of an unknown recipe")
+  lu.assertEquals(train(small { epochs = 2, keep = { 2 } }, "anew", { overwrite = true, tensorboard = true }).epochs, 2)
+  lu.assertEquals(train(small { epochs = 2 }, "anew", { overwrite = true }).epochs, 2)
+  lu.assertEquals({ core.system.exists(out .. "/epoch2.safetensors"), core.system.list(out .. "/tensorboard") }, { false, {} })
   s.write(out .. "/recipe.lua", (s.read(out .. "/recipe.lua"):gsub("keep = {}, ", ""))) -- as a version without this key wrote it
   lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
+end
+
+function TestTraining:test_other_data_are_not_gone_on_with()
+  local data, recipe = folder .. "/changing", nil
+  core.system.mkdir(data)
+  s.fashion(data, 60, 20)
+  recipe = small { dataset = { "FashionMNIST", root = data }, validation = 0 }
+  train(recipe, "moved")
+  for _, part in ipairs { "train", "t10k" } do
+    local path = ("%s/%s-labels-idx1-ubyte"):format(data, part)
+    local was = s.read(path)
+    s.write(path, was:sub(1, 8) .. was:sub(9):reverse())
+    s.raises(("train: resume: %s data: expected %d samples"):format(part == "train" and "train" or "test", part == "train" and 60 or 20), train, recipe, "moved",
+      { resume = true })
+    s.write(path, was)
+  end
+  lu.assertEquals(train(recipe, "moved", { resume = true }).epochs, 3)
+end
+
+function TestTraining:test_one_program_in_a_folder()
+  core.system.mkdir(folder .. "/shared")
+  local held = core.system.lock(folder .. "/shared")
+  s.raises(("train: out: expected a folder of this run's own, another program trains in %s/shared"):format(folder), train, small(), "shared")
+  held:close()
+  lu.assertEquals(train(small { epochs = 1 }, "shared").epochs, 1)
 end
 
 -- Losses that are no numbers any more end no run.
@@ -227,10 +259,14 @@ end
 -- The weights that stay are those of the epoch that stands for the run: by the validation part, not by the test part.
 function TestTraining:test_weights_of_the_selected_epoch()
   for seed = 1, 20 do -- until the two differ
-    local result, out = train(small { select = "validation", keep = { 1, 2, 3 }, seed = seed, optimizer = { "Adam", lr = 1e-3 } }, "selected")
+    local result, out = train(small { select = "validation", keep = { 1, 2, 3 }, seed = seed, optimizer = { "Adam", lr = 1e-3 } }, "selected", { overwrite = true })
     local chosen, kept = ("%s/epoch%d.safetensors"):format(out, result.validation.epoch), s.read(out .. "/best.safetensors")
     lu.assertTrue(kept == s.read(chosen))
-    if result.validation.epoch ~= result.best.epoch then return end
+    if result.validation.epoch ~= result.best.epoch then
+      train(small { select = "last", keep = { 3 }, seed = seed, optimizer = { "Adam", lr = 1e-3 } }, "selected", { overwrite = true })
+      lu.assertTrue(s.read(out .. "/best.safetensors") == s.read(out .. "/epoch3.safetensors"))
+      return
+    end
   end
   lu.fail "no training whose validation part chooses another epoch than the test part"
 end

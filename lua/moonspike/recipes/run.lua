@@ -82,8 +82,7 @@ local function remember(best, row, select)
     end
   end
   local by_validation, by_test = better("validation", "validation_accuracy"), better("best", "test_accuracy")
-  if select == "validation" then return by_validation end
-  return by_test
+  return select == "last" or (select == "validation" and by_validation or select == "best" and by_test)
 end
 
 -- What a training state holds of a row: where a training has diverged, its losses are no numbers.
@@ -106,6 +105,42 @@ local function board(writer, row, net)
   end
 end
 
+-- What a run left in a folder, but its tables and pictures: those are written anew.
+local function traces(out)
+  local list = {}
+  for _, name in ipairs(core.system.list(out) or {}) do
+    if name == "result.json" or name:match "^epoch%d+%.safetensors$" or name == "best.safetensors" or name == "last.safetensors" then list[#list + 1] = out .. "/" .. name end
+  end
+  for _, name in ipairs(core.system.list(out .. "/tensorboard") or {}) do
+    if name:match "^events%.out%.tfevents%." then list[#list + 1] = out .. "/tensorboard/" .. name end
+  end
+  return list
+end
+
+-- Does a run go on in this folder? Raises where there is one that is to be neither gone on with nor replaced.
+local function goes_on(out, recipe, opt)
+  local before, last = opt.resume and recipe_of(out), core.system.exists(out .. "/last.safetensors")
+  local key = before and difference(before, recipe)
+  if key then
+    o.fail("train: resume: %s: expected %s as the run in %s was started, got %s", key, schema.text(before[key]), out, schema.text(recipe[key]))
+  end
+  if before and last then return true end
+  if not opt.overwrite and (last or core.system.exists(out .. "/result.json") or not before and #traces(out) > 0) then
+    o.fail("train: out: %s holds a run%s overwrite replaces it, or choose another folder", out,
+      not opt.resume and ": resume goes on with it," or before and " without last.safetensors:" or " without recipe.lua:")
+  end
+  return false
+end
+
+-- A text for each part of the data, by which a resumed run knows them again.
+local function marks(parts)
+  local out = {}
+  for name, set in next, parts do
+    out[name] = ("%d samples %s, labels %s"):format(#set, set:hash(), core.data.crc32(set.labels:index_select(1, set.members):bytes()))
+  end
+  return out
+end
+
 local spec = { out = o.string(o.required), resume = o.boolean(false), overwrite = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
 
@@ -120,15 +155,6 @@ function run.train(recipe, opts)
   local opt = o.read("train", opts, spec)
   recipe = schema.read("train: recipe", recipe)
   local out = opt.out
-  if not opt.resume and not opt.overwrite and core.system.exists(out .. "/last.safetensors") then
-    o.fail("train: out: %s holds a run: resume goes on with it, overwrite replaces it, or choose another folder", out)
-  end
-  local before = opt.resume and recipe_of(out)
-  local key = before and difference(before, recipe)
-  if key then
-    o.fail("train: resume: %s: expected %s as the run in %s was started, got %s", key, schema.text(before[key]), out, schema.text(recipe[key]))
-  end
-
   core.random.manual_seed(recipe.seed)
   math.randomseed(recipe.seed)
   seeding.renew()
@@ -138,18 +164,28 @@ function run.train(recipe, opts)
   local step = build.step(job, recipe)
   local ok, why = core.system.mkdir(out)
   if not ok then o.fail("train: out: %s", why) end
+  local held <close> = core.system.lock(out)
+  if not held then o.fail("train: out: expected a folder of this run's own, another program trains in %s", out) end
+  local going_on = goes_on(out, recipe, opt)
+  local data = marks { train = train, validation = validation, test = test }
 
   local last = out .. "/last.safetensors"
   local state = { model = job.net, optimizer = job.optimizer, scheduler = job.schedule, loader = train, random_T = job.random_T }
   local first, best, seconds, row = 1, {}, 0, nil
-  local going_on = before and core.system.exists(last)
   if going_on then
     local info = checkpoint.resume(last, state)
+    for _, part in ipairs(o.keys(info.extra.data or {})) do
+      if info.extra.data[part] ~= data[part] then
+        o.fail("train: resume: %s data: expected %s as the run in %s was started, got %s", part, info.extra.data[part], out, o.show(data[part]))
+      end
+    end
     first, best, seconds, row = info.epoch + 1, info.extra.best, info.extra.seconds, info.extra.row
     opt.print(("resumed after epoch %d"):format(info.epoch))
   else -- nothing of another run may be taken for this one's
-    for _, name in ipairs { "result.json", "last.safetensors", "best.safetensors" } do os.remove(out .. "/" .. name) end
-    for _, epoch in ipairs(recipe.keep) do os.remove(("%s/epoch%d.safetensors"):format(out, epoch)) end
+    for _, path in ipairs(traces(out)) do
+      ok, why = core.system.remove(path)
+      if not ok then o.fail("train: out: %s", why) end
+    end
     write(out .. "/recipe.lua", "return " .. schema.text(recipe))
   end
   local journal = log(out .. "/log.jsonl", { append = going_on, epoch = first - 1 })
@@ -181,21 +217,20 @@ function run.train(recipe, opts)
       if kept == epoch then checkpoint.save(("%s/epoch%d.safetensors"):format(out, epoch), job.net) end
     end
     journal(row) -- before the state, behind which a resume cuts the log
-    state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = finite(row) }
+    state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = finite(row), data = data }
     checkpoint.checkpoint(last, state)
     if events then board(events, row, job.net) end
   end
   journal:close()
   if events then events:close() end
-  local picture, missing = plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
-  if not picture then opt.print(missing) end
-
   local result = { name = recipe.name, title = recipe.title, seed = recipe.seed, epochs = recipe.epochs, seconds = seconds, best = best.best,
     validation = best.validation, last = { epoch = row.epoch, test_accuracy = row.test_accuracy, validation_accuracy = row.validation_accuracy },
     select = recipe.select, published = recipe.published, spread = recipe.spread, firing_rate = row.firing_rate, synops = row.synops,
     data = { name = train.name, split = train.split, samples = #train, hash = train:hash(), tested = #test, tested_hash = test:hash() },
     machine = engines.record(), version = core.device.versions()[1][2] }
   write(out .. "/result.json", core.json.encode(result))
+  local picture, missing = plot.learning_curves(log.read(out .. "/log.jsonl"), out .. "/curves.png", recipe.title)
+  if not picture then opt.print(missing) end
   report(out, out .. "/report.html")
   for _, set in ipairs { train, test, validation or job.seen, job.seen } do set:close() end
   return result
@@ -240,10 +275,12 @@ doc.set(run.open, [[
 doc.set(run.train, [[
     recipes.train(recipe, { out = "folder", resume = false, overwrite = false, quiet = false, tensorboard = false, print = print }) -> result
 
-    Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch), best.safetensors (weights at the best test
-    accuracy; where the recipe selects by validation, at the best validation accuracy), last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files
-    of the rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it
-    would have had, or begins where there is none; overwrite replaces what a run left in the folder; without both a folder with a run is refused. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
+    Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch; train_loss is the mean over its batches),
+    best.safetensors (weights at the best test accuracy, or at the best validation accuracy, or of the last epoch: what the recipe selects by),
+    last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files of the
+    rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it would
+    have had, or begins where there is none; other data than before are refused. overwrite replaces what a run left in the folder; without both a
+    folder with a run is refused, as is one where another program trains. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
 
 return run
