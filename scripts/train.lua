@@ -31,7 +31,10 @@ local changes = ms.arguments.pairs("--set", opt.set)
 try("--device", ms.device, opt.device)
 local recipe = try("--recipe", ms.recipes.get, opt.recipe, changes)
 if opt["dry-run"] then
-  print(try("--dry-run", ms.recipes.plan, recipe, { steps = opt.steps }))
+  local plan = try("--dry-run", ms.recipes.plan, recipe, { steps = 0 })
+  print(plan)
+  io.stdout:flush()
+  if opt.steps > 0 then print(try("--dry-run", plan.measure, plan, opt.steps)) end
   os.exit(0)
 end
 local out = opt.out ~= "" and opt.out or "runs/" .. opt.recipe:gsub("%.lua$", ""):gsub("^.*/", "")

@@ -51,7 +51,8 @@ void ms_push_tensor(lua_State *L, ms_tensor *t) {
 
 /* ---- arguments ---- */
 
-/* Position of the nearest caller outside the library's own Lua modules, as luaL_where gives it. */
+/* Position of the nearest caller outside the library's own Lua modules, as luaL_where gives it; "" where a tail call has
+** replaced it. */
 static void push_where(lua_State *L) {
   lua_Debug ar;
   for (int level = 1; lua_getstack(L, level, &ar); level++) {
@@ -61,7 +62,7 @@ static void push_where(lua_State *L) {
       return;
     }
   }
-  luaL_where(L, 1);
+  lua_pushliteral(L, "");
 }
 
 int ms_arg_error(lua_State *L, int index, const char *message) {

@@ -91,7 +91,7 @@ doc.set(ms, [[
       ms.loss      SDT SMSE LTS TET TET_S TRT TKS L2 Control CrossEntropy MSE
       ms.optim     SGD Adam AdamW, schedules, clipping, optimizers in Lua
       ms.schedule  RandomT: a number of time steps for each batch
-      ms.data      FashionMNIST, Images
+      ms.data      FashionMNIST CIFAR10 CIFAR100 ImageNet100 ImageFolder NMNIST CIFAR10DVS NCaltech101 DVSGesture SHD EventFolder FromTensors Dataset ...
       ms.analysis  fisher centroid landscape read_landscape; firing_rates dead_neurons activity energy
       ms.recipes   what the papers trained, by name: list() get(name) plan(recipe) train(recipe, options)
       ms.manual_seed  device  devices  cuda  capture  no_grad  grad  Function  autocast

@@ -8,13 +8,13 @@ local o = {}
 
 local prefix = debug.getinfo(1, "S").source:match "^(.*)options" or "\0"
 
--- Raises with the position of the first caller outside the library.
+-- Raises with the position of the first caller outside the library; without one where a tail call has replaced it.
 function o.fail(message, ...)
   if select("#", ...) > 0 then message = message:format(...) end
   local level = 2
   while true do
     local info = debug.getinfo(level, "S")
-    if not info then level = 2; break end
+    if not info then error(message, 0) end
     if info.what ~= "C" and info.source:sub(1, #prefix) ~= prefix then break end
     level = level + 1
   end

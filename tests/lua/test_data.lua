@@ -287,11 +287,31 @@ function TestParts:test_own_set_refuses()
   s.raises("load_state_dict: epoch: expected 1 or more, got -5", set.load_state_dict, set, { epoch = -5, batch = 0, seed = 1 })
 end
 
+-- A loop inside of a loop over the same set is told, not endless; one over the same samples in a set of its own runs.
+function TestParts:test_loops_in_loops()
+  for _, set in ipairs { numbered(6, { batch_size = 2 }), ms.data.Dataset { size = 6, batch_size = 2, get = function(i) return ms.full({ 1, 1, 1 }, i), 0 end } } do
+    s.raises(set.name .. ": expected one loop at a time, another one has begun inside of this: loop over set:with{} there", function()
+      for _ in set do
+        for _ in set do end
+      end
+    end)
+    local batches = 0
+    for _ in set do batches = batches + 1 end
+    for _ in set do
+      for _ in set:plain() do batches = batches + 1 end
+    end
+    lu.assertEquals(batches, 3 + 9)
+  end
+end
+
 function TestParts:test_transform_runs_on_batches()
   local set = numbered(6, { batch_size = 4, transform = function(x, y) return x * 2, y + 1 end })
   local sums = {}
   for x, y in set do sums[#sums + 1] = { x:sum():item(), y:max():item() } end
   lu.assertEquals(sums, { { 12, 3 }, { 18, 3 } })
+  s.raises("transform: expected x, y as results, got x alone", function()
+    for _ in numbered(2, { transform = function(x) return x end }) do break end
+  end)
   s.raises("transform: expected x, y as results, got nothing", function()
     for _ in numbered(2, { transform = function() end }) do break end
   end)

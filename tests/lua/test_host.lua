@@ -140,6 +140,7 @@ end
 TestPrompt = {}
 
 function TestPrompt:test_expressions_and_several_lines()
+  lu.assertStrContains(type_at_prompt { "ms.device 'gpu'\n" }, ": device: unknown device 'gpu'") -- a tail call: no place in a file
   local screen = type_at_prompt { "6 * 7\n", "for i = 1, 2 do\n", "print('line', i)\n", "end\n", "x = { 1, a = 'b' }\n", "x\n", "=5 + 5\n", "nil, 'two'\n" }
   for _, word in ipairs { "\n42\n", "line\t1", "line\t2", "a = \"b\"", "\n10\n", "nil" } do
     lu.assertStrContains(screen:gsub("line%s+", "line\t"), word)

@@ -413,6 +413,9 @@ function TestErrors:test_options()
   s.raises("EfficientLIFNet: share: expected one of 'none', 'layer', 'channel', 'both', got true", models.EfficientLIFNet, { share = true })
   s.raises("VGG: plan: expected a list of widths, { width, stride }, 'A' and 'M', got table", models.VGG, { plan = { "A" } })
   s.raises("ResNet19: unknown option 'blocks'", models.ResNet19, { blocks = 3 })
+  for class, make in pairs { [nn.LIF] = function() return nn.LIF() end, [nn.PLIF] = function() return nn.PLIF() end } do
+    lu.assertEquals(tostring(models.VGGSNN { scale = 1 / 16, neuron = class, norm = nn.TEBN }), tostring(models.VGGSNN { scale = 1 / 16, neuron = make, norm = "tebn" }))
+  end
   s.raises("ResNet19: neuron: expected a function that returns a module, got one that returns nil", models.ResNet19, { neuron = function() end })
   s.raises("ResNet19: norm: expected a function that returns a module, or the name of a norm (batch, nda, tab, tdbn, tebn), got 3", models.ResNet19, { norm = 3 })
   s.raises("ResNet19: neuron: expected a function that returns a module, or the name of a published neuron (nn.published lists them), got 'lif'",

@@ -332,6 +332,8 @@ function TestContainers:test_sequential()
   s.raises("Sequential: module 3: expected a module, got function", net.add, net, print)
   s.raises("Sequential: list: expected a table of modules, got Linear", nn.Sequential, nn.Linear(1, 1))
   s.raises("Sequential: list: expected modules in order, got the key 'x'", nn.Sequential, { x = nn.Identity() })
+  s.raises("Sequential: module 2: expected a module, got nil", nn.Sequential, { nn.Identity(), nil, nn.Identity() })
+  s.raises("Sequential: module 1: expected a module, got nil", nn.Sequential, { nil, nn.Identity() })
 end
 
 function TestContainers:test_residual()

@@ -88,6 +88,10 @@ function TestBook:test_plan()
   local text = tostring(plan)
   for _, part in ipairs { "published     95.58 % +- 0.10, Table 1", "300 epochs of 782 steps, batches of 64", "deviations    float32 in place",
     "get-data.sh CIFAR10", "not here", "best test accuracy of all epochs (chosen on the test set)" } do lu.assertStrContains(text, part) end
+  for key, text in pairs { T = "T: expected what the recipe's key T says, 1, got 9", batch_size = "batch_size: expected what the recipe's key batch says, 10, got 9",
+    shuffle = "shuffle: expected what the recipe's key train says, true, got 9" } do
+    s.raises("recipe: dataset: " .. text, recipes.plan, small { T = 1, batch = 10, train = { [key] = 9 } }, { steps = 0 })
+  end
   s.raises("FashionMNIST: unknown option 'size'", recipes.plan, small { dataset = { "FashionMNIST", root = folder, size = 3 } }, { steps = 0 })
   plan = recipes.plan(small(), { steps = 3 })
   lu.assertEquals(plan.facts.samples, 50)

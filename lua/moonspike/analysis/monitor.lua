@@ -196,11 +196,8 @@ for _, name in ipairs(kinds) do known[name] = true end
 
 local spec = {
   every = o.integer(1, { from = 1 }),
-  what = o.where({ "firing", "gradients", "weights" }, "a list of " .. table.concat(kinds, ", "), function(v)
-    for _, name in ipairs(type(v) == "table" and v or {}) do
-      if not known[name] then return false end
-    end
-    return type(v) == "table" and #v > 0
+  what = o.where({ "firing", "gradients", "weights" }, "a list of some of " .. table.concat(kinds, ", "), function(v)
+    return type(v) == "table" and #v > 0 and not getmetatable(v)
   end),
   log = o.where(nil, "a log of ms.log", function(v)
     local mt = type(v) == "table" and getmetatable(v)
@@ -214,7 +211,13 @@ local function monitor(net, opts)
   if not Module._is_module(net) then o.fail("monitor: net: expected a module, got %s", o.show(net)) end
   local opt = o.read("monitor", opts, spec)
   local wants, names = {}, {}
-  for _, name in ipairs(opt.what) do wants[name] = true end
+  for _, key in ipairs(o.keys(opt.what)) do
+    local name = opt.what[key]
+    if not (math.type(key) and known[name]) then
+      o.fail("monitor: what: expected a list of some of %s, got %s", table.concat(kinds, ", "), math.type(key) and o.show(name) or ("the key '%s'"):format(key))
+    end
+    wants[name] = true
+  end
   for name, module in net:named_modules() do names[module] = name ~= "" and name or net:class() end
   local neurons = false
   for _, name in ipairs(of_neurons) do neurons = neurons or wants[name] or false end

@@ -141,3 +141,13 @@ function Set:statistics(opts)
   end
   return out
 end
+
+Set.document("summary", "summary() -> text\n\n    Name, part, number and size of the samples, in a line.")
+Set.document("counts", "counts() -> list\n\n    How many samples each class has.")
+Set.document("describe", "describe() -> text\n\n    Counts of each class, range of the values, event rates, what readers noted and mended.")
+Set.document("show", [[show(i[, { file = nil, frame = nil, width = nil }])
+
+    Prints sample i, of a recording all frames or one; file: also as a PNG.]])
+Set.document("statistics", [[statistics{ per = "set", samples = nil } -> { mean, std }
+
+    Of each channel, before normalisation, of all samples or so many; per = "sample": means over the samples of each one's own.]])

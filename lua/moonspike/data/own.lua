@@ -78,6 +78,8 @@ function meta.__call(self, _, control)
   if control == nil then
     if self.batch > 0 and not self._resumed then self.epoch, self.batch, self._order = self.epoch + 1, 0, nil end
     self._resumed = false
+  else
+    position.follows(self, control)
   end
   if self.batch >= self.batches then
     self.epoch, self.batch, self._order = self.epoch + 1, 0, nil
@@ -101,12 +103,8 @@ function meta.__call(self, _, control)
   local x, y = core.ops.stack(xs, 2):to(device), core.tensor.tensor(ys, { dtype = "int64" }):to(device)
   local size = x.shape
   if size[1] == 1 and self.T > 1 then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
-  if self.loading.transform then
-    x, y = self.loading.transform(x, y)
-    if x == nil then o.fail("%s: transform: expected x, y as results, got nothing", self.name) end
-  end
   self.batch = self.batch + 1
-  return x, y
+  return position.give(self, x, y)
 end
 
 function meta.__index(self, key)

@@ -122,3 +122,11 @@ function Set:hash()
   return self._hash
 end
 
+Set.document("subset", "subset(positions[, name]) -> set\n\n    The samples at these positions, from 1.")
+Set.document("plain", "plain() -> set\n\n    Every sample once, in order, without augmentation.")
+Set.document("cut", [[cut{ validation = 0.1, seed = 0 } -> rest, validation
+
+    Takes a share of each class for validation: in order, without augmentation.]])
+Set.document("sample", "sample{ n = 1000, seed = 0 } -> set\n\n    n samples at random, of each class in proportion to its size.")
+Set.document("folds", "folds{ k = 5, seed = 0 } -> { { train, validation }, ... }\n\n    Each sample is in the validation part of one fold.")
+Set.document("hash", "hash() -> text\n\n    CRC-32 of the members' names, in order, by which two parts are told apart.")

@@ -20,16 +20,37 @@ function position.check(state, here, batches)
   if state.batch < 0 or state.batch > batches then o.fail("load_state_dict: batch: expected 0 to %d, got %d", batches, state.batch) end
 end
 
+local last = setmetatable({}, { __mode = "kv" }) -- the x that a set gave last, while anybody has it
+
+-- A loop asks for the batch behind x: raises where that was not the last one.
+function position.follows(set, x)
+  if not rawequal(last[set], x) then
+    o.fail("%s: expected one loop at a time, another one has begun inside of this: loop over set:with{} there", set.name)
+  end
+end
+
+-- A batch as the loop gets it.
+function position.give(set, x, y)
+  local transform = set.loading.transform
+  if transform then
+    x, y = transform(x, y)
+    if x == nil or y == nil then o.fail("%s: transform: expected x, y as results, got %s", set.name, x == nil and "nothing" or "x alone") end
+  end
+  last[set] = x
+  return x, y
+end
+
 -- local back <close> = position.keep(set): loops over a set until the end of the block begin a fresh epoch and leave it where it stands, in the
 -- middle of a loop too. Nothing is done for loaders that cannot be put back.
 function position.keep(set)
+  local before = last[set]
   local state = type(set) == "table" and set.state_dict and set:state_dict()
   local resumed = state and set._resumed
   if state then set._resumed = false end
   return setmetatable({}, { __close = function()
     if not state then return end
     set:load_state_dict(state)
-    set._resumed = resumed
+    set._resumed, last[set] = resumed, before
   end })
 end
 

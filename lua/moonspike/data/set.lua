@@ -7,7 +7,7 @@ local augment = require "moonspike.data.augment"
 local position = require "moonspike.data.position"
 local Resident = require "moonspike.data.resident"
 
-local Set = {}
+local Set = { public = {} }
 local meta = { __name = "data set" }
 
 local numbers = o.where(nil, "a number, or a table with one for each channel", function(v)
@@ -195,6 +195,8 @@ function meta.__call(self, _, control)
     begin(self)
   elseif not self._loader then -- closed in the loop
     return nil
+  else
+    position.follows(self, control)
   end
   local x, y = self:loader():next()
   if not x then return nil end
@@ -202,12 +204,7 @@ function meta.__call(self, _, control)
   if x.device ~= device then x, y = x:to(device), y:to(device) end
   local size = x.shape
   if size[1] ~= self.T then x = x:expand(self.T, size[2], size[3], size[4], size[5]) end
-  local transform = self.loading.transform
-  if transform then
-    x, y = transform(x, y)
-    if x == nil then o.fail("%s: transform: expected x, y as results, got nothing", self.name) end
-  end
-  return x, y
+  return position.give(self, x, y)
 end
 
 -- ---- samples ----
@@ -241,7 +238,7 @@ end
 function meta.__len(self) return self.members.shape[1] end
 function meta.__tostring(self) return self:summary() end
 meta.__close = Set.close
-meta.__dir = o.keys(Set)
+meta.__dir = Set.public
 
 Set.help = [==[
 
@@ -259,5 +256,19 @@ Set.help = [==[
       where that is a GPU with room), transform = function(x, y) return x, y end (on each batch, in the calling state).
     A batch depends on seed, epoch and position alone, not on the number of workers.]==]
 doc.set(meta, "A set of labelled samples.\n" .. Set.help)
+
+-- Gives a method its help text, and its name to Tab.
+function Set.document(name, text)
+  table.insert(Set.public, name)
+  doc.set(Set[name], ("set:%s"):format(text))
+end
+
+Set.document("raw", "raw(i) -> tensor\n\n    Sample i as it is stored: [T, C, H, W] uint8 or float32, on the CPU.")
+Set.document("with", "with{ batch_size = 128, ... } -> set\n\n    The same samples with other options of loading; the rest stays as it is.")
+Set.document("state_dict", "state_dict() -> { epoch, batch, seed, ... }\n\n    Where the set stands, for checkpoints.")
+Set.document("load_state_dict", "load_state_dict(state)\n\n    The next loop over the set goes on from there.")
+Set.document("position", "position() -> epoch, batch\n\n    The epoch, from 1, and how many of its batches were given.")
+Set.document("repairs", "repairs() -> { range = 3, ... }\n\n    What lenient readers mended so far.")
+Set.document("close", "close()\n\n    Ends the threads that load; the next loop starts them again.")
 
 return Set

@@ -43,16 +43,18 @@ local function zero(tensor) tensor:fill_(0) end
 
 local function is_function(v) return type(v) == "function" or type(v) == "table" and (getmetatable(v) or {}).__call ~= nil end
 
--- A function that makes a layer, or the name of one that is there.
-local function made_by(what, known, named)
+-- A function that makes a layer, the name of one that is there, or a class of nn. makers: by name and by class.
+local function made_by(what, makers)
   return { text = ("a function that returns a module, or the name of a %s"):format(what),
-    test = function(v) return is_function(v) or known(v) end, convert = function(v) return type(v) == "string" and named(v) or v end }
+    test = function(v) return is_function(v) or makers[v] ~= nil end, convert = function(v) return makers[v] or v end }
 end
-local neuron_names = {}
-for _, entry in ipairs(nn.published()) do neuron_names[entry.name] = true end
-local a_neuron = made_by("published neuron (nn.published lists them)", function(v) return neuron_names[v] end, maker.published)
-local a_norm = made_by("norm (" .. table.concat(o.keys(norms), ", ") .. ")", function(v) return type(v) == "string" and norms[v] end,
-  function(v) return norms[v] end)
+local neuron_makers = {}
+for _, entry in ipairs(nn.published()) do neuron_makers[entry.name] = maker.published(entry.name) end
+for _, class in ipairs { nn.IF, nn.LIF, nn.PLIF } do neuron_makers[class] = function() return class() end end
+local a_neuron = made_by("published neuron (nn.published lists them)", neuron_makers)
+local norm_makers = { [nn.BatchNorm2d] = norms.batch, [nn.tdBN] = norms.tdbn, [nn.TAB] = norms.tab, [nn.TEBN] = norms.tebn }
+for name, make in next, norms do norm_makers[name] = make end
+local a_norm = made_by("norm (" .. table.concat(o.keys(norms), ", ") .. ")", norm_makers)
 
 -- The options of a network: its own and the common ones, with its published values as defaults.
 function maker.read(where, given, own, defaults)
@@ -82,7 +84,7 @@ maker.common = [[
 
 
     Also: classes, channels, size (a number or { h, w }), scale (a factor on all numbers of channels, 1), T (for norms that differ from step to step, and for net:macs),
-    neuron = function(name, width, size) -> module, or a name that nn.published knows, and norm = function(width, T, added) -> module, or one of
+    neuron = function(name, width, size) -> module, or a name that nn.published knows, or nn.LIF, nn.IF, nn.PLIF, and norm = function(width, T, added) -> module, or one of
     batch, nda (gammas of 0.5), tab, tdbn, tebn, in place of the published ones.
     net(x [T, N, C, H, W]) -> logits [T, N, classes]; parameters are named as in the published checkpoints.]]
 

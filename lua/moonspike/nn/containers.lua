@@ -15,12 +15,12 @@ function Sequential:init(list)
   if type(list) ~= "table" or Module._is_module(list) then
     o.fail("Sequential: list: expected a table of modules, got %s", o.show(list))
   end
+  local most = 0
   for _, key in ipairs(o.keys(list)) do
-    if not math.tointeger(key) or key < 1 or key > #list then
-      o.fail("Sequential: list: expected modules in order, got the key '%s'", tostring(key))
-    end
+    if not math.tointeger(key) or key < 1 then o.fail("Sequential: list: expected modules in order, got the key '%s'", tostring(key)) end
+    most = math.max(most, key)
   end
-  for _, module in ipairs(list) do self:add(module) end
+  for i = 1, most do self:add(list[i]) end
 end
 
 -- Appends; returns the container, so calls can be chained.

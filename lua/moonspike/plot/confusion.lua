@@ -66,6 +66,6 @@ return function(values, opts)
   figure:add("%s; set cbrange [0:100]; set cblabel 'share of the true class, %%'", style.colour_bar "share")
   figure:add("unset grid; unset key; set border 15 lw 1; set size square; set tics scale 0; set xtics rotate by 40 right %s; set ytics %s", Figure.tics(xtics), Figure.tics(ytics))
   figure:add("set title %s; set xlabel 'predicted class'; set ylabel 'true class'", Figure.quote(opt.title))
-  figure:add("plot [0.5:%g] [0.5:%g] $cells using 1:2:3 %s", n + 0.5, n + 0.5, style.cells(opt.file))
+  figure:add("plot [0.5:%g] [0.5:%g] %s", n + 0.5, n + 0.5, style.cells(opt.file, n, n))
   return figure:finish({ "true", "predicted", "count", "percent" }, rows)
 end

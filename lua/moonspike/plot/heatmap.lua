@@ -67,6 +67,6 @@ return function(values, opts)
     header[4] = "line"
     over = add_line(figure, line, opt, listed)
   end
-  figure:add("plot [0.5:%g] [0.5:%g] $cells using 1:2:3 %s%s", columns + 0.5, rows + 0.5, style.cells(opt.file), over)
+  figure:add("plot [0.5:%g] [0.5:%g] %s%s", columns + 0.5, rows + 0.5, style.cells(opt.file, rows, columns), over)
   return figure:finish(header, listed)
 end

@@ -34,8 +34,12 @@ end
 -- The size of letters that are `size` in a PNG.
 function style.font(file, size) return math.floor(size * terminals[style.extension(file)].font / terminals.png.font + 0.5) end
 
--- How cells of a matrix are drawn: in an SVG each by itself, as not every viewer leaves the pixels of an image sharp.
-function style.cells(file) return style.extension(file) == "svg" and "with image pixels" or "with image" end
+-- How the cells of $cells are drawn: in an SVG each by itself, as not every viewer leaves the pixels of an image sharp; as boxes where there is one
+-- row or column, of which gnuplot makes no image.
+function style.cells(file, rows, columns)
+  if rows == 1 or columns == 1 then return "$cells using 1:2:(0.5):(0.5):3 with boxxyerror fs solid noborder fc palette" end
+  return "$cells using 1:2:3 with image" .. (style.extension(file) == "svg" and " pixels" or "")
+end
 
 -- Begins a script: a picture of width x height pixels. `mark` is the size of a marker of size 1.
 function style.setup(file, width, height)

@@ -54,10 +54,15 @@ local function part(recipe, train)
   local make, options = named("recipe: dataset", data, recipe.dataset, sets)
   local own = train and recipe.train or recipe.test
   for _, key in ipairs(o.keys(own)) do options[key] = own[key] end
-  options.train, options.shuffle = train, train
-  options.T = train and recipe.random_T or recipe.T
-  options.batch_size = train and recipe.batch or recipe.test_batch
-  options.drop_last = train and recipe.drop_last
+  for _, entry in ipairs { { "train", "train", train }, { "shuffle", "train", train }, { "drop_last", "drop_last", train and recipe.drop_last },
+    { "T", train and recipe.random_T and "random_T" or "T", train and recipe.random_T or recipe.T },
+    { "batch_size", train and "batch" or "test_batch", train and recipe.batch or recipe.test_batch } } do
+    local key, from, value = table.unpack(entry)
+    if options[key] ~= nil and options[key] ~= value then
+      o.fail("recipe: dataset: %s: expected what the recipe's key %s says, %s, got %s", key, from, o.show(value), o.show(options[key]))
+    end
+    options[key] = value
+  end
   return make, options
 end
 

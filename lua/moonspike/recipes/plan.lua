@@ -94,18 +94,33 @@ function plan.plan(recipe, opts)
   for _, layer in ipairs(job.net:macs(recipe.T)) do self.macs = self.macs + layer[2] end
   self.class = job.net:class()
   self.criterion, self.optimizer = tostring(job.criterion), tostring(job.optimizer)
-  if opt.steps > 0 then
-    self.timing = measure(job, recipe, facts, opt.steps)
-    local judged = facts.tested + facts.validated + (recipe.train_ce and facts.samples or 0)
-    local passes = math.ceil(recipe.epochs / recipe.every) * judged
-    self.expected = recipe.epochs * whole * self.timing.step + passes * self.timing.pass
-  end
+  if opt.steps > 0 then self:measure(opt.steps) end
   return self
+end
+
+function Plan:measure(steps)
+  o.check("measure", "steps", steps, o.integer(o.required, { from = 1 }))
+  local recipe, facts = self.recipe, self.facts
+  self.timing = measure(build.trainer(recipe, facts), recipe, facts, steps)
+  local judged = facts.tested + facts.validated + (recipe.train_ce and facts.samples or 0)
+  local passes = math.ceil(recipe.epochs / recipe.every) * judged
+  self.expected = recipe.epochs * self.steps_per_epoch * self.timing.step + passes * self.timing.pass
+  return self:timed()
+end
+
+local function line(label, ...) return ("  %-13s %s"):format(label, string.format(...)) end
+
+function Plan:timed()
+  local t = self.timing
+  return line("measured", "%.4g ms a step (%.4g to %.4g) on %s with random input; peak of memory %s", 1000 * t.step, 1000 * t.least, 1000 * t.most,
+    self.device, bytes(t.peak)) .. "\n" ..
+    line("expected", "%s with its evaluations, without what the data cost; random input makes the event-driven engines slower or faster than real spikes do",
+      duration(self.expected))
 end
 
 function Plan:__tostring()
   local r, facts, out = self.recipe, self.facts, {}
-  local function add(label, ...) out[#out + 1] = ("  %-13s %s"):format(label, string.format(...)) end
+  local function add(...) out[#out + 1] = line(...) end
   out[1] = ("%s: %s"):format(r.name or "recipe", r.title)
   if r.published then
     add("published", "%.2f %%%s%s", r.published, r.spread and (" +- %.2f"):format(r.spread) or "", r.paper and ", " .. r.paper or "")
@@ -135,14 +150,8 @@ function Plan:__tostring()
     add("tuned", "%s on the validation part: %s", r.tune[1], table.concat(values, ", "))
   end
   for i, text in ipairs(r.deviations) do add(i == 1 and "deviations" or "", "%s", text) end
-  if self.timing then
-    local t = self.timing
-    add("measured", "%.4g ms a step (%.4g to %.4g) on %s with random input; peak of memory %s", 1000 * t.step, 1000 * t.least, 1000 * t.most,
-      self.device, bytes(t.peak))
-    add("expected", "%s with its evaluations, without what the data cost; random input makes the event-driven engines slower or faster than real spikes do",
-      duration(self.expected))
-  end
   if self.missing then add("missing", "%s", (self.missing:gsub("\n", "\n" .. (" "):rep(16)))) end
+  if self.timing then out[#out + 1] = self:timed() end
   return table.concat(out, "\n")
 end
 
@@ -151,6 +160,6 @@ doc.set(plan.plan, [[
 
     What recipes.train would do, as a table that prints itself: data (also where they are not there), network, parameters, operations, loss,
     optimizer, deviations from the publication. The time comes from so many training steps on random input (0: none), whose network is
-    thrown away.]])
+    thrown away. plan:measure(20) times so many steps of a plan that was made without, and gives the lines that tell.]])
 
 return plan
