@@ -46,7 +46,9 @@ local recipe = try("--recipe", ms.recipes.get, name, changes)
 local points = try("--over", series.points, recipe, over, opt.together)
 local chosen = opt.figure ~= "" and opt.figure or recipe.select
 for _, point in ipairs(points) do
-  if chosen == "validation" and point.recipe.validation == 0 then fail("--figure: expected best or last, since %s has no validation part", point.recipe.name) end
+  if chosen == "validation" and point.recipe.validation == 0 then
+    fail("--figure: expected best or last, since %s has no validation part", point.recipe.name)
+  end
 end
 local part, parts = 1, 1
 if opt.part ~= "" then
@@ -139,7 +141,8 @@ for i, point in ipairs(points) do
       say(("%s: %d of %d seeds, %d failed"):format(point.recipe.name, #entry.results, #seeds, #entry.failures))
     end
     point.recipe.title = point.recipe.name:match "/(.*)$"
-    local entry = series.seeds(point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and say or nil, read = #devices > 1 })
+    local entry = series.seeds(point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and say or nil,
+      read = #devices > 1 })
     failed = failed or #entry.failures > 0
     if parts > 1 then -- without a table that lists them
       for _, why in ipairs(entry.failures) do say(("%s, %s"):format(point.recipe.name, why)) end
