@@ -34,20 +34,30 @@ local function with(options)
   return options
 end
 
+-- n of a set, of each class in proportion: a folder made with a larger limit holds more.
+local function limited(set, n) return n < #set and set:sample { n = n } or set end
+
 local train, test
 if opt.format == "aedat" then -- one folder for both parts; TRT's way to make frames, and a split by name
+  local TRAINED = 0.8 -- of the recordings
   make("train", opt.limit)
-  local frames = { root = root, preset = "trt-paper", split = "random", share = 0.8, cache = opt.data .. "/cache", name = "DVS-FashionMNIST" }
+  local frames = { root = root, preset = "trt-paper", split = "random", share = TRAINED, cache = opt.data .. "/cache", name = "DVS-FashionMNIST" }
   local function part(options)
     for key, value in pairs(frames) do options[key] = value end
     return data.EventFolder(with(options))
   end
   train, test = part { train = true, shuffle = true, augment = "trt-dvs" }, part { train = false }
+  if opt.limit > 0 and opt.limit < #train + #test then
+    local n = math.ceil(TRAINED * opt.limit)
+    train, test = limited(train, n), limited(test, math.max(1, opt.limit - n))
+  end
 else
+  local few = opt.limit == 0 and 0 or math.max(1, opt.limit // 4) -- 0: all
   make("train", opt.limit)
-  make("test", opt.limit == 0 and 0 or math.max(1, opt.limit // 4)) -- 0: all
+  make("test", few)
   train = data.NMNIST(with { root = root, train = true, shuffle = true, augment = { { "roll", 2 } } })
   test = data.NMNIST(with { root = root, train = false })
+  if opt.limit > 0 then train, test = limited(train, opt.limit), limited(test, few) end
 end
 print(train:describe())
 train:show(1, { frame = opt.T // 2 + 1 })

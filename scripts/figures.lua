@@ -70,7 +70,10 @@ local function kept(run)
     if ms.system.exists(("%s/%s.safetensors"):format(run.folder, name)) then list[#list + 1] = { epoch, name } end
   end
   table.sort(list, function(a, b) return a[1] < b[1] end)
-  if #list == 0 then list[1] = { run.recipe.epochs, "last" } end
+  if #list == 0 then
+    local rows = assert(ms.log.read(run.folder .. "/log.jsonl"))
+    list[1] = { rows[#rows].epoch, "last" } -- of a run that was stopped not the recipe's
+  end
   return list
 end
 
@@ -126,12 +129,13 @@ end
 -- ---- Figure 5 ----
 
 function figures.firing()
-  local bars, lines, layers = {}, {}, nil
+  local bars, lines, most = {}, {}, 0
   for i, run in ipairs(runs) do
     local rates = analysis.firing_rates(run.net, run.test)
     print(rates)
-    bars[i], layers = { name = run.name, y = {} }, rates.layers
-    for k, layer in ipairs(rates.layers) do bars[i].y[k] = rates.rate[layer] end
+    local layers = rates.layers
+    bars[i], most = { name = run.name, y = {} }, math.max(most, #layers)
+    for k, layer in ipairs(layers) do bars[i].y[k] = rates.rate[layer] end
     for k = 1, math.min(2, #layers) do -- the paper's Figure 5 has the first two
       local s = { name = ("%s, layer %d"):format(run.name, k), x = {}, y = rates.rate_t[layers[k]] }
       for t = 1, #s.y do s.x[t] = t end
@@ -140,7 +144,10 @@ function figures.firing()
     print(analysis.dead_neurons(run.net, run.test))
   end
   local names = {}
-  for k = 1, #layers do names[k] = tostring(k) end
+  for k = 1, most do
+    names[k] = tostring(k)
+    for _, s in ipairs(bars) do s.y[k] = s.y[k] or 0 / 0 end -- a smaller network has no such layer
+  end
   made(plot.bars(bars, { file = file "firing-rates", categories = names, xlabel = "layer of neurons", ylabel = "spikes of a neuron in a time step", title = "Figures S3, S4" }))
   made(plot { file = file "firing-rates-t", title = "Figure 5", panels = { { xlabel = "time step", ylabel = "spikes of a neuron", whole_x = true, legend = "above", series = lines } } })
 end

@@ -3,8 +3,9 @@
 --   moonspike scripts/make-events.lua --data FashionMNIST --profile rcls --limit 2000 --out data/dvs-fashion
 -- saccade3: three saccades before 34 x 34 pixels, as N-MNIST: OUT/Train/<label>/00000.bin, OUT/Test/<label>/00000.bin
 -- rcls:     six loops before 128 x 128 pixels, as CIFAR10-DVS: OUT/<class>/cifar10_<class>_0.aedat, without parts
--- May be stopped and started again: each file appears whole, and those that exist are left alone.
+-- May be stopped and started again: each file appears whole, and those that exist are left alone. What decides about them stands in OUT/settings.json.
 local ms = require "moonspike"
+local core = require "moonspike.core"
 
 local fail = ms.arguments.fail
 
@@ -52,6 +53,27 @@ local function open(opt, part)
   return set
 end
 
+-- Recordings of one folder are made alike: the settings are kept there, and others are refused.
+local function keep_settings(opt)
+  local path, settings = opt.out .. "/settings.json", {}
+  local names = { "data", "profile", "seed", "noise", "threshold" }
+  for _, name in ipairs(names) do settings[name] = opt[name] end
+  local file <close> = io.open(path)
+  if file then
+    local before = ms.arguments.try(path, ms.json.decode, file:read "a")
+    for _, name in ipairs(names) do
+      if before[name] ~= opt[name] then
+        fail("--%s: expected %s, with which the recordings in %s were made, got %s: choose another folder", name, before[name], opt.out, opt[name])
+      end
+    end
+  elseif core.data.list_folder { roots = { opt.out }, extensions = { ".bin", ".aedat" } } then
+    print(("%s holds recordings whose settings are not known"):format(opt.out))
+  else
+    ms.arguments.try("--out", ms.system.mkdir, opt.out)
+    ms.arguments.try("--out", ms.system.write_file, path, ms.json.encode(settings) .. "\n")
+  end
+end
+
 -- Where image i of a part goes; `count` is how many of its class there were before, in parts before too.
 local function path_of(opt, set, part, i, label, count)
   if opt.profile == "saccade3" then
@@ -81,8 +103,7 @@ local function report(state, last)
   io.flush()
 end
 
-local function convert(opt, part, counts)
-  local set = open(opt, part)
+local function convert(opt, part, set, counts)
   local labels, total = set.labels:index_select(1, set.members):totable(), #set
   if opt.limit > 0 then total = math.min(total, opt.limit) end
   local state = { part = part, done = 0, total = total, written = 0, events = 0, started = clock(), shown = clock() }
@@ -109,8 +130,9 @@ local function convert(opt, part, counts)
 end
 
 local opt = options()
-if opt.workers == 0 then opt.workers = require("moonspike.core").device.threads() end
-local counts = {}
-for _, part in ipairs { "train", "test" } do
-  if opt.part == part or opt.part == "both" then convert(opt, part, counts) end
-end
+if opt.workers == 0 then opt.workers = core.device.threads() end
+local sets, counts = {}, {}
+local parts = opt.part == "both" and { "train", "test" } or { opt.part }
+for i, part in ipairs(parts) do sets[i] = open(opt, part) end
+keep_settings(opt)
+for i, part in ipairs(parts) do convert(opt, part, sets[i], counts) end

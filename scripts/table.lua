@@ -1,6 +1,7 @@
 -- Runs recipes with several seeds and writes the table: published figure, best epoch, last epoch, chosen on validation, mean and spread.
 --   moonspike scripts/table.lua --recipes fashion1000-sdt,fashion1000-trt --seeds 1,2,3 --out runs/table
 -- May be stopped and started again: finished runs are kept, others are gone on with. OUT/table.md and OUT/table.csv are written after each run.
+-- The status is 1 where runs failed.
 local ms = require "moonspike"
 local series = require "moonspike.recipes.series"
 
@@ -16,10 +17,8 @@ local fail, try = ms.arguments.fail, ms.arguments.try
 
 if opt.recipes == "" then fail "--recipes: expected names, got nothing" end
 local changes = ms.arguments.pairs("--set", opt.set)
-local seeds = {}
-for i, word in ipairs(ms.arguments.list("--seeds", opt.seeds)) do
-  seeds[i] = math.tointeger(tonumber(word)) or fail("--seeds: expected integers with commas between, got '%s'", opt.seeds)
-end
+if changes.seed then fail "--set: expected no seed, since --seeds gives them" end
+local seeds = ms.arguments.integers("--seeds", opt.seeds)
 
 local recipes = {}
 for _, word in ipairs(ms.arguments.list("--recipes", opt.recipes)) do
@@ -32,7 +31,7 @@ for _, word in ipairs(ms.arguments.list("--recipes", opt.recipes)) do
 end
 
 try("--device", ms.device, opt.device)
-local done = {}
+local done, failed = {}, false
 for k, recipe in ipairs(recipes) do
   local function report(entry)
     done[k] = entry
@@ -43,8 +42,10 @@ for k, recipe in ipairs(recipes) do
     print(("%s: %d of %d seeds, %d of %d values tried, %d failed"):format(recipe.name, #entry.results, #seeds, #entry.tried,
       recipe.tune and #recipe.tune - 1 or 0, #entry.failures))
   end
-  series.seeds(recipe, { out = opt.out, seeds = seeds, tune_seeds = opt["tune-seeds"], report = report, print = opt.verbose and print or nil })
+  local entry = series.seeds(recipe, { out = opt.out, seeds = seeds, tune_seeds = opt["tune-seeds"], report = report, print = opt.verbose and print or nil })
+  failed = failed or #entry.failures > 0
 end
 print()
 print((series.write(done)))
 print(opt.out .. "/table.md, " .. opt.out .. "/table.csv")
+os.exit(not failed)

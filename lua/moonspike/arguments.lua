@@ -91,6 +91,18 @@ function arguments.list(what, text)
   return list
 end
 
+-- "1,2" -> { 1, 2 }; none of them twice.
+function arguments.integers(what, text)
+  local list, seen = {}, {}
+  for i, word in ipairs(arguments.list(what, text)) do
+    local n = math.tointeger(tonumber(word))
+    if not n then arguments.fail("%s: expected integers with commas between, got '%s'", what, text) end
+    if seen[n] then arguments.fail("%s: expected each integer once, got '%s'", what, text) end
+    list[i], seen[n] = n, true
+  end
+  return list
+end
+
 -- { "a=1", "b=x=y" } -> { a = "1", b = "x=y" }
 function arguments.pairs(what, words)
   local out = {}
@@ -119,6 +131,7 @@ local function read(spec, words)
 end
 
 doc.set(arguments.fail, "arguments.fail(format, ...)\n\n    Ends the script with \"name: message\" on standard error and status 2.")
+doc.set(arguments.integers, "arguments.integers(option, text) -> list\n\n    \"1,2\" -> { 1, 2 }; what is no integer, or there twice, ends the script, blaming the option.")
 doc.set(arguments.list, "arguments.list(option, text) -> list\n\n    \"a,b\" -> { \"a\", \"b\" }; an empty word ends the script, blaming the option.")
 doc.set(arguments.pairs, "arguments.pairs(option, words) -> table\n\n    { \"a=1\" } -> { a = \"1\" }; a word without = ends the script, blaming the option.")
 doc.set(arguments.try, "arguments.try(option, f, ...) -> what f returns\n\n    Where f raises, or returns nil and a message, ends the script as arguments.fail does: \"option: message\".")

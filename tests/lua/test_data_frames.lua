@@ -209,6 +209,29 @@ function TestMakeEvents:test_folders()
   lu.assertEquals(data.read_frames(("%s/b/%s/cifar10_%s_0.aedat"):format(out, class, class), { preset = "tet-pt" }).shape, { 10, 2, 128, 128 })
 end
 
+-- Recordings made in different ways do not meet in one folder.
+function TestMakeEvents:test_settings()
+  core.system.mkdir(self.folder .. "/idx")
+  s.fashion(self.folder .. "/idx", 6, 3)
+  local out = self.folder .. "/out"
+  local function make(arguments, want)
+    local code, text = self:run(("--out %s %s"):format(out, arguments))
+    lu.assertEquals(code, want, text)
+    return text
+  end
+  make("--part train --limit 2 --noise 5", 0)
+  make("--limit 3 --noise 5 --workers 1", 0)
+  for arguments, want in pairs {
+    ["--noise 5 --threshold 60000"] = "threshold: expected 16384, with which the recordings in %s were made, got 60000", [""] = "noise: expected 5,",
+    ["--noise 5 --seed 1"] = "seed: expected 0,", ["--noise 5 --profile rcls"] = "profile: expected saccade3,",
+  } do lu.assertStrContains(make(arguments, 2), "make-events: --" .. want:format(out)) end
+  s.write(out .. "/settings.json", (s.read(out .. "/settings.json"):gsub("FashionMNIST", "CIFAR10")))
+  lu.assertStrContains(make("--noise 5", 2), "make-events: --data: expected CIFAR10,")
+  os.remove(out .. "/settings.json") -- as made before there were any
+  lu.assertStrContains(make("--limit 4", 0), out .. " holds recordings whose settings are not known\n")
+  lu.assertFalse(core.system.exists(out .. "/settings.json"))
+end
+
 -- Colours as Pillow's grey, and the middle square.
 function TestMakeEvents:test_colours()
   s.write(self.folder .. "/colours.lua", ([[

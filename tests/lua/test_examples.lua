@@ -30,6 +30,8 @@ function TestExamples:test_dvs_fashion()
   lu.assertStrContains(s.read(out .. "/log.jsonl"), '"split":"official train"')
   text = dvs("bin", "--limit 16 --loss tet") -- the recordings are there
   lu.assertStrContains(text, "train 16/16  written 0")
+  text = dvs("bin", "--limit 8 --loss tet") -- and more than asked for
+  for _, part in ipairs { "NMNIST train: 8 samples of", "split official train / 8 samples, seed 0" } do lu.assertStrContains(text, part) end
 end
 
 function TestExamples:test_dvs_fashion_on_three_images()
@@ -52,6 +54,7 @@ function TestExamples:test_dvs_fashion_in_the_other_format()
   for _, part in ipairs { "DVS-FashionMNIST train: 30 samples of [2, 2, 48, 48]", "split random 0.8, seed 0: train (", "epoch 1: loss" } do
     lu.assertStrContains(text, part)
   end
+  lu.assertStrContains(dvs("aedat", "--limit 20 --loss sdt"), "DVS-FashionMNIST train: 16 samples of")
 end
 
 -- ---- each trains as its recipe does ----

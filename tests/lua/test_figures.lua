@@ -11,10 +11,12 @@ local sanitize = os.getenv "MOONSPIKE_BUILD" == "sanitize" -- which runs the scr
 local folder = s.folder()
 s.fashion(folder, 60, 20)
 
-local function train(name, loss)
+local function train(name, loss, changes)
   local out = folder .. "/" .. name
-  ms.recipes.train({ title = name, dataset = { "FashionMNIST", root = folder }, T = 2, batch = 10, epochs = 3, seed = 1, network = { "VGG", plan = { 4, "A", 8, "A" } },
-    loss = loss, optimizer = { "Adam", lr = 5e-3 }, keep = { 1, 3 }, train_ce = true }, { out = out, quiet = true, print = function() end })
+  local recipe = { title = name, dataset = { "FashionMNIST", root = folder }, T = 2, batch = 10, epochs = 3, seed = 1, network = { "VGG", plan = { 4, "A", 8, "A" } },
+    loss = loss, optimizer = { "Adam", lr = 5e-3 }, keep = { 1, 3 }, train_ce = true }
+  for key, value in pairs(changes or {}) do recipe[key] = value end
+  ms.recipes.train(recipe, { out = out, quiet = true, print = function() end })
   return out
 end
 local sdt, trt = train("sdt", { "SDT" }), train("trt", { "TRT" })
@@ -74,6 +76,22 @@ function TestScript:test_runs_of_one_name()
     lu.assertTrue(core.system.exists(("%s/confusion-%s-%s-seed1.csv"):format(out, base, name)), name)
     lu.assertStrContains(s.read(out .. "/firing-rates.csv"), ('"%s-%s-seed1"'):format(base, name))
   end
+end
+
+function TestScript:test_networks_of_different_depth()
+  local shallow = train("shallow", { "SDT" }, { network = { "VGG", plan = { 4, "A" } }, epochs = 1, keep = {} })
+  local out = folder .. "/depths"
+  run("scripts/figures.lua", ("--run %s --run %s --only firing --device cpu --out %s"):format(trt, shallow, out))
+  lu.assertStrMatches(s.read(out .. "/firing-rates.csv"), '.*"2","trt",[%d.]+,""\n.*"2","shallow",nan,""\n.*')
+end
+
+-- Stopped long before its end, a run has weights of the epoch it came to.
+function TestScript:test_stopped_run()
+  local stopped = train("stopped", { "SDT" }, { epochs = 1, keep = {} })
+  s.write(stopped .. "/recipe.lua", (s.read(stopped .. "/recipe.lua"):gsub("epochs = 1,", "epochs = 300,")))
+  local text = run("scripts/figures.lua", ("--run %s --only fisher --batches 1 --device cpu"):format(stopped))
+  lu.assertStrContains(text, "stopped, epoch 1: centroid ")
+  lu.assertStrMatches(s.read(stopped .. "/figures/fisher.csv"), "[^\n]*\n1,1,.*")
 end
 
 function TestScript:test_refused()

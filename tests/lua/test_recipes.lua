@@ -446,7 +446,13 @@ function TestPrograms:test_table()
   run("table.lua", arguments, 0)
   lu.assertEquals(s.read(out .. "/table.csv"), csv)
   lu.assertStrContains(run("table.lua", "--recipes x* --out " .. out, 2), "--recipes: no recipe begins with 'x'")
-  lu.assertStrContains(run("table.lua", "--recipes fashion-mnist-sdt --seeds 1,x", 2), "--seeds: expected integers with commas between, got '1,x'")
+  for words, want in pairs { ["--seeds 1,x"] = "--seeds: expected integers with commas between, got '1,x'",
+    ["--seeds 1,1"] = "--seeds: expected each integer once, got '1,1'", ["--set seed=5"] = "--set: expected no seed, since --seeds gives them" } do
+    lu.assertStrContains(run("table.lua", "--recipes fashion-mnist-sdt --out /nowhere " .. words, 2), want)
+  end
+  text = run("table.lua", arguments .. " --set samples=1000 --out " .. out .. "/fails", 1) -- there are 60
+  lu.assertStrContains(text, "Failed:\n\n- fashion-mnist-sdt, seed 3: ")
+  lu.assertStrContains(s.read(out .. "/fails/table.md"), "- fashion-mnist-tet, seed 4: ")
 end
 
 function TestPrograms:test_sweep()
@@ -454,18 +460,62 @@ function TestPrograms:test_sweep()
   local out = folder .. "/sweep"
   local arguments = ("--recipe fashion-mnist-trt --over loss.eta=0,0.5 --seeds 1,2 --out %s %s"):format(out, tiny:gsub("%-%-device cpu", "--devices cpu"))
   lu.assertStrContains(run("sweep.lua", arguments, 0), "loss.eta=0.5: 2 of 2 seeds, 0 failed")
-  local csv, picture = s.read(out .. "/sweep.csv"), s.read(out .. "/sweep.png")
+  local csv, picture = s.read(out .. "/sweep.csv"), s.read(out .. "/sweep-figure.png")
   lu.assertEquals(select(2, csv:gsub("\n", "\n")), 3)
   s.remove(out .. "/fashion-mnist-trt/loss.eta=0.5/seed2") -- as if it had been stopped there; two processes go on
   lu.assertStrContains(run("sweep.lua", arguments:gsub("%-%-devices cpu", "--devices cpu,cpu"), 0), "cpu: fashion-mnist-trt/loss.eta=0.5: 2 of 2 seeds")
   lu.assertEquals({ s.read(out .. "/sweep.csv"):gsub(",[%d.]+\n", "\n"), #picture > 1000 }, { csv:gsub(",[%d.]+\n", "\n"), true }) -- but for the seconds
+  lu.assertStrMatches(s.read(out .. "/sweep-figure.csv"), 'panel,series,x,y,spread\n"","mean %(runs: 2%)",0,[%d.]+,[%d.]+\n"","mean %(runs: 2%)",0.5,[%d.]+,[%d.]+\n')
   for arguments, want in pairs {
     [""] = "--recipe: expected a name, got nothing", ["--recipe fashion-mnist-trt"] = "--over: expected KEY=VALUE,VALUE,..., got nothing",
     ["--sweep x"] = "--sweep: expected one of figure1-cifar100,", ["--recipe fashion-mnist-trt --over loss.eta=1,"] = "--over: expected values with commas between",
     ["--recipe fashion-mnist-trt --over loss.eta=0 --part 3/2"] = "--part: expected I/N, got '3/2'",
     ["--recipe fashion-mnist-trt --over loss.eta=0 --part 1/2 --devices cpu,cpu"] = "--part: expected one device beside it, got 2",
-    [arguments:gsub("%-%-devices cpu", "--devices cpu,gpu")] = "sweep: --devices: its process failed: gpu",
+    [arguments .. " --seeds 1,1"] = "--seeds: expected each integer once, got '1,1'", [arguments .. " --over seed=5,6"] = "--over: over: expected no seed, since",
+    [arguments .. " --set seed=5"] = "--set: expected no seed", [arguments .. " --over epochs=1,1"] = "--over: over: expected points that differ, got loss.eta=0,epochs=1 twice",
+    [arguments .. " --over loss.eta=1"] = "--over: over: expected each key once, got loss.eta twice",
+    [arguments .. " --figure validation"] = "--figure: expected best or last, since fashion-mnist-trt/loss.eta=0 has no validation part",
   } do lu.assertStrContains(run("sweep.lua", arguments, 2), want) end
+  os.remove(out .. "/sweep.md")
+  local text = run("sweep.lua", arguments:gsub("%-%-devices cpu", "--devices gpu,cpu"), 2)
+  lu.assertStrContains(text, "sweep: --devices: its process failed: gpu")
+  lu.assertStrContains(s.read(out .. "/sweep.md"), "| loss.eta=0.5 | FashionMNIST train | 60 |  | 2 |") -- what is there
+end
+
+-- The table keeps the order of the command line, pictures have that of the axes; of one run no spread is known.
+function TestPrograms:test_sweep_down()
+  if sanitize then lu.skip "too long under the sanitizers" end
+  local out, common = folder .. "/down", ("--recipe fashion-mnist-trt --seeds 1 %s"):format(tiny:gsub("%-%-device cpu", "--devices cpu"))
+  run("sweep.lua", ("%s --over loss.eta=0.5,0 --over loss.delta=1,0,0.5 --out %s"):format(common, out), 0)
+  local figures, want = {}, {}
+  for eta, delta, best in s.read(out .. "/sweep.csv"):gmatch '"fashion%-mnist%-trt/loss.eta=([%d.]+),loss.delta=([%d.]+)".-,1,,,([%d.]+),' do
+    want[#want + 1] = eta .. " " .. delta
+    figures[want[#want]] = tonumber(best)
+  end
+  lu.assertEquals(want, { "0.5 1", "0.5 0", "0.5 0.5", "0 1", "0 0", "0 0.5" })
+  local drawn = {}
+  for x, y, value in s.read(out .. "/sweep-figure.csv"):gmatch "\n([%d.]+),([%d.]+),([%d.]+)" do
+    drawn[#drawn + 1] = y .. " " .. x
+    lu.assertAlmostEquals(tonumber(value), figures[drawn[#drawn]], 1e-3)
+  end
+  lu.assertEquals(drawn, { "0 0", "0 0.5", "0 1", "0.5 0", "0.5 0.5", "0.5 1" })
+  run("sweep.lua", ("%s --over loss.eta=0.5,0 --out %s/line"):format(common, out), 0)
+  lu.assertStrMatches(s.read(out .. "/line/sweep-figure.csv"), 'panel,series,x,y\n"","mean %(runs: 1%)",0,[%d.]+\n"","mean %(runs: 1%)",0.5,[%d.]+\n')
+end
+
+-- On several devices what failed is tried once, where its turn is, and only told by the one that reads.
+function TestPrograms:test_sweep_fails()
+  if sanitize then lu.skip "too long under the sanitizers" end
+  local out = folder .. "/fails"
+  local text = run("sweep.lua", ("--recipe fashion-mnist-trt --over samples=30,1000 --seeds 1,2 --out %s %s"):format(out, tiny:gsub("%-%-device cpu", "--devices cpu,cpu")), 1)
+  lu.assertEquals(select(2, text:gsub("cpu: fashion%-mnist%-trt/samples=1000, seed 2: ", "")), 1)
+  lu.assertStrContains(text, "Failed:\n\n- fashion-mnist-trt/samples=1000, seed 1: not there\n- fashion-mnist-trt/samples=1000, seed 2: not there\n")
+  lu.assertStrContains(text, s.read(out .. "/sweep.md"))
+  lu.assertStrContains(s.read(out .. "/sweep-figure.csv"), '"mean (runs: 0 to 2)",1000,nan,nan')
+  s.write(out .. "/fashion-mnist-trt/samples=30/seed2/recipe.lua", "return { epochs = 5 }") -- one of two is left
+  text = run("sweep.lua", ("--recipe fashion-mnist-trt --over samples=30,40 --seeds 1,2 --out %s %s"):format(out, tiny:gsub("%-%-device cpu", "--devices cpu")), 1)
+  lu.assertStrContains(text, "remove it or choose another folder")
+  lu.assertStrMatches(s.read(out .. "/sweep-figure.csv"), '.*"mean %(runs: 1 to 2%)",30,[%d.]+,nan\n.*,40,[%d.]+,[%d.]+\n')
 end
 
 -- Seen by whole programs, since they end.

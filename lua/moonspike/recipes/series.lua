@@ -14,12 +14,14 @@ local function changed(recipe, key, value)
   schema.set("series", copy, key, value)
   return schema.read("series", copy)
 end
-series.changed = changed
 
--- One run: its result, or nil and what went wrong.
+-- One run: its result, or nil and what went wrong. opts.read: it is only looked for.
 function series.run(recipe, out, opts)
   local done, result = pcall(function()
-    return run.result(recipe, out) or run.train(recipe, { out = out, resume = true, quiet = true, print = opts.print or function() end })
+    local there = run.result(recipe, out)
+    if there then return there end
+    if opts.read then error("not there", 0) end
+    return run.train(recipe, { out = out, resume = true, quiet = true, print = opts.print or function() end })
   end)
   if not done and tostring(result):find("interrupted", 1, true) then error(result, 0) end
   if done then return result end
@@ -33,6 +35,7 @@ end
 
 -- Runs of one recipe with several seeds. Where it names a key to tune, its values are tried with the first `tune_seeds` seeds, and the one with the
 -- best mean accuracy on the validation part (the first of equals) is taken.
+-- opts: { out, seeds, tune_seeds, report, print = nil, read = false: only what is there }.
 -- Returns { recipe, key, value, tried = { { value, accuracy } }, results = { by seed, in order }, failures = { text } }; report(this) after each run.
 function series.seeds(recipe, opts)
   local out = { recipe = recipe, tried = {}, results = {}, failures = {} }
@@ -75,8 +78,11 @@ end
 -- The points of a sweep: over is a list of axes { key, value, value, ... }, whose values are combined, or taken together one by one.
 -- Each is { recipe, values = { in the order of the axes } }; its recipe has a name of its own and nothing to tune.
 function series.points(recipe, over, together)
-  local count = 1
+  local count, keys, known = 1, {}, {}
   for _, axis in ipairs(over) do
+    if axis[1] == "seed" then o.fail "sweep: over: expected no seed, since each point has all of them" end
+    if keys[axis[1]] then o.fail("sweep: over: expected each key once, got %s twice", axis[1]) end
+    keys[axis[1]] = true
     if together and #axis ~= #over[1] then
       o.fail("sweep: over: expected as many values of %s as of %s, %d, got %d", axis[1], over[1][1], #over[1] - 1, #axis - 1)
     end
@@ -96,6 +102,8 @@ function series.points(recipe, over, together)
       names[i] = ("%s=%s"):format(axis[1], tostring(values[i]))
     end
     changes.name = ("%s/%s"):format(recipe.name, table.concat(names, ","))
+    if known[changes.name] then o.fail("sweep: over: expected points that differ, got %s twice", table.concat(names, ",")) end
+    known[changes.name] = true
     points[n + 1] = { recipe = schema.read("sweep", changes), values = values }
   end
   return points
