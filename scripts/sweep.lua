@@ -141,7 +141,7 @@ for i, point in ipairs(points) do
       say(("%s: %d of %d seeds, %d failed"):format(point.recipe.name, #entry.results, #seeds, #entry.failures))
     end
     point.recipe.title = point.recipe.name:match "/(.*)$"
-    local entry = series.seeds(point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and say or nil,
+    local entry = try("--out", series.seeds, point.recipe, { out = opt.out, seeds = seeds, tune_seeds = 1, report = report, print = opt.verbose and say or nil,
       read = #devices > 1 })
     failed = failed or #entry.failures > 0
     if parts > 1 then -- without a table that lists them

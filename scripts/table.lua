@@ -42,7 +42,7 @@ for k, recipe in ipairs(recipes) do
     print(("%s: %d of %d seeds, %d of %d values tried, %d failed"):format(recipe.name, #entry.results, #seeds, #entry.tried,
       recipe.tune and #recipe.tune - 1 or 0, #entry.failures))
   end
-  local entry = series.seeds(recipe, { out = opt.out, seeds = seeds, tune_seeds = opt["tune-seeds"], report = report, print = opt.verbose and print or nil })
+  local entry = try("--out", series.seeds, recipe, { out = opt.out, seeds = seeds, tune_seeds = opt["tune-seeds"], report = report, print = opt.verbose and print or nil })
   failed = failed or #entry.failures > 0
 end
 print()

@@ -8,7 +8,7 @@ local opt = ms.arguments {
   usage = "moonspike scripts/train.lua --recipe NAME [options], or --list",
   { "recipe", "", "a name that --list shows, or a Lua file that returns a recipe" },
   { "set", {}, "KEY=VALUE: epochs=10, loss.lambda=1e-4, network.scale=0.5, loss=SDT, keep=[1,10] (JSON); may be repeated" },
-  { "out", "", "folder of the results (runs/NAME)" }, { "resume", false, "go on behind the last epoch of the run in --out" },
+  { "out", "", "folder of the results (runs/NAME)" }, { "resume", false, "go on behind the last epoch of the run in --out, or begin where there is none" },
   { "overwrite", false, "replace the run in --out" },
   { "device", "auto", "cpu, cuda or auto" }, { "dry-run", false, "tell what would be done and time it on random input; train nothing" },
   { "steps", 20, "how many steps --dry-run times", from = 0 }, { "quiet", false, "no progress" },

@@ -225,6 +225,21 @@ function TestTraining:test_other_data_are_not_gone_on_with()
   lu.assertEquals(train(recipe, "moved", { resume = true }).epochs, 3)
 end
 
+function TestTraining:test_damaged_files_of_a_run()
+  local recipe = small { epochs = 2 }
+  local result, out = train(recipe, "damaged")
+  local rows = s.read(out .. "/log.jsonl")
+  s.write(out .. "/result.json", "{}")
+  lu.assertNil(require("moonspike.recipes.run").result(require("moonspike.recipes.schema").read("test", recipe), out))
+  lu.assertEquals(train(recipe, "damaged", { resume = true }).best, result.best)
+  lu.assertEquals(ms.json.decode(s.read(out .. "/result.json")).best, result.best)
+  for text, count in pairs { [rows:gsub("[^\n]*\n$", "")] = 1, [""] = 0 } do
+    s.write(out .. "/log.jsonl", text)
+    s.raises(("train: resume: %s/log.jsonl: expected the rows of 2 epochs, got %d"):format(out, count), train, recipe, "damaged", { resume = true })
+    lu.assertEquals(s.read(out .. "/log.jsonl"), text)
+  end
+end
+
 function TestTraining:test_one_program_in_a_folder()
   core.system.mkdir(folder .. "/shared")
   local held = core.system.lock(folder .. "/shared")
@@ -313,8 +328,7 @@ function TestSeries:test_chooses_on_the_validation_part_and_goes_on()
     100 * math.abs(best[1].best.test_accuracy - best[2].best.test_accuracy) / math.sqrt(2)))
   lu.assertStrMatches(csv, '.*\ntuned,"test","FashionMNIST train",".*",50,optimizer.lr,0.01,2,,,%d.*')
   s.write(out .. "/tuned/optimizer.lr=0.01/seed1/recipe.lua", "return { epochs = 5 }")
-  again = series.seeds(tuned(), opts)
-  lu.assertStrContains(again.failures[1], "remove it or choose another folder")
+  s.raises("remove it or choose another folder", series.seeds, tuned(), opts)
 end
 
 function TestSeries:test_a_failure_is_told_and_the_rest_goes_on()
@@ -445,6 +459,8 @@ function TestPrograms:test_table()
   lu.assertEquals(select(2, csv:gsub("\n", "\n")), 3)
   run("table.lua", arguments, 0)
   lu.assertEquals(s.read(out .. "/table.csv"), csv)
+  lu.assertStrContains(run("table.lua", arguments .. " --set epochs=1", 2), "table: --out: ") -- other settings: the table stays
+  lu.assertEquals(s.read(out .. "/table.csv"), csv)
   lu.assertStrContains(run("table.lua", "--recipes x* --out " .. out, 2), "--recipes: no recipe begins with 'x'")
   for words, want in pairs { ["--seeds 1,x"] = "--seeds: expected integers with commas between, got '1,x'",
     ["--seeds 1,1"] = "--seeds: expected each integer once, got '1,1'", ["--set seed=5"] = "--set: expected no seed, since --seeds gives them" } do
@@ -512,9 +528,10 @@ function TestPrograms:test_sweep_fails()
   lu.assertStrContains(text, "Failed:\n\n- fashion-mnist-trt/samples=1000, seed 1: not there\n- fashion-mnist-trt/samples=1000, seed 2: not there\n")
   lu.assertStrContains(text, s.read(out .. "/sweep.md"))
   lu.assertStrContains(s.read(out .. "/sweep-figure.csv"), '"mean (runs: 0 to 2)",1000,nan,nan')
-  s.write(out .. "/fashion-mnist-trt/samples=30/seed2/recipe.lua", "return { epochs = 5 }") -- one of two is left
+  s.remove(out .. "/fashion-mnist-trt/samples=30/seed2")
+  s.write(out .. "/fashion-mnist-trt/samples=30/seed2", "no folder") -- one of two is left
   text = run("sweep.lua", ("--recipe fashion-mnist-trt --over samples=30,40 --seeds 1,2 --out %s %s"):format(out, tiny:gsub("%-%-device cpu", "--devices cpu")), 1)
-  lu.assertStrContains(text, "remove it or choose another folder")
+  lu.assertStrContains(text, "seed 2: train: out: mkdir: ")
   lu.assertStrMatches(s.read(out .. "/sweep-figure.csv"), '.*"mean %(runs: 1 to 2%)",30,[%d.]+,nan\n.*,40,[%d.]+,[%d.]+\n')
 end
 

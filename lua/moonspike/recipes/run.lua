@@ -141,6 +141,15 @@ local function marks(parts)
   return out
 end
 
+-- Raises where a log lacks rows of the epochs that were trained.
+local function check_log(path, epochs)
+  local count = 0
+  for _, row in ipairs(log.read(path) or {}) do
+    if math.type(row.epoch) and row.epoch <= epochs then count = count + 1 end
+  end
+  if count ~= epochs then o.fail("train: resume: %s: expected the rows of %d epochs, got %d", path, epochs, count) end
+end
+
 local spec = { out = o.string(o.required), resume = o.boolean(false), overwrite = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
 
@@ -188,6 +197,7 @@ function run.train(recipe, opts)
     end
     write(out .. "/recipe.lua", "return " .. schema.text(recipe))
   end
+  if going_on then check_log(out .. "/log.jsonl", first - 1) end
   local journal = log(out .. "/log.jsonl", { append = going_on, epoch = first - 1 })
   if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
   local events
@@ -265,7 +275,8 @@ function run.result(recipe, out)
   local file = io.open(out .. "/result.json")
   if not file then return nil end
   local text <close> = file
-  return core.json.decode(text:read "a")
+  local result = core.json.decode(text:read "a")
+  return type(result) == "table" and type(result.best) == "table" and type(result.last) == "table" and result or nil -- else it is written again
 end
 
 doc.set(run.open, [[

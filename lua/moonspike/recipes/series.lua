@@ -15,14 +15,11 @@ local function changed(recipe, key, value)
   return schema.read("series", copy)
 end
 
--- One run: its result, or nil and what went wrong. opts.read: it is only looked for.
+-- One run: its result, or nil and what went wrong; raises where the folder holds a run of another recipe. opts.read: it is only looked for.
 function series.run(recipe, out, opts)
-  local done, result = pcall(function()
-    local there = run.result(recipe, out)
-    if there then return there end
-    if opts.read then error("not there", 0) end
-    return run.train(recipe, { out = out, resume = true, quiet = true, print = opts.print or function() end })
-  end)
+  local there = run.result(recipe, out)
+  if there or opts.read then return there, "not there" end
+  local done, result = pcall(run.train, recipe, { out = out, resume = true, quiet = true, print = opts.print or function() end })
   if not done and tostring(result):find("interrupted", 1, true) then error(result, 0) end
   if done then return result end
   return nil, o.reason(result)
