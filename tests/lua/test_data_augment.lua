@@ -356,6 +356,7 @@ end
 function TestShares:test_refused()
   s.raises("SDT: y: expected [4] labels (or [4, 5] shares) for logits [3, 4, 5], got [4, 4]", loss.SDT(), logits(), ms.zeros(4, 4))
   s.raises("classification_loss: labels: expected int64 [4] or float32 [4, 5], got", loss.SDT(), logits(), ms.zeros({ 4, 5 }, { dtype = "int64" }))
+  s.raises("got float32 [4]; its method long() makes int64", loss.SDT(), logits(), ms.tensor { 1, 2, 3, 0 })
   if ms.device() == "cpu" then
     local q = ms.zeros(4, 5)
     q[2][3] = -0.5

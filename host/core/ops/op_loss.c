@@ -24,8 +24,8 @@ static ms_status check(const ms_tensor *logits, const ms_tensor *y, const ms_los
     return st;
   long long n = (long long)logits->size[1], classes = (long long)logits->size[2];
   if (y->dtype != MS_I64 && !(y->dtype == MS_F32 && y->ndim == 2))
-    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld] or float32 [%lld, %lld], got %s", op, n, n,
-                   classes, ms_tensor_text(y).s);
+    return ms_fail(err, MS_ETYPE, "%s: labels: expected int64 [%lld] or float32 [%lld, %lld], got %s%s", op, n, n,
+                   classes, ms_tensor_text(y).s, y->ndim == 1 ? "; its method long() makes int64" : "");
   if (y->ndim != (y->dtype == MS_I64 ? 1 : 2) || y->size[0] != n || (y->dtype == MS_F32 && y->size[1] != classes))
     return ms_fail(err, MS_ESHAPE, "%s: labels: expected int64 [%lld] or float32 [%lld, %lld], got %s", op, n, n,
                    classes, ms_tensor_text(y).s);
