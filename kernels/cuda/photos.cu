@@ -1,5 +1,5 @@
-/* What is done to samples of a set in memory before they are moved. A block takes frame after frame: one launch resizes boxes,
-** another changes bytes, op by op. */
+/* What is done to samples of a set in memory before they are moved. A block for each frame: one launch resizes boxes, another
+** changes bytes, op by op. */
 #include "../math/resize.h"
 #include "launch.h"
 
@@ -9,6 +9,7 @@ enum { CHANNELS = 3 /* at most, of images that ops change */, BLOCKS_OF_A_CORE =
 typedef struct photo_room {
   uint8_t *p;
   int64_t bytes, down, spare; /* of a block; where its parts begin */
+  int64_t first;              /* frame of a launch */
   int taps_across, taps_down;
 } photo_room;
 
@@ -73,8 +74,10 @@ template <class T, class W> MS_DEVICE T weigh(const T *x, int64_t step, const ph
     return sum;
 }
 
-template <class T, class W> MS_DEVICE void resize_frame(const ms_photos_args &a, const photo_room &room, int64_t frame) {
-  int64_t sample = frame / a.steps, at = a.index ? a.index[sample] : sample;
+template <class T, class W>
+__global__ void __launch_bounds__(MS_BLOCK)
+    resize_kernel(const __grid_constant__ ms_photos_args a, const __grid_constant__ photo_room room) {
+  int64_t frame = room.first + blockIdx.x, sample = frame / a.steps, at = a.index ? a.index[sample] : sample;
   int c = (int)a.c, width = (int)a.to_w * c, out = (int)a.to_h * width;
   bool there = at >= 0 && at < a.samples;
   const T *x = (const T *)a.x.p + (there ? (at * a.steps + frame % a.steps) * a.h * a.w * c : 0);
@@ -103,14 +106,6 @@ template <class T, class W> MS_DEVICE void resize_frame(const ms_photos_args &a,
     int row = e / width;
     y[e] = weigh(middle + (e - row * width), width, down, row);
   }
-  __syncthreads(); /* before the next frame takes the room */
-}
-
-template <class T, class W>
-__global__ void __launch_bounds__(MS_BLOCK)
-    resize_kernel(const __grid_constant__ ms_photos_args a, const __grid_constant__ photo_room room) {
-  for (int64_t frame = blockIdx.x; frame < a.n * a.steps; frame += gridDim.x)
-    resize_frame<T, W>(a, room, frame);
 }
 
 /* ---- ops ---- */
@@ -170,8 +165,10 @@ MS_DEVICE void sharpen(uint8_t *to, const uint8_t *from, int h, int w, int c, fl
   }
 }
 
-MS_DEVICE void change_frame(photo_tables *tables, const ms_photos_args &a, const photo_room &room, int64_t frame) {
-  int64_t sample = frame / a.steps, at = a.index ? a.index[sample] : sample;
+__global__ void __launch_bounds__(MS_BLOCK)
+    change_kernel(const __grid_constant__ ms_photos_args a, const __grid_constant__ photo_room room) {
+  SHARED(photo_tables, tables, [1]);
+  int64_t frame = room.first + blockIdx.x, sample = frame / a.steps, at = a.index ? a.index[sample] : sample;
   int c = (int)a.c, pixels = (int)(a.to_h * a.to_w);
   uint8_t *y = (uint8_t *)a.y.p + frame * pixels * c, *from = y, *to = room.p + blockIdx.x * room.bytes + room.spare;
   if (at < 0 || at >= a.samples)
@@ -198,16 +195,21 @@ MS_DEVICE void change_frame(photo_tables *tables, const ms_photos_args &a, const
   }
   for (int e = threadIdx.x; from != y && e < pixels * c; e += MS_BLOCK)
     y[e] = from[e];
-  __syncthreads();
 }
 
-__global__ void __launch_bounds__(MS_BLOCK)
-    change_kernel(const __grid_constant__ ms_photos_args a, const __grid_constant__ photo_room room) {
-  SHARED(photo_tables, tables, [1]);
-  for (int64_t frame = blockIdx.x; frame < a.n * a.steps; frame += gridDim.x)
-    change_frame(tables, a, room, frame);
+static ms_status run(ms_stream *s, const ms_photos_args *a, photo_room room, unsigned blocks) {
+  if (a->x.dtype == MS_U8)
+    LAUNCH((resize_kernel<uint8_t, int32_t>), dim3(blocks), MS_BLOCK, 0, s->id, *a, room);
+  else
+    LAUNCH((resize_kernel<float, float>), dim3(blocks), MS_BLOCK, 0, s->id, *a, room);
+  MS_TRY(ms_cuda_launched(s, "resize"));
+  if (a->nops == 0)
+    return MS_OK;
+  LAUNCH(change_kernel, dim3(blocks), MS_BLOCK, 0, s->id, *a, room);
+  return ms_cuda_launched(s, "change");
 }
 
+/* As many frames at a time as fill the device: their rooms serve the next ones. */
 ms_status ms_cuda_photos(ms_stream *s, const ms_photos_args *a) {
   int64_t frames = a->n * a->steps;
   if (frames * a->to_h * a->to_w * a->c == 0)
@@ -216,15 +218,9 @@ ms_status ms_cuda_photos(ms_stream *s, const ms_photos_args *a) {
   int cores;
   MS_TRY(ms_cuda_enter(s));
   MS_TRY(ms_cuda_check(s, cudaDeviceGetAttribute(&cores, cudaDevAttrMultiProcessorCount, s->device), "cudaDeviceGetAttribute"));
-  int64_t most = (int64_t)cores * BLOCKS_OF_A_CORE, blocks = frames < most ? frames : most;
-  MS_TRY(ms_cuda_scratch(s, (size_t)(blocks * room.bytes), (void **)&room.p));
-  if (a->x.dtype == MS_U8)
-    LAUNCH((resize_kernel<uint8_t, int32_t>), dim3((unsigned)blocks), MS_BLOCK, 0, s->id, *a, room);
-  else
-    LAUNCH((resize_kernel<float, float>), dim3((unsigned)blocks), MS_BLOCK, 0, s->id, *a, room);
-  MS_TRY(ms_cuda_launched(s, "resize"));
-  if (a->nops == 0)
-    return MS_OK;
-  LAUNCH(change_kernel, dim3((unsigned)blocks), MS_BLOCK, 0, s->id, *a, room);
-  return ms_cuda_launched(s, "change");
+  int64_t most = (int64_t)cores * BLOCKS_OF_A_CORE;
+  MS_TRY(ms_cuda_scratch(s, (size_t)((frames < most ? frames : most) * room.bytes), (void **)&room.p));
+  for (; room.first < frames; room.first += most)
+    MS_TRY(run(s, a, room, (unsigned)(frames - room.first < most ? frames - room.first : most)));
+  return MS_OK;
 }
