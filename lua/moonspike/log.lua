@@ -50,7 +50,9 @@ end
 -- Does a file end in the middle of a line?
 local function is_cut(path)
   local file <close> = io.open(path, "rb")
-  return file and (file:seek "end" or 0) > 0 and file:seek("end", -1) and file:read(1) ~= "\n"
+  if not file or (file:seek "end" or 0) == 0 then return false end -- no file, or a device
+  file:seek("end", -1)
+  return (file:read(1) or "\n") ~= "\n"
 end
 
 local spec = { append = o.boolean(true), epoch = o.integer(nil, { from = 0 }) }
@@ -67,7 +69,7 @@ local function open(path, opts)
   return setmetatable({ path = path, file = file }, Log)
 end
 
--- The rows of a log, in order; a last line that was cut short is left out, another that is no row is refused. What was not finite is absent.
+-- The rows of a log, in order; a last line that was cut short is left out, another that is no row is refused. What was not finite is nan.
 -- Field runs: what the runs that wrote them said of themselves.
 local function read(path)
   local rows = { runs = {} }
@@ -88,7 +90,7 @@ local function read(path)
       table.insert(rows.runs, row.moonspike)
     else
       for _, key in ipairs(o.keys(row)) do
-        if row[key] == core.json.null then row[key] = nil end
+        if row[key] == core.json.null then row[key] = 0 / 0 end
       end
       rows[#rows + 1] = row
     end
@@ -105,6 +107,7 @@ return doc.set(log, [[
     log{ epoch = 1, loss = l } writes one line of JSON with sorted keys (tensors of one element as numbers) and flushes it. In front of
     the first one stands what it runs on: { "moonspike": { device, threads, available (engines), origin (of the break-even table) ... } }.
     epoch: of a file that is appended to, only the rows up to this epoch are kept: log{...} before ms.checkpoint, then with the epoch that ms.resume
-    gives, each epoch stands there once, wherever the run was stopped. A last line that a killed run left cut short goes when the file is appended to.
-    ms.log.read(path) -> list of rows, or nil, message; its field runs lists those records. A last line that was cut short is left out; any other
-    that is no row is an error, which names its number.]])
+    gives, each epoch stands there once, wherever the run was stopped. A last line that a killed run left cut short goes when the file is
+    appended to.
+    ms.log.read(path) -> list of rows, or nil, message; its field runs lists those records. What was not finite is nan. A last line that was cut
+    short is left out; any other that is no row is an error, which names its number.]])

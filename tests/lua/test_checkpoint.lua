@@ -200,6 +200,7 @@ function TestLog:test_broken_lines()
   log:close()
   lu.assertStrMatches(s.read(path "log.jsonl"), '{"epoch":1}\n{"moonspike":{[^\n]+}}\n{"epoch":2}\n')
   lu.assertEquals(#ms.log.read(path "log.jsonl"), 2)
+  lu.assertEquals({ ms.log(folder) }, { nil, folder .. ": Is a directory" })
   for _, broken in ipairs { '{"epo', "3" } do
     s.write(path "log.jsonl", '{"moonspike":{}}\n{"epoch":1}\n' .. broken .. '\n{"epoch":3}\n')
     lu.assertEquals({ ms.log.read(path "log.jsonl") },

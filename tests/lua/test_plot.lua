@@ -212,8 +212,24 @@ function TestCurves:test_quantities_and_runs()
   lu.assertStrContains(text, '"loss","b, training (full loss)",1,1\n"loss","b, test (cross entropy)",1,2\n"loss","a, training (full loss)",1,2\n')
 end
 
+-- An epoch whose loss was not finite, out of a log: the line is interrupted there and the epoch named.
+function TestCurves:test_not_finite()
+  local log = ms.log(folder .. "/holes.jsonl")
+  for epoch, loss in ipairs { 3, nan, 1 } do log { epoch = epoch, train_loss = loss } end
+  log:close()
+  local text, notes = drawn("holes.png", plot.learning_curves, ms.log.read(folder .. "/holes.jsonl"), folder .. "/holes.png")
+  lu.assertEquals(text, 'panel,series,x,y\n"loss","training (full loss)",1,3\n"loss","training (full loss)",2,nan\n"loss","training (full loss)",3,1\n')
+  if gnuplot then lu.assertEquals(notes, "1 value of series 'training (full loss)' is not finite and not drawn") end
+  local script = script_of 'plot.learning_curves(ms.log.read(arg[1] .. "/holes.jsonl"), arg[1] .. "/holes2.png")'
+  lu.assertEquals(block(script, "p1s1"), "1 3 3 3\n\n3 1 1 1")
+end
+
 function TestCurves:test_refusals()
   local f = plot.learning_curves
+  s.raises("learning_curves: file: expected a name that ends in .png or .svg, got 'x.jpg'", f, rows(1), "x.jpg")
+  s.raises("learning_curves: legend: expected one of 'top right', 'top left'", f, rows(1), "x.png", { legend = "left" })
+  s.raises("learning_curves: width: expected an integer >= 100 and <= 10000, got 10", f, rows(1), "x.png", { width = 10 })
+  s.raises("learning_curves: unknown option 'file' (known: height, legend, quantity, smooth, title, width)", f, rows(1), "x.png", { file = "y.png" })
   s.raises("learning_curves: rows: expected a list of at least one row with the field epoch, or a list of such lists, got none", f, {}, "x.png")
   s.raises("learning_curves: rows: expected a list of at least one row with the field epoch, or a list of such lists, got 3", f, 3, "x.png")
   s.raises("learning_curves: a: expected a list of at least one row", f, { a = {} }, "x.png")

@@ -9,6 +9,9 @@ local style = require "moonspike.plot.style"
 local Figure = {}
 Figure.__index = Figure
 
+-- Where a legend stands; nil: where it hides fewest points.
+Figure.legend = o.choice(nil, { "top right", "top left", "bottom right", "bottom left", "above", "none" })
+
 -- The options that every picture has, with its own ones.
 function Figure.options(width, height, more)
   local spec = {
