@@ -27,7 +27,7 @@ end
 
 -- The script that gnuplot would be given, from a program of that name which draws nothing.
 local fake = folder .. "/bin"
-os.execute("mkdir -p " .. fake)
+os.execute(("mkdir -p %s/nothing"):format(fake))
 s.write(fake .. "/gnuplot", ([[#!/bin/sh
 [ "$1" = --version ] && exit 0
 cp "$2" %s/script.gp && : > "$3"
@@ -165,6 +165,26 @@ function TestLines:test_without_gnuplot_and_where_it_fails()
   if gnuplot then lu.assertStrContains(why, "no picture: rename: ") end
   local left = io.popen(("ls %s | grep -c 'folder\\.[0-9]'"):format(folder)):read "n"
   lu.assertEquals(left, 0)
+end
+
+-- What cannot be written or read costs the picture, not the run that draws it; nothing is left behind.
+function TestLines:test_files_that_fail()
+  if not gnuplot then lu.skip "gnuplot" end
+  local where = folder .. "/fails"
+  local blocked = ("%s/a.%d.png.gp"):format(where, ms.system.pid()) -- the place of the script
+  os.execute("mkdir -p " .. blocked)
+  local file, why = plot.raster(ms.eye(2), { file = where .. "/a.png" })
+  lu.assertNil(file)
+  lu.assertStrMatches(why, "no picture: write_file: .*; the numbers are in " .. where .. "/a%.csv")
+  s.write(fake .. "/nothing/gnuplot", "#!/bin/sh\n")
+  os.execute(("chmod +x %s/nothing/gnuplot"):format(fake))
+  s.write(folder .. "/svg.lua", 'print(require("moonspike").plot.images(require("moonspike").ones(1, 2, 2), { file = arg[1] .. "/b.svg" }))')
+  local _, text = s.run(folder .. "/svg.lua", ("PATH=%s/nothing:$PATH"):format(fake), where)
+  lu.assertStrMatches(text, "nil\tno picture: .*No such file or directory; the numbers are in .*/b%.csv\n")
+  lu.assertEquals(plot.raster(ms.eye(2), { file = where .. "/-`c'd.png" }), where .. "/-`c'd.png")
+  local names = {}
+  for name in io.popen("LC_ALL=C ls " .. where):lines() do names[#names + 1] = name end
+  lu.assertEquals(names, { "-`c'd.csv", "-`c'd.png", blocked:match "[^/]*$", "a.csv", "b.csv" })
 end
 
 TestCurves = {}
