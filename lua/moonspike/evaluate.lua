@@ -9,6 +9,7 @@ local autograd = require "moonspike.autograd"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 local evaluating = require "moonspike.nn.evaluating"
+local position = require "moonspike.data.position"
 
 local BATCHES = 64
 local spec = { synops = o.boolean(true), over = o.choice("mean", { "mean", "last" }), criterion = o.callable(nil) }
@@ -60,6 +61,7 @@ local function evaluate(net, loader, opts)
   o.check("evaluate", "loader", loader, o.loader)
   local opt = o.read("evaluate", opts, spec)
   local mode <close> = evaluating(net)
+  local back <close> = position.keep(loader)
   local grad <close> = autograd.guard(false)
   local observer, layers = counter(net)
   local observed <close> = opt.synops and monitor.observing(observer) or nil
@@ -102,7 +104,8 @@ end
 return doc.set(evaluate, [[
     ms.evaluate(net, loader[, { synops = true, over = "mean", criterion = nil }]) -> accuracy, loss, firing rate, synaptic operations per sample, layers
 
-    In evaluation mode, without recording; every module's mode is restored afterwards. accuracy: argmax of the logits' mean over t (over = "last":
+    In evaluation mode, without recording; modes of modules, random numbers and the loader's position are afterwards as before, so that it may
+    be called at any point of a training, with the training set too. accuracy: argmax of the logits' mean over t (over = "last":
     of the last step's logits, as loss.LTS is meant); loss: cross entropy of the same, or the mean over samples of criterion(logits, y); firing rate: spikes per neuron and time step over all neurons; synaptic operations: for each
     Conv2d and Linear fed spikes, non-zero inputs times the outputs each reaches, summed over t. Layers fed real values are
     multiply-accumulates and stand apart, in the fifth value: a list of { name, input = "spikes" | "reals", operations, macs }

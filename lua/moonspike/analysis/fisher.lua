@@ -51,12 +51,6 @@ local function choose(net, given)
   return params, layers, place
 end
 
--- Random numbers are afterwards what they are now.
-local function undrawn()
-  local seed, draws = core.random.state()
-  return setmetatable({}, { __close = function() core.random.set_state(seed, draws) end })
-end
-
 -- Standard Gumbel noise [T, N, C]: the argmax of logits plus it is a draw from their softmax.
 local function gumbel(size, seed, batch, device)
   return seeding.draw({ seed = seed, used = {} }, ("fisher/%d"):format(batch), function(key)
@@ -144,8 +138,7 @@ function fisher.fisher(net, loader, opts)
   if opt.divisor and opt.mode == "per_sample" then o.fail "fisher: divisor: expected nothing in mode 'per_sample', which is a mean over samples" end
   local params, layers, place = choose(net, opt.params)
   local mode <close> = evaluating(net)
-  local draws <close> = undrawn()
-  local place_in_data <close> = position.keep(loader)
+  local back <close> = position.keep(loader)
   local alone <close> = monitor.unobserved()
   local grad <close> = autograd.guard(true)
   local sums, batches, samples = {}, 0, 0
