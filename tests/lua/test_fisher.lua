@@ -58,11 +58,16 @@ function TestValues:test_published_number_of_batches()
   local f = fisher(linear(), batches(list))
   s.near(f.I, { 1.01 * .09695590422, 1.01 * .04690376057 }, 2e-6)
   lu.assertEquals({ f.batches, f.samples, f.divisor, f.mode, f.labels }, { 101, 202, 100, "batch", "true" })
+  for _, n in ipairs { 1, 100, 103 } do -- others are a mean
+    f = fisher(linear(), batches { table.unpack(list, 1, n) }, { batches = n })
+    lu.assertEquals({ f.batches, f.divisor }, { n, n })
+    if n <= 101 then s.near(f.I, { .09695590422, .04690376057 }, 2e-6) end
+  end
   lu.assertEquals(tostring(fisher(linear(), batches { two })), [[
-Fisher information over time: mode batch, true labels, 1 batches of 2 samples in all, sums divided by 100
+Fisher information over time: mode batch, true labels, 1 batches of 2 samples in all, sums divided by 1
    t        I(t)
-   1  0.00096956
-   2  0.00046904
+   1    0.096956
+   2    0.046904
 centroid 1.3260]])
 end
 
