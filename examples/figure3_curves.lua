@@ -14,7 +14,7 @@ for i, method in ipairs { "sdt", "tet", "trt" } do
   local recipe = ms.recipes.get("figures-" .. method, { epochs = opt.epochs, every = 1, samples = opt.samples, seed = opt.seed, train_ce = true })
   local folder = ("%s/%s"):format(opt.out, method)
   ms.recipes.train(recipe, { out = folder, resume = true, quiet = true })
-  sets[i] = { method:upper(), ms.log.read(folder .. "/log.jsonl") }
+  sets[i] = { method:upper(), assert(ms.log.read(folder .. "/log.jsonl")) }
 end
 
 local title = ("%d images of Fashion-MNIST"):format(opt.samples)

@@ -73,12 +73,25 @@ function arguments.fail(message, ...)
   os.exit(2)
 end
 
--- What f returns; where it raises, or returns nil and why, the program ends in one line that blames the option, not a place in a file.
+local function refusal(why) return (o.reason(why):gsub("^%l+: ", "")) end
+
+-- Of an error: what it says where the library refused something, by error(...) or in C, else with its place and the calls that led there.
+local function explain(why)
+  if o.reason(why) == tostring(why) then return refusal(why) end -- no place
+  local raiser = debug.getinfo(2, "fS")
+  if raiser.what == "C" and doc.get(raiser.func) then return refusal(why) end -- of the core
+  local by_error = raiser.func == error
+  if by_error then raiser = debug.getinfo(3, "S") end
+  local meant = by_error and o.ours(raiser.source) or not by_error and raiser.what == "C"
+  return meant and not o.inside(why) and refusal(why) or debug.traceback(why, 2)
+end
+
+-- What f returns; where it refuses, or returns nil and why, the program ends in one line that blames the option, not a place in a file.
 function arguments.try(option, f, ...)
-  local result = table.pack(pcall(f, ...))
-  local why = not result[1] and result[2] or result[2] == nil and result[3]
+  local result = table.pack(xpcall(f, explain, ...))
+  local why = not result[1] and result[2] or result[2] == nil and result[3] and refusal(result[3])
   if not why then return table.unpack(result, 2, result.n) end
-  arguments.fail("%s: %s", option, (o.reason(why):gsub("^%l+: ", "")))
+  arguments.fail("%s: %s", option, why)
 end
 
 -- "a,b" -> { "a", "b" }; what: the option that is blamed.
@@ -134,7 +147,8 @@ doc.set(arguments.fail, "arguments.fail(format, ...)\n\n    Ends the script with
 doc.set(arguments.integers, "arguments.integers(option, text) -> list\n\n    \"1,2\" -> { 1, 2 }; what is no integer, or there twice, ends the script, blaming the option.")
 doc.set(arguments.list, "arguments.list(option, text) -> list\n\n    \"a,b\" -> { \"a\", \"b\" }; an empty word ends the script, blaming the option.")
 doc.set(arguments.pairs, "arguments.pairs(option, words) -> table\n\n    { \"a=1\" } -> { a = \"1\" }; a word without = ends the script, blaming the option.")
-doc.set(arguments.try, "arguments.try(option, f, ...) -> what f returns\n\n    Where f raises, or returns nil and a message, ends the script as arguments.fail does: \"option: message\".")
+doc.set(arguments.try, "arguments.try(option, f, ...) -> what f returns\n\n    Where f refuses something, or returns nil and a message, ends the script as arguments.fail does: \"option: message\"; "
+  .. "after other errors\n    with their place and the calls that led there.")
 return doc.set(setmetatable(arguments, { __call = function(_, ...) return read(...) end }), [[
     ms.arguments(options[, words]) -> options by name, those that were given
 

@@ -98,6 +98,7 @@ local function run(entry, step, arguments, inputs, record)
   local recording = entry.recording
   recording:begin(record)
   running = entry
+  monitor.begin() -- what an earlier step left there is not of this one
   local results, made
   local ok, why = pcall(function()
     results = table.pack(step(table.unpack(given, 1, given.n)))
@@ -162,10 +163,10 @@ local function call(self, ...)
   local made
   if ready then
     made = entry.recording:replay()
-    monitor.replayed(entry.kept)
   else
     made = run(entry, self.step, arguments, inputs, entry.runs > 0)
   end
+  monitor.ended(entry.kept)
   local out, k = {}, 0
   for i = 1, entry.results.n do
     out[i] = entry.results[i]

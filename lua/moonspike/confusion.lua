@@ -6,6 +6,7 @@ local doc = require "moonspike.doc"
 local autograd = require "moonspike.autograd"
 local Module = require "moonspike.nn.module"
 local evaluating = require "moonspike.nn.evaluating"
+local position = require "moonspike.data.position"
 
 local spec = { over = o.choice("mean", { "mean", "last" }) }
 
@@ -14,6 +15,7 @@ local function confusion(net, loader, opts)
   o.check("confusion", "loader", loader, o.loader)
   local opt = o.read("confusion", opts, spec)
   local mode <close> = evaluating(net)
+  local back <close> = position.keep(loader)
   local grad <close> = autograd.guard(false)
   local counts
   for x, y in loader do
@@ -41,6 +43,6 @@ end
 return doc.set(confusion, [[
     ms.confusion(net, loader[, { over = "mean" }]) -> tensor [classes, classes] int64
 
-    Samples by their true class (row) and the class of the largest logit (column), in evaluation mode, without recording; every module's
-    mode is restored afterwards. The logits are the mean over t, or those of the last step (over = "last"). Its diagonal sums up to what
-    ms.evaluate calls accuracy times the samples. ms.plot.confusion draws it.]])
+    Samples by their true class (row) and the class of the largest logit (column), in evaluation mode, without recording; modes of
+    modules, random numbers and the loader's position are afterwards as before. The logits are the mean over t, or those of
+    the last step (over = "last"). Its diagonal sums up to what ms.evaluate calls accuracy times the samples. ms.plot.confusion draws it.]])

@@ -1,6 +1,8 @@
 -- What a progress bar, ms.evaluate and ms.analysis can see of a running step without the user's help. Criteria and neurons leave
 -- references here; nothing is read (and no device waits) until somebody asks.
 
+local core = require "moonspike.core"
+
 local monitor = { stamp = 0 }
 
 local neurons = setmetatable({}, { __mode = "k" })
@@ -69,19 +71,36 @@ function monitor.mode()
   return table.concat(text, " ")
 end
 
+-- What the criterion of a captured step reported, in tensors that outlive it.
+local function reported(kept)
+  if not monitor.loss then return nil end
+  if not kept then
+    local report = { monitor.loss:clone(), monitor.correct:clone(), monitor.samples }
+    for i = 1, 2 do core.capture.keep(report[i]) end
+    return report
+  end
+  local report = kept.report
+  if report then
+    report[1]:copy_(monitor.loss)
+    report[2]:copy_(monitor.correct)
+  end
+  return report
+end
+
 -- A captured step ends: observer:ending(kept) keeps what it found in tensors that outlive the step, and returns it; kept: what it returned in
--- the run before of the same step, whose tensors are to be written again.
+-- the run before of the same step, whose tensors are to be written again. So is what the criterion reported.
 function monitor.ending(kept)
-  local found = {}
+  local found = { report = reported(kept), of = {} }
   for _, observer in ipairs(observers) do
-    if observer.ending then found[observer] = observer:ending(kept and kept[observer]) end
+    if observer.ending then found.of[observer] = observer:ending(kept and kept.of[observer]) end
   end
   return found
 end
 
--- The step was replayed, which wrote what `kept` holds.
-function monitor.replayed(kept)
-  for observer, found in next, kept do observer:replayed(found) end
+-- The step has run or was replayed, which wrote what `kept` holds.
+function monitor.ended(kept)
+  monitor.report(table.unpack(kept.report or {}))
+  for observer, found in next, kept.of do observer:replayed(found) end
 end
 
 -- ---- firing rates ----

@@ -15,7 +15,7 @@ function o.fail(message, ...)
   while true do
     local info = debug.getinfo(level, "S")
     if not info then error(message, 0) end
-    if info.what ~= "C" and info.source:sub(1, #prefix) ~= prefix then break end
+    if info.what ~= "C" and not o.ours(info.source) then break end
     level = level + 1
   end
   error(message, level)
@@ -30,6 +30,10 @@ function o.reason(why)
   end
   return found or text
 end
+
+-- Is a source (of debug.getinfo) a file of the library? Does a message begin with a place in one?
+function o.ours(source) return source:sub(1, #prefix) == prefix end
+function o.inside(why) return tostring(why):sub(1, #prefix - 1) == prefix:sub(2) end
 
 -- A value as an error message shows it.
 function o.show(v)

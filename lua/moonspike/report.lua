@@ -37,8 +37,12 @@ end
 local function open(folder)
   local rows, why = log.read(folder .. "/log.jsonl")
   if not rows then o.fail("report: folders: %s", why) end
-  if #rows == 0 then o.fail("report: folders: %s/log.jsonl: expected at least one row, got none", folder) end
-  local run = { folder = folder, rows = rows, name = folder:gsub("/+$", ""):match "[^/]*$", machine = rows.runs[#rows.runs] }
+  local epochs = {}
+  for _, row in ipairs(rows) do
+    if math.type(row.epoch) and row.epoch == row.epoch then epochs[#epochs + 1] = row end
+  end
+  if #epochs == 0 then o.fail("report: folders: %s/log.jsonl: expected at least one row with a number as epoch, got none", folder) end
+  local run = { folder = folder, rows = epochs, name = folder:gsub("/+$", ""):match "[^/]*$", machine = rows.runs[#rows.runs] }
   if core.system.exists(folder .. "/recipe.lua") then run.recipe = assert(schema.load(folder .. "/recipe.lua")) end
   local result = read(folder .. "/result.json")
   run.result = result and core.json.decode(result)
@@ -47,25 +51,39 @@ end
 
 -- ---- tables ----
 
-local function percent(chosen) return chosen and ("%.2f %% (epoch %d)"):format(100 * chosen.test_accuracy, chosen.epoch) or "" end
+-- What a row holds: of a user's own log it may be anything.
+local function show(v, format)
+  if v == nil then return "" end
+  if v ~= v then return "nan" end
+  if math.type(v) then return format:format(v) end
+  return type(v) == "string" and v or core.json.encode(v)
+end
+
+local function percent(chosen) return chosen and ("%.2f %% (epoch %g)"):format(100 * chosen.test_accuracy, chosen.epoch) or "" end
+
+local function last_with(rows, key)
+  for i = #rows, 1, -1 do
+    if rows[i][key] ~= nil then return rows[i][key] end
+  end
+end
 
 local function best_of(rows)
   local best
   for _, row in ipairs(rows) do
-    if row.test_accuracy and (not best or row.test_accuracy > best.test_accuracy) then best = row end
+    if math.type(row.test_accuracy) and (not best or row.test_accuracy > best.test_accuracy) then best = row end
   end
   return best
 end
 
 local function last_of(rows)
   for i = #rows, 1, -1 do
-    if rows[i].test_accuracy then return rows[i] end
+    if math.type(rows[i].test_accuracy) then return rows[i] end
   end
 end
 
 local lines = {
   { "recipe", function(run) return run.recipe and run.recipe.title or "" end },
-  { "epochs", function(run) return run.recipe and ("%d of %d"):format(run.rows[#run.rows].epoch, run.recipe.epochs) or #run.rows end },
+  { "epochs", function(run) return run.recipe and ("%g of %d"):format(run.rows[#run.rows].epoch, run.recipe.epochs) or #run.rows end },
   { "test accuracy, best epoch (chosen on the test set)", function(run) return percent(best_of(run.rows)) end },
   { "last epoch", function(run) return percent(last_of(run.rows)) end },
   { "epoch chosen on the validation part", function(run) return percent(run.result and run.result.validation) end },
@@ -73,19 +91,10 @@ local lines = {
     local r = run.recipe
     return r and r.published and ("%.2f %%%s%s"):format(r.published, r.spread and (" ± %.2f"):format(r.spread) or "", r.paper and ", " .. r.paper or "") or ""
   end },
-  { "spikes of a neuron in a time step", function(run)
-    local row = last_of(run.rows)
-    return row and row.firing_rate and ("%.4f"):format(row.firing_rate) or ""
-  end },
-  { "synaptic operations of a sample", function(run)
-    local row = last_of(run.rows)
-    return row and row.synops and ("%.3g"):format(row.synops) or ""
-  end },
-  { "energy of a sample by its operations, uJ", function(run)
-    local row = last_of(run.rows)
-    return row and row.energy and ("%.3g"):format(row.energy) or ""
-  end },
-  { "time", function(run) return run.rows[#run.rows].seconds and ("%.1f s"):format(run.rows[#run.rows].seconds) or "" end },
+  { "spikes of a neuron in a time step", function(run) return show(last_with(run.rows, "firing_rate"), "%.4f") end },
+  { "synaptic operations of a sample", function(run) return show(last_with(run.rows, "synops"), "%.3g") end },
+  { "energy of a sample by its operations, uJ", function(run) return show(last_with(run.rows, "energy"), "%.3g") end },
+  { "time", function(run) return show(run.rows[#run.rows].seconds, "%.1f s") end },
   { "training data", function(run)
     local d = run.result and run.result.data
     return d and ("%s, %d samples, %s (%s)"):format(d.name, d.samples, d.split, d.hash) or ""
@@ -144,8 +153,7 @@ local function epochs(run)
   for _, row in ipairs(run.rows) do
     local cells = {}
     for i, key in ipairs(used) do
-      local v = row[key]
-      cells[i] = ('<td class="n">%s</td>'):format(v == nil and "" or math.type(v) == "integer" and tostring(v) or ("%.5g"):format(v))
+      cells[i] = ('<td class="n">%s</td>'):format(escape(show(row[key], math.type(row[key]) == "integer" and "%d" or "%.5g")))
     end
     out[#out + 1] = "<tr>" .. table.concat(cells) .. "</tr>"
   end
@@ -154,7 +162,21 @@ end
 
 -- ---- the file ----
 
+local drawn_fields = { "train_loss", "test_loss", "train_accuracy", "test_accuracy" }
+
+local function has_curves(runs)
+  for _, run in ipairs(runs) do
+    for _, row in ipairs(run.rows) do
+      for _, key in ipairs(drawn_fields) do
+        if math.type(row[key]) then return true end
+      end
+    end
+  end
+  return false
+end
+
 local function curves(runs, file)
+  if not has_curves(runs) then return ("<p>no row has a number as %s</p>"):format(table.concat(drawn_fields, ", ")) end
   local drawn = file:gsub("%.html?$", "") .. ".curves.svg"
   local sets = {}
   for i, run in ipairs(runs) do sets[i] = { run.name, run.rows } end
@@ -218,4 +240,5 @@ return doc.set(report, [[
 
     One HTML file, which needs no network and no other file, about the run in a folder or about several beside each other: figures, learning
     curves, pictures (PNG, SVG), settings (of several runs those that differ), every epoch. A run is
-    what recipes.train leaves, or any folder with log.jsonl (ms.log) whose rows have epoch, train_loss, test_loss, test_accuracy ...]])
+    what recipes.train leaves, or any folder with log.jsonl (ms.log) whose rows have epoch, train_loss, test_loss, test_accuracy ...; rows without a
+    number as epoch are left out. Raises where a folder has no other.]])

@@ -89,7 +89,7 @@ function Writer:histogram(tag, values, step)
   o.check("histogram", "step", step, step_rule)
   local x = values:detach():float():reshape(-1)
   local low, high = x:min():item(), x:max():item()
-  if low ~= low or high - low == math.huge or high ~= high then
+  if not (high - low < math.huge) then
     o.fail("histogram: values: expected finite values, got some from %s to %s", o.show(low), o.show(high))
   end
   local limits, counts, below = {}, {}, 0

@@ -255,6 +255,30 @@ function TestCapture:test_kinds_of_arguments()
   s.raises("capture: input 1: expected a tensor that needs no gradient", f, ms.ones(2):requires_grad_(true), 1, "")
 end
 
+-- A progress bar shows loss and accuracy of captured steps as of plain ones.
+function TestCapture:test_what_the_criterion_reports()
+  local function readings(captured)
+    local run, list = make { captured = captured }, {}
+    local bar <close> = ms.progress(function(_, i) return (i or 0) < 6 and (i or 0) + 1 or nil end, "", { quiet = true, total = 6 })
+    for _ in bar do
+      run.step(digits(4))
+      bar:read()
+      list[#list + 1] = ("%a %a"):format(bar.loss, bar.accuracy)
+      if #list == 4 then collectgarbage() end
+    end
+    return list
+  end
+  lu.assertEquals(readings(true), readings(false))
+  local add = ms.capture(function(x) return x + 1 end) -- calls no criterion, and says nothing of an earlier one's
+  require("moonspike.monitor").begin()
+  local run = make {}
+  for _ = 1, 4 do
+    run.step(digits(4))
+    add(ms.ones(2))
+  end
+  lu.assertNil(require("moonspike.monitor").loss)
+end
+
 function TestCapture:test_a_replay_does_not_call_the_step()
   local calls = 0
   local f = ms.capture(function(x)

@@ -192,6 +192,22 @@ function TestLog:test_json_lines()
   lu.assertNil((ms.log(path "none/log.jsonl")))
 end
 
+-- A line that a killed run left cut short: what is appended stands on lines of its own.
+function TestLog:test_broken_lines()
+  s.write(path "log.jsonl", '{"epoch":1}\n{"epo')
+  local log = ms.log(path "log.jsonl")
+  log { epoch = 2 }
+  log:close()
+  lu.assertStrMatches(s.read(path "log.jsonl"), '{"epoch":1}\n{"moonspike":{[^\n]+}}\n{"epoch":2}\n')
+  lu.assertEquals(#ms.log.read(path "log.jsonl"), 2)
+  lu.assertEquals({ ms.log(folder) }, { nil, folder .. ": Is a directory" })
+  for _, broken in ipairs { '{"epo', "3" } do
+    s.write(path "log.jsonl", '{"moonspike":{}}\n{"epoch":1}\n' .. broken .. '\n{"epoch":3}\n')
+    lu.assertEquals({ ms.log.read(path "log.jsonl") },
+      { nil, ("%s: line 3: expected a row as ms.log writes it, got '%s'"):format(path "log.jsonl", broken) })
+  end
+end
+
 local status = lu.LuaUnit.run()
 s.remove(folder)
 os.exit(status == 0)

@@ -336,6 +336,29 @@ function TestExample:test_errors_of_options()
   fails("--device cpu --out /dev/null/x", "%-%-out: /dev/null/x: ")
 end
 
+-- What is refused ends a script in one line; an error of a program keeps its place.
+function TestExample:test_errors_of_programs()
+  local wrapper = folder .. "/try.lua"
+  local function said(f)
+    s.write(wrapper, 'local ms = require "moonspike"\nlocal o = require "moonspike.options"\nms.arguments.try("--x", ' .. f .. ")")
+    local code, text = s.run(wrapper)
+    lu.assertEquals(code, 2, text)
+    return text
+  end
+  for f, text in pairs {
+    ["ms.evaluate, 3"] = "try: --x: net: expected a module, got 3\n", ['error, "plain", 0'] = "try: --x: plain\n",
+    ["function() return ms.ones(2) + ms.ones(3) end"] = "try: --x: shapes [2] and [3] do not broadcast\n",
+    ["ms.capture(function() ms.evaluate(3) end)"] = "try: --x: net: expected a module, got 3\n",
+    ['ms.log, "/dev/null/x"'] = "try: --x: /dev/null/x: Not a directory\n",
+  } do lu.assertEquals(said(f), text) end
+  for f, pattern in pairs {
+    ["function() return nil + 1 end"] = "/try%.lua:3: attempt to perform arithmetic",
+    ['function() error "mine" end'] = "/try%.lua:3: mine",
+    ["o.shape"] = "moonspike/options%.lua:%d+: bad argument #1 to 'concat'", ["o.check"] = "moonspike/options%.lua:%d+: attempt to index",
+    ["ms.capture(function() o.shape() end)"] = "moonspike/options%.lua:%d+: bad argument #1 to 'concat'",
+  } do lu.assertStrMatches(said(f), "try: %-%-x: .*" .. pattern .. ".*\nstack traceback:\n.*") end
+end
+
 local code = lu.LuaUnit.run()
 s.remove(folder)
 os.exit(code == 0)

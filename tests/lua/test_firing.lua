@@ -285,6 +285,48 @@ function TestEnergy:test_products()
   lu.assertEquals({ layers[1].operations, layers[2].operations }, { 3 * 6 * 9 * 9, 3 * 54 * 4 })
 end
 
+-- A layer at two places: each counts, in batches of any size, in one call over time and in a walk through it.
+function TestEnergy:test_a_layer_at_two_places()
+  local lin = nn.Linear(4, 4)
+  local Twice = nn.Module "Twice"
+  function Twice:init() self.lin, self.lif = lin, nn.LIF { v_threshold = 0.1 } end
+  function Twice:forward(x) return self.lin((self.lif(self.lin(x)))) end
+  local list = { { ms.randn(3, 2, 4), labels(2) }, { ms.randn(3, 5, 4), labels(5) } }
+  for i, net in ipairs { nn.Sequential { lin, lin }, nn.SharedMembrane(nn.Sequential { lin, lin }), Twice(), nn.SharedMembrane(Twice()) } do
+    local mon <close> = ms.monitor(net, { what = { "synops" } })
+    local layers, macs, spikes = select(5, ms.evaluate(net, batches(list))), 0, 0
+    for _, layer in ipairs(layers) do macs, spikes = macs + layer.macs, spikes + (layer.input == "spikes" and layer.operations or 0) end
+    lu.assertEquals({ #layers, macs }, { i <= 2 and 1 or 2, 2 * 16 })
+    lu.assertEquals(layers[1].operations, (i <= 2 and 2 or 1) * 3 * 16)
+    s.near(analysis.energy(layers).ann, 2 * 16 * 4.6e-6)
+    s.near(analysis.energy(layers).spiking, i <= 2 and 2 * 48 * 4.6e-6 or 48 * 4.6e-6 + spikes * 0.9e-6)
+    if i > 2 then
+      lu.assertEquals({ layers[1].input, layers[2].input, layers[1].name, layers[1].macs }, { "reals", "spikes", layers[2].name, 16 })
+      lu.assertTrue(spikes > 0 and spikes < 48)
+    end
+    net(list[1][1])
+    local row = mon:step()
+    layers = select(5, ms.evaluate(net, batches { list[1] }))
+    local sum = 0
+    for _, layer in ipairs(layers) do sum = sum + layer.operations end
+    s.near({ row.operations[layers[1].name], row.energies[layers[1].name], row.energy }, { sum, analysis.energy(layers).spiking, analysis.energy(layers).spiking }, 1e-9)
+  end
+  -- without a dimension of time: computed once for all steps, or a loop over them
+  local Walk = nn.Module "Walk"
+  function Walk:init() self.body = lin end
+  function Walk:forward(x)
+    local out = {}
+    for t = 1, x.shape[1] do out[t] = self.body(x[t]) end
+    return ms.stack(out, 1)
+  end
+  local Once = nn.Module "Once"
+  function Once:init() self.body = lin end
+  function Once:forward(x) return self.body(x):unsqueeze(1):expand(3, -1, -1) end
+  for _, case in ipairs { { Walk(), list[1][1] }, { Once(), list[1][1][1] } } do
+    lu.assertEquals(select(5, ms.evaluate(case[1], batches { { case[2], labels(2) } }))[1].macs, 16)
+  end
+end
+
 function TestEnergy:test_refusals()
   s.raises("energy: layers: expected the list of layers that ms.evaluate gives as its fifth value, got nil", analysis.energy)
   s.raises("energy: layers: expected the list of layers that ms.evaluate gives as its fifth value, got table", analysis.energy, {})

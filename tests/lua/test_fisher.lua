@@ -3,6 +3,7 @@ package.path = arg[0]:match "^(.*/)" .. "?.lua;" .. package.path
 local lu = require "luaunit"
 local s = require "support"
 local ms = require "moonspike"
+local core = require "moonspike.core"
 local nn, fisher = ms.nn, ms.analysis.fisher
 
 local function labels(...) return ms.tensor({ ... }, { dtype = "int64" }) end
@@ -57,11 +58,16 @@ function TestValues:test_published_number_of_batches()
   local f = fisher(linear(), batches(list))
   s.near(f.I, { 1.01 * .09695590422, 1.01 * .04690376057 }, 2e-6)
   lu.assertEquals({ f.batches, f.samples, f.divisor, f.mode, f.labels }, { 101, 202, 100, "batch", "true" })
+  for _, n in ipairs { 1, 100, 103 } do -- others are a mean
+    f = fisher(linear(), batches { table.unpack(list, 1, n) }, { batches = n })
+    lu.assertEquals({ f.batches, f.divisor }, { n, n })
+    if n <= 101 then s.near(f.I, { .09695590422, .04690376057 }, 2e-6) end
+  end
   lu.assertEquals(tostring(fisher(linear(), batches { two })), [[
-Fisher information over time: mode batch, true labels, 1 batches of 2 samples in all, sums divided by 100
+Fisher information over time: mode batch, true labels, 1 batches of 2 samples in all, sums divided by 1
    t        I(t)
-   1  0.00096956
-   2  0.00046904
+   1    0.096956
+   2    0.046904
 centroid 1.3260]])
 end
 
@@ -211,6 +217,37 @@ function TestTraining:test_position_of_the_data()
   for _, make in ipairs(sets) do
     local function call(set) lu.assertEquals(fisher(net, set).batches, 4) end -- a whole epoch, wherever the set stands
     lu.assertEquals(walk(make(), call), walk(make(), function() end))
+  end
+end
+
+-- The other functions that look at a data set.
+local looks = {
+  evaluate = ms.evaluate, confusion = ms.confusion, firing_rates = ms.analysis.firing_rates, dead_neurons = ms.analysis.dead_neurons,
+}
+
+function TestTraining:test_goes_on_undisturbed_by_other_looks()
+  for _, captured in ipairs { false, true } do
+    local plain = trained(nil, captured)
+    for name, look in pairs(looks) do
+      local calls = 0
+      local same = trained(function(net, set)
+        calls = calls + 1
+        lu.assertTrue(calls <= 8, name)
+        look(net, set)
+      end, captured) == plain
+      lu.assertTrue(same, name)
+    end
+  end
+end
+
+function TestTraining:test_random_numbers_of_other_looks()
+  local net = conv(3)
+  local set = ms.data.FromTensors { images = ms.zeros(6, 4, 4), labels = ms.zeros({ 6 }, { dtype = "int64" }), T = 2, batch_size = 3,
+    transform = function(x, y) return x + ms.rand(x.shape), y end }
+  for name, look in pairs(looks) do
+    local before, drawn = { core.random.state() }, { look(net, set) }
+    lu.assertEquals({ core.random.state() }, before, name)
+    lu.assertEquals(tostring(drawn[1]), tostring(look(net, set)), name)
   end
 end
 

@@ -9,10 +9,10 @@ local nn, landscape = ms.nn, ms.analysis.landscape
 local folder = s.folder()
 local function path(name) return folder .. "/" .. name end
 
-local function net_of(more)
+local function net_of(more, neuron)
   ms.manual_seed(5)
   return nn.Sequential {
-    nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.LIF(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3), more,
+    nn.Conv2d(1, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), neuron or nn.LIF(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 3), more,
   }
 end
 
@@ -282,10 +282,10 @@ function TestFiles:test_failed_and_resumed()
       return logits:square():sum()
     end
   end
-  landscape(net, set_of(), options("through.jsonl", { criterion = criterion() }))
+  landscape(net, set_of(), options("through.jsonl", { name = "squares", criterion = criterion() }))
   for stop = 1, 31, 7 do
-    s.raises("stop", landscape, net, set_of(), options("broken.jsonl", { criterion = criterion(stop) }))
-    landscape(net, set_of(), options("broken.jsonl", { criterion = criterion() }))
+    s.raises("stop", landscape, net, set_of(), options("broken.jsonl", { name = "squares", criterion = criterion(stop) }))
+    landscape(net, set_of(), options("broken.jsonl", { name = "squares", criterion = criterion() }))
     lu.assertEquals(s.read(path "broken.jsonl"), s.read(path "through.jsonl"))
     os.remove(path "broken.jsonl")
   end
@@ -294,9 +294,9 @@ end
 function TestFiles:test_what_is_not_finite()
   local net = net_of()
   local function infinite(logits) return logits:sum() * math.huge end
-  local l = landscape(net, set_of(), options("nan.jsonl", { criterion = infinite }))
+  local l = landscape(net, set_of(), options("nan.jsonl", { name = "infinite", criterion = infinite }))
   lu.assertStrContains(s.read(path "nan.jsonl"), '"loss":null')
-  local again = landscape(net, set_of(), options("nan.jsonl", { criterion = infinite }))
+  local again = landscape(net, set_of(), options("nan.jsonl", { name = "infinite", criterion = infinite }))
   for _, one in ipairs { l, again } do
     for j = 1, 3 do
       for i = 1, 3 do lu.assertTrue(one.z[j][i] ~= one.z[j][i]) end
@@ -331,8 +331,23 @@ function TestFiles:test_refusals()
   local other = net_of()
   other[2].running_mean:add_(1)
   s.raises("weights: expected", landscape, other, set, options "begun.jsonl")
+  s.raises("network: expected", landscape, net_of(nil, nn.LIF { tau = 8 }), set, options "begun.jsonl") -- no weight tells
+  net:eval()
+  net(images:narrow(1, 1, 2):unsqueeze(2):unsqueeze(1)) -- that it has run since is no other network
   lu.assertEquals(s.read(path "begun.jsonl"), text)
   lu.assertEquals(landscape(net, set, options("begun.jsonl", { from = -1.0 })).done, 9)
+  -- functions, which all look alike
+  local function loader(_, again) if again == nil then return images:unsqueeze(2):unsqueeze(1), labels end end
+  local function sum(logits) return logits:sum() end
+  for blamed, call in pairs { criterion = { set, sum }, loader = { loader }, ["criterion:"] = { set, setmetatable({}, { __call = sum }) } } do
+    s.raises(("landscape: %s: expected, where resume goes on with a file, what can be told from others or the option name beside it, got a function")
+      :format((blamed:gsub(":", ""))), landscape, net, call[1], options("functions.jsonl", { criterion = call[2] }))
+  end
+  lu.assertFalse(ms.system.exists(path "functions.jsonl"))
+  landscape(net, loader, options("functions.jsonl", { name = "a", criterion = sum }))
+  lu.assertEquals(landscape(net, loader, options("functions.jsonl", { name = "a", criterion = sum })).done, 9)
+  s.raises('name: expected "a", with which it was begun, got "b"', landscape, net, loader, options("functions.jsonl", { name = "b", criterion = sum }))
+  lu.assertEquals(landscape(net, loader, { points = 2, file = path "one.jsonl", criterion = sum }).done, 2) -- what is not gone on with needs none
   -- files that are none
   s.write(path "bad.jsonl", (text:gsub('"point":4', '"point":5', 1)))
   s.raises("landscape: file: " .. path "bad.jsonl" .. ": line 6: expected the settings of a landscape, then its points in order", landscape, net, set,

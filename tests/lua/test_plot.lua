@@ -27,7 +27,7 @@ end
 
 -- The script that gnuplot would be given, from a program of that name which draws nothing.
 local fake = folder .. "/bin"
-os.execute("mkdir -p " .. fake)
+os.execute(("mkdir -p %s/nothing"):format(fake))
 s.write(fake .. "/gnuplot", ([[#!/bin/sh
 [ "$1" = --version ] && exit 0
 cp "$2" %s/script.gp && : > "$3"
@@ -167,6 +167,26 @@ function TestLines:test_without_gnuplot_and_where_it_fails()
   lu.assertEquals(left, 0)
 end
 
+-- What cannot be written or read costs the picture, not the run that draws it; nothing is left behind.
+function TestLines:test_files_that_fail()
+  if not gnuplot then lu.skip "gnuplot" end
+  local where = folder .. "/fails"
+  local blocked = ("%s/a.%d.png.gp"):format(where, ms.system.pid()) -- the place of the script
+  os.execute("mkdir -p " .. blocked)
+  local file, why = plot.raster(ms.eye(2), { file = where .. "/a.png" })
+  lu.assertNil(file)
+  lu.assertStrMatches(why, "no picture: write_file: .*; the numbers are in " .. where .. "/a%.csv")
+  s.write(fake .. "/nothing/gnuplot", "#!/bin/sh\n")
+  os.execute(("chmod +x %s/nothing/gnuplot"):format(fake))
+  s.write(folder .. "/svg.lua", 'print(require("moonspike").plot.images(require("moonspike").ones(1, 2, 2), { file = arg[1] .. "/b.svg" }))')
+  local _, text = s.run(folder .. "/svg.lua", ("PATH=%s/nothing:$PATH"):format(fake), where)
+  lu.assertStrMatches(text, "nil\tno picture: .*No such file or directory; the numbers are in .*/b%.csv\n")
+  lu.assertEquals(plot.raster(ms.eye(2), { file = where .. "/-`c'd.png" }), where .. "/-`c'd.png")
+  local names = {}
+  for name in io.popen("LC_ALL=C ls " .. where):lines() do names[#names + 1] = name end
+  lu.assertEquals(names, { "-`c'd.csv", "-`c'd.png", blocked:match "[^/]*$", "a.csv", "b.csv" })
+end
+
 TestCurves = {}
 
 local function rows(...)
@@ -212,8 +232,24 @@ function TestCurves:test_quantities_and_runs()
   lu.assertStrContains(text, '"loss","b, training (full loss)",1,1\n"loss","b, test (cross entropy)",1,2\n"loss","a, training (full loss)",1,2\n')
 end
 
+-- An epoch whose loss was not finite, out of a log: the line is interrupted there and the epoch named.
+function TestCurves:test_not_finite()
+  local log = ms.log(folder .. "/holes.jsonl")
+  for epoch, loss in ipairs { 3, nan, 1 } do log { epoch = epoch, train_loss = loss } end
+  log:close()
+  local text, notes = drawn("holes.png", plot.learning_curves, ms.log.read(folder .. "/holes.jsonl"), folder .. "/holes.png")
+  lu.assertEquals(text, 'panel,series,x,y\n"loss","training (full loss)",1,3\n"loss","training (full loss)",2,nan\n"loss","training (full loss)",3,1\n')
+  if gnuplot then lu.assertEquals(notes, "1 value of series 'training (full loss)' is not finite and not drawn") end
+  local script = script_of 'plot.learning_curves(ms.log.read(arg[1] .. "/holes.jsonl"), arg[1] .. "/holes2.png")'
+  lu.assertEquals(block(script, "p1s1"), "1 3 3 3\n\n3 1 1 1")
+end
+
 function TestCurves:test_refusals()
   local f = plot.learning_curves
+  s.raises("learning_curves: file: expected a name that ends in .png or .svg, got 'x.jpg'", f, rows(1), "x.jpg")
+  s.raises("learning_curves: legend: expected one of 'top right', 'top left'", f, rows(1), "x.png", { legend = "left" })
+  s.raises("learning_curves: width: expected an integer >= 100 and <= 10000, got 10", f, rows(1), "x.png", { width = 10 })
+  s.raises("learning_curves: unknown option 'file' (known: height, legend, quantity, smooth, title, width)", f, rows(1), "x.png", { file = "y.png" })
   s.raises("learning_curves: rows: expected a list of at least one row with the field epoch, or a list of such lists, got none", f, {}, "x.png")
   s.raises("learning_curves: rows: expected a list of at least one row with the field epoch, or a list of such lists, got 3", f, 3, "x.png")
   s.raises("learning_curves: a: expected a list of at least one row", f, { a = {} }, "x.png")

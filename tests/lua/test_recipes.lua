@@ -252,7 +252,8 @@ end
 function TestTraining:test_diverged()
   local recipe = small { loss = { "SDT" }, optimizer = { "SGD", lr = 1e30 }, validation = 0 }
   local result, out = train(recipe, "diverged", { tensorboard = true })
-  lu.assertEquals({ result.last.epoch, ms.log.read(out .. "/log.jsonl")[3].train_loss }, { 3, nil })
+  lu.assertEquals(result.last.epoch, 3)
+  lu.assertNaN(ms.log.read(out .. "/log.jsonl")[3].train_loss)
   lu.assertEquals(train(recipe, "diverged", { resume = true }).last, result.last)
 end
 

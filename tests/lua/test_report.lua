@@ -55,14 +55,36 @@ function TestReport:test_a_log()
   lu.assertStrContains(s.read(html), "50.00 % (epoch 1)")
 end
 
+-- Rows without an epoch are left out; what is no number is shown as it is, what is not there stays empty.
+function TestReport:test_a_log_of_other_things()
+  local own = folder .. "/other"
+  ms.system.mkdir(own)
+  local log = ms.log(own .. "/log.jsonl", { append = false })
+  log { note = "begun" }
+  log { step = 1, test_accuracy = 0.4 }
+  log { epoch = 1.5, lr = "<warm-up>", test_accuracy = 0.25, test_loss = 0 / 0, seconds = "fast", synops = { 1, 2 } }
+  log { epoch = 2, lr = 0.5, test_accuracy = "none", firing_rate = true }
+  log:close()
+  ms.report(own, html)
+  local text = s.read(html)
+  for _, part in ipairs { "25.00 % (epoch 1.5)", '<td class="n">&lt;warm-up&gt;</td>', '<td class="n">0.5</td>', '<td class="n">nan</td>',
+    '<td class="n">none</td>', '<td class="n">fast</td>', '<td class="n">[1,2]</td>', "<td>true</td>" } do lu.assertStrContains(text, part) end
+  lu.assertNil(text:find("40.00 %", 1, true))
+  s.write(own .. "/log.jsonl", '{"epoch":1,"lr":0.5}\n')
+  ms.report(own, html)
+  lu.assertStrContains(s.read(html), "<p>no row has a number as train_loss, test_loss, train_accuracy, test_accuracy</p>")
+end
+
 function TestReport:test_refused()
   s.raises("report: folders: " .. folder .. "/none/log.jsonl: No such file", ms.report, folder .. "/none", html)
   s.raises("report: folders: expected the folder of a run or a list of them, got 3", ms.report, 3, html)
   s.raises("report: pictures: expected a list of names of .png and .svg files, got table", ms.report, folder, html, { pictures = { "a.jpg" } })
   s.raises("report: file: expected a name that ends in .html, got 'x.txt'", ms.report, folder, "x.txt")
   ms.system.mkdir(folder .. "/empty")
-  s.write(folder .. "/empty/log.jsonl", "")
-  s.raises("expected at least one row, got none", ms.report, folder .. "/empty", html)
+  for _, text in ipairs { "", '{"step":1}\n', '{"epoch":"one"}\n{"epoch":null}\n' } do
+    s.write(folder .. "/empty/log.jsonl", text)
+    s.raises("report: folders: " .. folder .. "/empty/log.jsonl: expected at least one row with a number as epoch, got none", ms.report, folder .. "/empty", html)
+  end
 end
 
 local status = lu.LuaUnit.run()

@@ -72,6 +72,9 @@ function TestTensorboard:test_refused()
   s.raises("scalar: value: expected a number or a tensor of one element, got 'x'", writer.scalar, writer, "a", "x", 1)
   s.raises("scalar: step: expected an integer >= 0, got -1", writer.scalar, writer, "a", 1, -1)
   s.raises("histogram: values: expected finite values", writer.histogram, writer, "a", ms.tensor { 1, math.huge }, 1)
+  for _, v in ipairs { math.huge, -math.huge, 0 / 0 } do -- of one infinity alone the range is no number
+    s.raises("histogram: values: expected finite values", writer.histogram, writer, "a", ms.tensor { v, v }, 1)
+  end
   s.raises("histogram: values: expected a tensor with elements", writer.histogram, writer, "a", ms.zeros(0), 1)
   local before = #s.read(writer.path)
   lu.assertEquals(before, 8 + 4 + 24 + 4) -- nothing was written

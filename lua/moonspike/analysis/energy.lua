@@ -12,7 +12,7 @@ local Report = { __name = "energy" }
 function Report:__tostring()
   local rows = { { "layer", "fed", "operations", "energy, uJ", "MACs without spikes", "energy, uJ" } }
   for _, layer in ipairs(self) do
-    rows[#rows + 1] = { layer.name, layer.input, ("%.4g"):format(layer.operations), ("%.4g"):format(layer.spiking), ("%d"):format(layer.macs),
+    rows[#rows + 1] = { layer.name, layer.input, ("%.4g"):format(layer.operations), ("%.4g"):format(layer.spiking), ("%.0f"):format(layer.macs),
       ("%.4g"):format(layer.ann) }
   end
   rows[#rows + 1] = { "all", "", "", ("%.4g"):format(self.spiking), "", ("%.4g"):format(self.ann) }

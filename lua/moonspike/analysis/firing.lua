@@ -194,7 +194,7 @@ local several = [[
 
     Several networks side by side: net is a list of { name, module or path of weights }, for paths with the option net, a module into
     which they are loaded (its own weights are put back), and loader is a data set. The result has theirs by name and by position,
-    r["TRT"] or r[2]; print(r) puts them beside each other.]]
+    r["TRT"] or r[2]; print(r) puts them beside each other. Random numbers and the loader's position are afterwards as before.]]
 
 doc.set(firing.firing_rates, [[
     ms.analysis.firing_rates(net, loader[, { net = nil }]) -> r

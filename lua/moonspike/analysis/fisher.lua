@@ -13,10 +13,10 @@ local position = require "moonspike.data.position"
 
 local fisher = {}
 
-local PUBLISHED_DIVISOR = 100 -- of 101 batches
+local PUBLISHED = { batches = 101, divisor = 100 }
 
 local spec = {
-  mode = o.choice("batch", { "batch", "per_sample" }), batches = o.integer(101, { from = 1 }), divisor = o.number(nil, { above = 0 }),
+  mode = o.choice("batch", { "batch", "per_sample" }), batches = o.integer(PUBLISHED.batches, { from = 1 }), divisor = o.number(nil, { above = 0 }),
   T = o.integer(nil, { from = 1 }), labels = o.choice("true", { "true", "sampled" }), seed = o.integer(0), params = o.table(nil),
 }
 
@@ -49,12 +49,6 @@ local function choose(net, given)
     place[i] = seen[layer]
   end
   return params, layers, place
-end
-
--- Random numbers are afterwards what they are now.
-local function undrawn()
-  local seed, draws = core.random.state()
-  return setmetatable({}, { __close = function() core.random.set_state(seed, draws) end })
 end
 
 -- Standard Gumbel noise [T, N, C]: the argmax of logits plus it is a draw from their softmax.
@@ -144,8 +138,7 @@ function fisher.fisher(net, loader, opts)
   if opt.divisor and opt.mode == "per_sample" then o.fail "fisher: divisor: expected nothing in mode 'per_sample', which is a mean over samples" end
   local params, layers, place = choose(net, opt.params)
   local mode <close> = evaluating(net)
-  local draws <close> = undrawn()
-  local place_in_data <close> = position.keep(loader)
+  local back <close> = position.keep(loader)
   local alone <close> = monitor.unobserved()
   local grad <close> = autograd.guard(true)
   local sums, batches, samples = {}, 0, 0
@@ -159,7 +152,7 @@ function fisher.fisher(net, loader, opts)
     if batches == opt.batches then break end
   end
   if batches == 0 then o.fail "fisher: loader: expected at least one batch, got none" end
-  local divisor = opt.mode == "per_sample" and samples or opt.divisor or PUBLISHED_DIVISOR
+  local divisor = opt.mode == "per_sample" and samples or opt.divisor or batches == PUBLISHED.batches and PUBLISHED.divisor or batches
   local self = result(sums, layers, place, divisor)
   self.mode, self.labels, self.batches, self.samples, self.divisor = opt.mode, opt.labels, batches, samples, divisor
   return setmetatable(self, Fisher)
@@ -171,7 +164,7 @@ doc.set(fisher.centroid, [[
     The centroid sum t I(t) / sum I(t) of a list over t = 1, 2, ..., in time steps: the information centroid of TRT's paper (arXiv 2506.19256,
     eq. 9), after Kim et al. 2023. nan where all are 0.]])
 doc.set(fisher.fisher, [[
-    analysis.fisher(net, loader[, { mode = "batch" | "per_sample", batches = 101, divisor = 100, T = nil, labels = "true" | "sampled", seed = 0, params = nil }]) -> information
+    analysis.fisher(net, loader[, { mode = "batch" | "per_sample", batches = 101, divisor = nil, T = nil, labels = "true" | "sampled", seed = 0, params = nil }]) -> information
 
     The Fisher information that the parameters hold about the answer after t time steps, for t = 1 to T (all by default), and its centroid: arXiv
     2506.19256, eq. 7 to 9. f(t) is the softmax of the mean of the logits O(1) to O(t), l(t) the cross entropy -log f(t)[y].
@@ -180,7 +173,8 @@ doc.set(fisher.fisher, [[
     batches, samples, divisor; print(information) shows them.
 
     Two estimators:
-      "batch"       the published code: sum over batches of |gradient of the batch's mean l(t)|^2, divided by divisor: 101 batches, divided by 100.
+      "batch"       the published code: sum over batches of |gradient of the batch's mean l(t)|^2, divided by divisor: by
+                    default 100 where 101 batches were taken, as there, else the number of batches that were taken.
       "per_sample"  the trace of eq. 7: the mean over samples of |gradient of the sample's l(t)|^2. Costs a forward and T backwards of each sample.
     The first is not the trace of eq. 7. It is the squared norm of a mean: over a batch of B samples gradients cancel, so that it shrinks with B, towards
     1/B of the trace plus the squared norm of the mean gradient; numbers of different batch sizes, and of nets that fit the data

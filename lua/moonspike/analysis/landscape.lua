@@ -18,7 +18,7 @@ local MOST = 1001 -- points of a direction
 local spec = {
   directions = o.integer(1, { from = 1, to = 2 }), points = o.integer(51, { from = 2, to = MOST }), from = o.number(-1), to = o.number(1),
   seed = o.integer(123), ignore = o.choice("biasbn", { "biasbn", "none" }), norm = o.choice("filter", { "filter", "layer" }),
-  criterion = o.callable(nil), file = o.string(nil), resume = o.boolean(false), progress = o.boolean(false),
+  criterion = o.callable(nil), file = o.string(nil), name = o.string(nil), resume = o.boolean(false), progress = o.boolean(false),
 }
 
 local shape = { "directions", "points", "from", "to", "seed", "norm", "ignore" } -- the options that say where its points lie
@@ -34,13 +34,34 @@ local function hash_of(net)
   return core.data.crc32(table.concat(lines))
 end
 
+-- Of the modules and their options: what the weights do not tell.
+local function hash_of_modules(net)
+  local lines = {}
+  for name, module in net:named_modules() do
+    local extra = getmetatable(module).class.extra
+    lines[#lines + 1] = ("%s %s %s\n"):format(name, module:class(), extra and extra(module) or "")
+  end
+  return core.data.crc32(table.concat(lines))
+end
+
+local function has_settings(set) return type(set) == "table" and set.loading end
+local function has_text(criterion) return type(criterion) == "table" and getmetatable(criterion).__tostring end
+
+-- A function looks like every other one: what goes on with a file has to say by a name that it is the same.
+local function check_resumable(set, opt)
+  local blamed = opt.criterion and not has_text(opt.criterion) and "criterion" or not has_settings(set) and "loader"
+  if blamed and not opt.name then
+    o.fail("landscape: %s: expected, where resume goes on with a file, what can be told from others or the option name beside it, got a function", blamed)
+  end
+end
+
 local function settings_of(net, set, opt)
   local criterion = opt.criterion
-  local self = { version = VERSION, weights = hash_of(net), autocast = autograd.autocast(),
-    criterion = not criterion and "CE of the mean logits" or type(criterion) == "function" and "a function" or tostring(criterion) }
+  local self = { version = VERSION, weights = hash_of(net), network = hash_of_modules(net), autocast = autograd.autocast(), name = opt.name,
+    criterion = not criterion and "CE of the mean logits" or has_text(criterion) and tostring(criterion) or "a function" }
   for _, key in ipairs(shape) do self[key] = opt[key] end
   self.from, self.to = opt.from + 0.0, opt.to + 0.0 -- written alike, -1 or -1.0
-  if type(set) == "table" and set.loading then
+  if has_settings(set) then
     self.set, self.samples, self.T, self.batch_size = set.name, #set, set.T, set.loading.batch_size
     self.mean, self.std, self.members = set.loading.mean, set.loading.std, set.hash and set:hash()
   end
@@ -136,6 +157,7 @@ function landscape.landscape(net, loader, opts)
   local opt = o.read("landscape", opts, spec)
   if opt.from >= opt.to then o.fail("landscape: to: expected a number > from = %g, got %g", opt.from, opt.to) end
   if opt.resume and not opt.file then o.fail "landscape: file: expected the one to go on with, got nothing" end
+  if opt.resume then check_resumable(loader, opt) end
   local set, closing <close> = plainly(loader)
   local was <close> = autograd.guard(false)
   local list = directions.make(net, opt)
@@ -163,7 +185,7 @@ end
 
 doc.set(landscape.landscape, [[
     analysis.landscape(net, loader[, { directions = 1 | 2, points = 51, from = -1, to = 1, seed = 123, norm = "filter" | "layer",
-      ignore = "biasbn" | "none", criterion = nil, file = nil, resume = false, progress = false }]) -> landscape
+      ignore = "biasbn" | "none", criterion = nil, file = nil, name = nil, resume = false, progress = false }]) -> landscape
 
     Loss and accuracy of loader's data at the weights w + a d1 (+ b d2), a and b from `from` to `to` in `points` equal steps: Li et al. 2018,
     "Visualizing the Loss Landscape of Neural Nets", with the settings of its published code. Directions are normal deviates, by seed and
@@ -175,8 +197,9 @@ doc.set(landscape.landscape, [[
 
     landscape.x list of a; y list of b (two directions); z the losses, a list or z[j][i] at x[i], y[j]; accuracy likewise; centre { loss, accuracy };
     cosine of d1 and d2; settings, done and total (points). A loss that is not finite is nan. landscape:sharpness{ radius = 0.5 } puts it into figures.
-    file: JSON lines, first the settings with a hash of the weights and of the data's members, then each point as it is finished;
-    resume = true goes on behind the last one (or begins), refuses other settings, weights or data, and ends with the same bytes.
+    file: JSON lines, first the settings with hashes of the weights, of the modules and of the data's members, then each point as it is finished;
+    resume = true goes on behind the last one (or begins), refuses other settings, networks or data, and ends with the same bytes. A criterion or
+    loader that is a function cannot be told from another: resume needs the option name then, a text of yours among the settings.
     The weights are afterwards what they were, bit for bit, also after an error or Ctrl-C. Raises where the file exists and resume is false.]])
 doc.set(landscape.read, [[
     analysis.read_landscape(path) -> landscape, or nil, message

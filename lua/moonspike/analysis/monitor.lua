@@ -72,19 +72,24 @@ local function read_neurons(row, entry, lists)
   end
 end
 
+-- A layer may be fed spikes at one place and reals at another, which cost differently.
 local function read_operations(row, layers, entry, lists)
-  local count = entry.products
-  for i, reached in ipairs(lists.operations or {}) do count = count + reached / entry.samples[i] end
+  local reached = lists.operations and 0
+  for i, n in ipairs(lists.operations or {}) do reached = reached + n / entry.samples[i] end
   row.operations = row.operations or {}
-  row.operations[entry.name] = count
-  table.insert(layers, { name = entry.name, input = entry.fed, operations = count, macs = entry.macs })
+  row.operations[entry.name] = (reached or 0) + (entry.products or 0)
+  local function add(input, count) -- macs: no reading tells what a net without spikes would take
+    if count then table.insert(layers, { name = entry.name, input = input, operations = count, macs = 0 }) end
+  end
+  add("spikes", reached)
+  add("reals", entry.products)
 end
 
 -- What one neuron or layer adds to the row, and a layer to the list of those whose operations were counted.
 local function read_entry(row, layers, entry)
   local lists = {}
   for _, key in ipairs(o.keys(entry.tensors)) do lists[key] = entry.tensors[key]:totable() end
-  if entry.fed then read_operations(row, layers, entry, lists) end
+  if entry.products or lists.operations then read_operations(row, layers, entry, lists) end
   if lists.squares then put(row, entry.name, "delta", roots(sums(rows_of(entry), function(i) return lists.squares[i] end))) end
   if entry.sites[1] then read_neurons(row, entry, lists) end
 end
@@ -93,7 +98,7 @@ local function read_energy(row, layers)
   local report = energy(layers)
   row.synops, row.energy, row.energies = 0, report.spiking, {}
   for i, layer in ipairs(layers) do
-    row.energies[layer.name] = report[i].spiking
+    row.energies[layer.name] = (row.energies[layer.name] or 0) + report[i].spiking
     if layer.input == "spikes" then row.synops = row.synops + layer.operations end
   end
 end

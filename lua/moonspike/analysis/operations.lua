@@ -19,10 +19,11 @@ function operations.of(layer, y, x)
   return "reals", inputs * product(shape, 1), macs
 end
 
--- Samples of y: N of [T, N, ...] or [N, ...].
-function operations.samples(layer, y)
+-- Samples and time steps of y: N and T of [T, N, ...], N and 1 of [N, ...].
+function operations.size(layer, y)
   local shape, own = y.shape, #layer.weight.shape == 4 and 3 or 1
-  return #shape > own + 1 and shape[2] or #shape > own and shape[1] or 1
+  if #shape > own + 1 then return shape[2], shape[1] end
+  return #shape > own and shape[1] or 1, 1
 end
 
 return operations

@@ -90,13 +90,12 @@ function Recorder:computed(layer, y, x)
   local call = {}
   if wants.synops then
     local off <close> = autograd.guard(false)
-    local fed, count, macs = operations.of(layer, y, x)
-    local entry, samples = add_call(self, layer, call), operations.samples(layer, y)
-    entry.fed, entry.macs, entry.products = entry.fed or fed, macs, entry.products or 0
+    local fed, count = operations.of(layer, y, x)
+    local entry, samples = add_call(self, layer, call), operations.size(layer, y)
     if fed == "spikes" then
       call.operations, call.samples = count:view(1), samples
     else
-      entry.products = entry.products + count / samples
+      entry.products = (entry.products or 0) + count / samples
     end
   end
   if not (wants.deltas and y.requires_grad) then return end
@@ -124,10 +123,10 @@ local function rows_of_a_pass(entry)
   return rows
 end
 
--- All of one module: { name, tensors, T, pass, rows, sites, neurons, fed, macs, products, samples }. tensors: by quantity the rows of all calls,
+-- All of one module: { name, tensors, T, pass, rows, sites, neurons, products, samples }. tensors: by quantity the rows of all calls,
 -- one after the other; T: time steps; pass: rows of a pass; rows: of each call (0: no gradient came). Of neurons, sites: of a row of each call;
--- neurons: how many there are. Of a layer, fed and macs: see analysis.operations; products: of a sample fed reals; samples: of each call
--- that was fed spikes.
+-- neurons: how many there are. Of a layer, products: of a sample, of the calls that were fed reals (nil: none was); samples: of each call that
+-- was fed spikes.
 local function together(entry)
   local calls, all, longest = entry.calls, { name = entry.name, rows = {}, sites = {}, samples = {}, tensors = {} }, 0
   for k, call in ipairs(calls) do
@@ -140,7 +139,7 @@ local function together(entry)
   if calls[1].sites then
     all.T, all.pass = entry.module.counts.shape[1], rows_of_a_pass(entry)
   else
-    all.T, all.pass, all.fed, all.macs, all.products = longest, longest, entry.fed, entry.macs, entry.products
+    all.T, all.pass, all.products = longest, longest, entry.products
   end
   if entry.idle then
     local dead, saturated
@@ -162,7 +161,7 @@ local function gather(self)
   local found = {}
   for _, entry in ipairs(self.seen) do
     local all = together(entry)
-    if next(all.tensors) or all.fed then found[#found + 1] = all end
+    if next(all.tensors) or all.products then found[#found + 1] = all end
   end
   return found
 end

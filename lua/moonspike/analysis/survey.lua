@@ -6,6 +6,7 @@ local checkpoint = require "moonspike.checkpoint"
 local monitor = require "moonspike.monitor"
 local Module = require "moonspike.nn.module"
 local evaluating = require "moonspike.nn.evaluating"
+local position = require "moonspike.data.position"
 
 local survey = {}
 
@@ -64,6 +65,7 @@ function survey.pass(where, net, loader, visit)
   local names = {}
   for name, module in net:named_modules() do names[module] = name ~= "" and name or module:class() end
   local mode <close> = evaluating(net)
+  local back <close> = position.keep(loader)
   local grad <close> = autograd.guard(false)
   local observer = { fired = function(_, neuron, spikes)
     if names[neuron] then visit.fired(names[neuron], neuron, spikes) end

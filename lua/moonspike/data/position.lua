@@ -1,5 +1,6 @@
 -- Where a set stands in its epochs, as checkpoints keep it: { epoch, batch, seed } and what the order of the samples depends on.
 
+local core = require "moonspike.core"
 local o = require "moonspike.options"
 
 local position = {}
@@ -41,13 +42,15 @@ function position.give(set, x, y)
 end
 
 -- local back <close> = position.keep(set): loops over a set until the end of the block begin a fresh epoch and leave it where it stands, in the
--- middle of a loop too. Nothing is done for loaders that cannot be put back.
+-- middle of a loop too, and random numbers as if nothing had been drawn. A loader that cannot be put back goes on.
 function position.keep(set)
   local before = last[set]
+  local seed, draws = core.random.state()
   local state = type(set) == "table" and set.state_dict and set:state_dict()
   local resumed = state and set._resumed
   if state then set._resumed = false end
   return setmetatable({}, { __close = function()
+    core.random.set_state(seed, draws)
     if not state then return end
     set:load_state_dict(state)
     set._resumed, last[set] = resumed, before

@@ -3,11 +3,14 @@
 local o = require "moonspike.options"
 local lines = require "moonspike.plot.lines"
 local numbers = require "moonspike.plot.numbers"
+local Figure = require "moonspike.plot.figure"
 
-local spec = {
-  title = o.string(""), width = o.integer(nil), height = o.integer(nil), legend = o.string(nil), quantity = o.choice("published", { "published", "same" }),
+local spec = Figure.options(nil, nil, {
+  legend = Figure.legend, quantity = o.choice("published", { "published", "same" }),
   smooth = o.where(nil, "'published' or a number >= 0 and < 1", function(v) return v == "published" or math.type(v) and v >= 0 and v < 1 end),
-}
+})
+local file_rule = spec.file
+spec.file = nil -- an argument of its own
 local PUBLISHED = 0.5 -- the weight of what came before in the authors' smoothing
 
 -- s[1] = x[1], s[i] = weight s[i - 1] + (1 - weight) x[i]; what is not finite stays and is passed over.
@@ -53,7 +56,7 @@ end
 local function column(rows, key, scale, weight)
   local epochs, values = {}, {}
   for _, row in ipairs(rows) do
-    if math.type(row[key]) and math.type(row.epoch) then
+    if math.type(row[key]) and math.type(row.epoch) and row.epoch == row.epoch then
       if not values[row.epoch] then epochs[#epochs + 1] = row.epoch end
       values[row.epoch] = row[key] * scale
     end
@@ -99,6 +102,7 @@ local quantities = {
 local function learning_curves(rows, file, opts)
   if type(opts) == "string" then opts = { title = opts } end
   local opt = o.read("learning_curves", opts, spec)
+  o.check("learning_curves", "file", file, file_rule)
   local weight = opt.smooth == "published" and PUBLISHED or opt.smooth
   local sets, key = named(rows), quantities[opt.quantity]
   local loss, accuracy = {}, {}

@@ -9,6 +9,9 @@ local style = require "moonspike.plot.style"
 local Figure = {}
 Figure.__index = Figure
 
+-- Where a legend stands; nil: where it hides fewest points.
+Figure.legend = o.choice(nil, { "top right", "top left", "bottom right", "bottom left", "above", "none" })
+
 -- The options that every picture has, with its own ones.
 function Figure.options(width, height, more)
   local spec = {
@@ -63,22 +66,30 @@ function Figure:said(...)
   if #list > 0 then return table.concat(list, "; ") end
 end
 
--- What gnuplot said against the script, or nil where it drew `picture`, whose name it gets as an argument: it may hold any character.
+-- What went wrong, or nil where gnuplot drew `picture`, whose name it gets as an argument: it may hold any character. The script lies beside it.
 local function run(lines, picture)
-  local script = os.tmpname()
-  assert(core.system.write_file(script, ("set output ARG1\n%s\nset output\n"):format(table.concat(lines, "\n"))))
-  local pipe <close> = assert(io.popen(("gnuplot -c %s '%s' 2>&1"):format(script, picture:gsub("'", "'\\''"))))
-  local said = pipe:read "a"
-  local drawn = pipe:close()
-  os.remove(script)
-  if not drawn then return "gnuplot failed: " .. (said:match "line %d+:%s*([^\n]+)" or said:match "[^\n]+" or "no reason given") end
+  local function quoted(path) return "'" .. path:gsub("'", "'\\''") .. "'" end
+  local script = picture .. ".gp"
+  local written, why = core.system.write_file(script, ("set output ARG1\n%s\nset output\n"):format(table.concat(lines, "\n")))
+  if not written then return why end
+  local pipe, fault = io.popen(("gnuplot -c %s %s 2>&1"):format(quoted(script), quoted(picture)))
+  local said, drawn = "", false
+  if pipe then
+    said = pipe:read "a"
+    drawn, fault = pipe:close(), "gnuplot failed: " .. (said:match "line %d+:%s*([^\n]+)" or said:match "[^\n]+" or "no reason given")
+  end
+  core.system.remove(script)
+  if not drawn then return fault end
 end
 
--- gnuplot's SVG leaves to the viewer how pixels grow: they stay sharp (SVG 1.1's word and CSS's).
+-- gnuplot's SVG leaves to the viewer how pixels grow: they stay sharp (SVG 1.1's word and CSS's). Gives what went wrong, or nil.
 local function sharpen(picture)
-  local file <close> = assert(io.open(picture))
+  local file, fault = io.open(picture)
+  if not file then return fault end
   local text = file:read "a"
-  core.system.write_file(picture, (text:gsub("<image ", "<image image-rendering='optimizeSpeed' style='image-rendering:pixelated' ")))
+  file:close()
+  local _, why = core.system.write_file(picture, (text:gsub("<image ", "<image image-rendering='optimizeSpeed' style='image-rendering:pixelated' ")))
+  return why
 end
 
 -- Writes the table and draws: file[, notes], or nil, message. An older picture stays until the new one is whole.
@@ -92,8 +103,8 @@ function Figure:finish(header, rows)
   end
   local unfinished = ("%s.%d%s"):format(base, core.system.pid(), self.file:sub(-4))
   local fault = run(self.lines, unfinished)
+  if not fault and style.extension(self.file) == "svg" then fault = sharpen(unfinished) end
   if not fault then
-    if style.extension(self.file) == "svg" then sharpen(unfinished) end
     local renamed, why = core.system.rename(unfinished, self.file)
     if renamed then return self.file, self:said() end
     fault = why

@@ -13,7 +13,7 @@ local TIC = 55 -- pixels of a panel's height for each tic, titles and labels inc
 local spec = Figure.options(nil, nil, { panels = o.table(o.required), columns = o.integer(nil, { from = 1 }) })
 local panel_spec = {
   title = o.string(""), xlabel = o.string(""), ylabel = o.string(""), series = o.table(o.required),
-  legend = o.choice(nil, { "top right", "top left", "bottom right", "bottom left", "above", "none" }), -- nil: where it hides fewest points
+  legend = Figure.legend,
   whole_x = o.boolean(false), -- tics at integers only
   xnames = o.table(nil), -- in place of numbers at x = 1, 2, ...
   xlog = o.boolean(false), ylog = o.boolean(false), xrange = numbers.range, yrange = numbers.range,
