@@ -7,7 +7,7 @@ local ms = require "moonspike"
 local analysis, plot = ms.analysis, ms.plot
 local fail, try = ms.arguments.fail, ms.arguments.try
 
-local kinds = { "curves", "fisher", "landscape", "firing", "energy", "weights", "confusion", "activity", "samples", "strength" }
+local kinds = { "curves", "fisher", "landscape", "firing", "energy", "weights", "confusion", "activity", "samples", "strength", "monitor" }
 local opt = ms.arguments {
   usage = "moonspike scripts/figures.lua --run FOLDER [options]", { "run", {}, "the folder of a run; may be repeated" },
   { "only", table.concat(kinds, ","), "which" }, { "out", "", "folder of the pictures (RUN/figures)" }, { "format", "png", "of the pictures", choices = { "png", "svg" } },
@@ -216,6 +216,54 @@ function figures.strength()
     local how = { T = run.recipe.T }
     for _, key in ipairs { "lambda", "delta", "epsilon" } do how[key] = loss[key] end
     print(("%s\n%s"):format(run.name, tostring(ms.loss.strength(run.net, how))))
+  end
+end
+
+-- ---- what --monitor recorded during the training ----
+
+local MOST = 8 -- lines of a picture
+local quantities = {
+  { "rate", "spikes of a neuron in a time step" }, { "dead", "share of dead neurons" }, { "saturated", "share of saturated neurons" },
+  { "coverage", "share of neurons that the surrogate reaches" }, { "slope", "mean slope of the surrogate" }, { "membrane", "mean membrane" },
+  { "membrane_std", "deviation of membranes" }, { "delta", "norm of the gradient by a layer's output" }, { "gradients", "norm of the gradient by a parameter" },
+  { "gradient", "norm of the gradient" }, { "weights", "norm of a parameter" }, { "weight", "norm of the weights" }, { "operations", "operations of a sample" },
+  { "synops", "synaptic operations of a sample" }, { "energies", "energy of a sample, uJ" }, { "energy", "energy of a sample, uJ" },
+}
+
+-- A line for each layer or parameter, in the network's order; of more than MOST some, evenly.
+local function recorded(rows, key, net)
+  if math.type(rows[1][key]) then
+    local line = { name = "", x = {}, y = {} }
+    for i, row in ipairs(rows) do line.x[i], line.y[i] = row.step, row[key] or 0 / 0 end
+    return { line }
+  end
+  local lines, all = {}, {}
+  local function add(name)
+    if not (rows[1][key] or {})[name] then return end
+    local line = { name = name, x = {}, y = {} }
+    for i, row in ipairs(rows) do line.x[i], line.y[i] = row.step, row[key][name] or 0 / 0 end
+    all[#all + 1] = line
+  end
+  for name in net:named_modules() do add(name) end
+  for name in net:named_parameters() do add(name) end
+  local count = math.min(MOST, #all)
+  for i = 1, count do lines[i] = all[1 + (i - 1) * (#all - 1) // math.max(1, count - 1)] end
+  return lines, #all
+end
+
+function figures.monitor()
+  for _, run in ipairs(runs) do
+    local rows = ms.log.read(run.folder .. "/monitor.jsonl")
+    if not (rows and rows[1]) then print(("%s: nothing was recorded; scripts/train.lua --monitor does"):format(run.name)) end
+    for _, entry in ipairs(rows and rows[1] and quantities or {}) do
+      local key, unit = table.unpack(entry)
+      local lines, all = recorded(rows, key, run.net)
+      if lines[1] then
+        made(plot { file = of(run, "monitor-" .. key), title = run.recipe.title, height = 380 + 24 * math.max(0, #lines - 2),
+          panels = { { xlabel = "step", ylabel = unit, legend = #lines > 1 and "above" or "none", series = lines } } })
+        if all and all > #lines then print(("  %d of %d"):format(#lines, all)) end
+      end
+    end
   end
 end
 

@@ -13,6 +13,8 @@ local opt = ms.arguments {
   { "device", "auto", "cpu, cuda or auto" }, { "dry-run", false, "tell what would be done and time it on random input; train nothing" },
   { "steps", 20, "how many steps --dry-run times", from = 0 }, { "quiet", false, "no progress" },
   { "tensorboard", false, "event files for TensorBoard in OUT/tensorboard" },
+  { "monitor", "", "what is recorded in OUT/monitor.jsonl, with commas between: dead, deltas, firing, gradients, membranes, surrogate, synops, weights" },
+  { "every", 50, "--monitor records each so manieth step", from = 1 },
   { "list", false, "the recipes, with their published figures" }, { "words", "", "with --list: only those whose names contain these words" },
 }
 
@@ -38,7 +40,8 @@ if opt["dry-run"] then
   os.exit(0)
 end
 local out = opt.out ~= "" and opt.out or "runs/" .. opt.recipe:gsub("%.lua$", ""):gsub("^.*/", "")
-local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, overwrite = opt.overwrite, quiet = opt.quiet, tensorboard = opt.tensorboard })
+local result = try(opt.recipe, ms.recipes.train, recipe, { out = out, resume = opt.resume, overwrite = opt.overwrite, quiet = opt.quiet, tensorboard = opt.tensorboard,
+  monitor = opt.monitor ~= "" and ms.arguments.list("--monitor", opt.monitor) or nil, monitor_every = opt.every })
 local function say(what, chosen)
   if chosen then print(("%-50s %6.2f %%  (epoch %d)"):format(what, 100 * chosen.test_accuracy, chosen.epoch)) end
 end

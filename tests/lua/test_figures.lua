@@ -11,15 +11,15 @@ local sanitize = os.getenv "MOONSPIKE_BUILD" == "sanitize" -- which runs the scr
 local folder = s.folder()
 s.fashion(folder, 60, 20)
 
-local function train(name, loss, changes)
+local function train(name, loss, changes, monitored)
   local out = folder .. "/" .. name
   local recipe = { title = name, dataset = { "FashionMNIST", root = folder }, T = 2, batch = 10, epochs = 3, seed = 1, network = { "VGG", plan = { 4, "A", 8, "A" } },
     loss = loss, optimizer = { "Adam", lr = 5e-3 }, keep = { 1, 3 }, train_ce = true }
   for key, value in pairs(changes or {}) do recipe[key] = value end
-  ms.recipes.train(recipe, { out = out, quiet = true, print = function() end })
+  ms.recipes.train(recipe, { out = out, quiet = true, print = function() end, monitor = monitored, monitor_every = 4 })
   return out
 end
-local sdt, trt = train("sdt", { "SDT" }), train("trt", { "TRT" })
+local sdt, trt = train("sdt", { "SDT" }), train("trt", { "TRT" }, nil, { "firing", "gradients", "synops" })
 
 local function run(script, arguments, code)
   local got, text = s.run(root .. script, "MOONSPIKE_DATA=" .. folder, arguments)
@@ -36,11 +36,14 @@ function TestScript:test_one_run()
   local out = trt .. "/figures"
   local text = run("scripts/figures.lua", ("--run %s --points 5 --samples 20 --batches 2 --device cpu"):format(trt))
   for _, name in ipairs { "curves", "curves-same", "fisher", "contour", "surface", "landscape", "firing-rates", "firing-rates-t", "weights", "confusion", "raster",
-    "membranes", "maps", "samples" } do
+    "membranes", "maps", "samples", "monitor-rate", "monitor-gradients", "monitor-gradient", "monitor-operations", "monitor-energies", "monitor-synops", "monitor-energy" } do
     lu.assertTrue(core.system.exists(("%s/%s.csv"):format(out, name)), name)
     lu.assertEquals(core.system.exists(("%s/%s.png"):format(out, name)), gnuplot == true, name)
   end
   lu.assertEquals(lines(out .. "/contour.csv"), 1 + 25)
+  local rows = ms.log.read(trt .. "/monitor.jsonl")
+  lu.assertAlmostEquals(tonumber(s.read(out .. "/monitor-synops.csv"):match(",5,([%d.]+)\n")), rows[2].synops, 1e-3)
+  lu.assertEquals(lines(out .. "/monitor-operations.csv"), 1 + 3 * #rows) -- of three layers
   lu.assertEquals(lines(out .. "/landscape2-trt.jsonl"), 2 + 25) -- settings, centre, points
   -- Fisher information at two epochs and two steps, as the library has it
   local information = ms.recipes.open(trt, { weights = "epoch3" })
@@ -48,7 +51,7 @@ function TestScript:test_one_run()
   lu.assertStrContains(text, ("trt, epoch 3: centroid %.3f"):format(information.centroid))
   for _, part in ipairs { "TRT's penalty R on these weights", "sharpness within 1 filter norms", "energy" } do lu.assertStrContains(text, part) end
   local report = s.read(out .. "/report.html")
-  if gnuplot then lu.assertEquals(select(2, report:gsub("<figure>", "")), 15) end -- the pictures and the learning curves
+  if gnuplot then lu.assertEquals(select(2, report:gsub("<figure>", "")), 22) end -- the pictures and the learning curves
 end
 
 function TestScript:test_several_runs_and_a_landscape_that_goes_on()

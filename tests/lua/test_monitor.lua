@@ -444,7 +444,7 @@ end
 function TestUse:test_refusals()
   local net = nn.Sequential { nn.Linear(2, 2), nn.LIF() }
   s.raises("monitor: net: expected a module, got nil", ms.monitor)
-  s.raises("monitor: unknown option 'evry' (known: every, log, what)", ms.monitor, net, { evry = 2 })
+  s.raises("monitor: unknown option 'evry' (known: every, log, steps, what)", ms.monitor, net, { evry = 2 })
   s.raises("monitor: every: expected an integer >= 1, got 0", ms.monitor, net, { every = 0 })
   local kinds = "monitor: what: expected a list of some of dead, deltas, firing, gradients, membranes, surrogate, synops, weights, got "
   s.raises(kinds .. "'rates'", ms.monitor, net, { what = { "firing", "rates" } })

@@ -208,6 +208,33 @@ function TestTraining:test_begun_anew_and_stopped_at_once()
   lu.assertEquals(train(small { epochs = 2 }, "anew", { resume = true }).epochs, 2)
 end
 
+-- What ms.monitor records on the way changes no bit, and a run that was stopped records what one that was not does.
+function TestTraining:test_monitored()
+  local recipe = small { validation = 0 }
+  local _, plain = train(recipe, "unwatched")
+  local watched = { monitor = { "firing", "dead", "synops", "gradients" }, monitor_every = 4 }
+  local function options(more)
+    for key, value in pairs(watched) do more[key] = value end
+    return more
+  end
+  local _, out = train(recipe, "watched", options {})
+  lu.assertEquals(s.read(out .. "/best.safetensors"), s.read(plain .. "/best.safetensors"))
+  local rows = ms.log.read(out .. "/monitor.jsonl")
+  lu.assertEquals({ #rows, rows[1].step, rows[2].step, rows[2].epoch, rows[5].epoch }, { 6, 1, 5, 1, 3 }) -- of 3 epochs of 7 steps
+  for _, key in ipairs { "rate", "dead", "operations", "gradients" } do lu.assertTrue(next(rows[5][key]) ~= nil, key) end
+  lu.assertErrorMsgContains("stop here", train, recipe, "watched-parts", options { print = function(text)
+    if text:match "^%s*2 " then error("stop here", 0) end
+  end })
+  local _, there = train(recipe, "watched-parts", options { resume = true })
+  local again = ms.log.read(there .. "/monitor.jsonl")
+  rows.runs, again.runs = nil, nil
+  lu.assertEquals(again, rows)
+  s.raises("monitor: what: expected a list of some of dead,", train, recipe, "watched", { overwrite = true, monitor = { "fired" } })
+  lu.assertTrue(core.system.exists(out .. "/last.safetensors"))
+  train(recipe, "watched", { overwrite = true })
+  lu.assertFalse(core.system.exists(out .. "/monitor.jsonl"))
+end
+
 function TestTraining:test_other_data_are_not_gone_on_with()
   local data, recipe = folder .. "/changing", nil
   core.system.mkdir(data)
@@ -430,7 +457,8 @@ function TestPrograms:test_train()
   local text = run("train.lua", "--recipe fashion-mnist-trt --dry-run --steps 2 " .. tiny, 0)
   for _, part in ipairs { "parameters    7,894,", "2 epochs of 3 steps, batches of 20", "ms a step", "expected " } do lu.assertStrContains(text, part) end
   lu.assertFalse(core.system.exists(out))
-  text = run("train.lua", ("--recipe fashion-mnist-trt --quiet --out %s %s"):format(out, tiny), 0)
+  text = run("train.lua", ("--recipe fashion-mnist-trt --quiet --monitor firing,synops --every 2 --out %s %s"):format(out, tiny), 0)
+  lu.assertEquals(#ms.log.read(out .. "/monitor.jsonl"), 3)
   lu.assertStrMatches(text, ".*test accuracy, best epoch %(chosen on the test set%) +%d+%.%d%d %%.*")
   lu.assertStrContains(run("train.lua", ("--recipe %s/recipe.lua --dry-run --steps 0"):format(out), 0), "2 epochs of 3 steps") -- what it wrote can be run
   text = run("train.lua", ("--recipe fashion-mnist-trt --resume --out %s %s --set loss.lambda=1"):format(out, tiny), 2)

@@ -154,10 +154,11 @@ local function reading(self)
   return row
 end
 
-function Monitor:step()
+function Monitor:step(fields)
   if self._on == nil then o.fail "monitor: step: the monitor is closed" end
   if core.capture.inside() then o.fail "monitor: step: expected a call behind the captured step, got one inside of it" end
   local row = self._on and reading(self) or nil
+  for _, key in ipairs(row and fields and o.keys(fields) or {}) do row[key] = fields[key] end
   if row and self._log then self._log(row) elseif row then table.insert(self._rows, row) end
   self.steps, self._last = self.steps + 1, row or self._last
   begin(self)
@@ -200,7 +201,7 @@ local known = {}
 for _, name in ipairs(kinds) do known[name] = true end
 
 local spec = {
-  every = o.integer(1, { from = 1 }),
+  steps = o.integer(0, { from = 0 }), every = o.integer(1, { from = 1 }),
   what = o.where({ "firing", "gradients", "weights" }, "a list of some of " .. table.concat(kinds, ", "), function(v)
     return type(v) == "table" and #v > 0 and not getmetatable(v)
   end),
@@ -228,7 +229,7 @@ local function monitor(net, opts)
   for _, name in ipairs(of_neurons) do neurons = neurons or wants[name] or false end
   made = made + 1
   local self = setmetatable({
-    every = opt.every, steps = 0, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons, _records = neurons or wants.deltas or wants.synops or false,
+    every = opt.every, steps = opt.steps, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons, _records = neurons or wants.deltas or wants.synops or false,
     _recorder = recorder(("monitor %d"):format(made), names, wants),
   }, Monitor)
   begin(self)
@@ -237,15 +238,15 @@ local function monitor(net, opts)
 end
 
 doc.set(Monitor.step, [[
-    mon:step() -> row or nil
+    mon:step([fields]) -> row or nil
 
     Ends a training step: behind the optimizer's step and before the network runs again. Gives the reading of a step that was monitored, which is
-    also in the log or in mon:rows().]])
+    also in the log or in mon:rows(); fields, such as { epoch = 3 }, stand in it too.]])
 doc.set(Monitor.rows, "mon:rows() -> list\n\n    The readings so far; none where a log takes them.")
 doc.set(Monitor.close, "mon:close()\n\n    Looks no longer. Its rows stay.")
 
 return doc.set(monitor, [==[
-    ms.monitor(net[, { every = 1, what = { "firing", "gradients", "weights" }, log = nil }]) -> mon
+    ms.monitor(net[, { every = 1, what = { "firing", "gradients", "weights" }, log = nil, steps = 0 }]) -> mon
 
       local mon <close> = ms.monitor(net, { every = 50, what = { "firing", "surrogate", "deltas" }, log = ms.log "monitor.jsonl" })
       for x, y in train do
@@ -271,6 +272,6 @@ return doc.set(monitor, [==[
     Passes without recording (ms.evaluate, ms.no_grad) are not looked at; several passes of a step are taken together (operations of one
     sample add up). firing costs next to nothing, gradients and weights a pass over them, deltas one over the activations, dead and synops one over
     the spikes; surrogate and membranes compute membranes once more.
-    With a log each row is written there, else mon:rows() lists them. mon:close(), or the end of a block as above, ends it.
+    With a log each row is written there, else mon:rows() lists them. steps: how many there were before, of a training that goes on. mon:close(), or the end of a block as above, ends it.
     In ms.capture'd steps it works too, with mon:step() behind them: the monitored ones have a recording of their own. Only the surrogate of neurons
     that have a function in Lua for it cannot be looked at there.]==])

@@ -9,6 +9,7 @@ local checkpoint = require "moonspike.checkpoint"
 local engines = require "moonspike.engines"
 local evaluate = require "moonspike.evaluate"
 local log = require "moonspike.log"
+local monitor = require "moonspike.analysis.monitor"
 local plot = require "moonspike.plot"
 local report = require "moonspike.report"
 local progress = require "moonspike.progress"
@@ -49,13 +50,14 @@ local function difference(a, b)
 end
 
 -- One epoch: mean loss and share of right answers. Sums are read once, so that no step waits for them.
-local function train_epoch(job, step, title, quiet)
+local function train_epoch(job, step, epoch, quiet)
   job.net:train()
   local sum, right, batches, samples = 0, 0, 0, 0
-  for x, y in progress(job.train, title, { quiet = quiet }) do
+  for x, y in progress(job.train, "epoch " .. epoch, { quiet = quiet }) do
     if job.random_T then x = job.random_T(x) end
     local value, correct = step(x, y)
     sum, right, batches, samples = sum + value, right + correct, batches + 1, samples + y.shape[1]
+    if job.monitor then job.monitor:step { epoch = epoch } end
   end
   return sum:item() / batches, right:item() / samples
 end
@@ -109,7 +111,7 @@ end
 local function traces(out)
   local list = {}
   for _, name in ipairs(core.system.list(out) or {}) do
-    if name == "result.json" or name:match "^epoch%d+%.safetensors$" or name == "best.safetensors" or name == "last.safetensors" then list[#list + 1] = out .. "/" .. name end
+    if name == "result.json" or name == "monitor.jsonl" or name:match "^epoch%d+%.safetensors$" or name == "best.safetensors" or name == "last.safetensors" then list[#list + 1] = out .. "/" .. name end
   end
   for _, name in ipairs(core.system.list(out .. "/tensorboard") or {}) do
     if name:match "^events%.out%.tfevents%." then list[#list + 1] = out .. "/tensorboard/" .. name end
@@ -151,6 +153,7 @@ local function check_log(path, epochs)
 end
 
 local spec = { out = o.string(o.required), resume = o.boolean(false), overwrite = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
+  monitor = o.table(nil), monitor_every = o.integer(50, { from = 1 }),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
 
 local heading = "epoch     loss      acc  validation  test loss      test  firing    synops       lr  time/s"
@@ -171,6 +174,10 @@ function run.train(recipe, opts)
   local job = build.trainer(recipe, build.facts(recipe, train, test))
   job.train, job.validation, job.test, job.seen = train, validation, test, recipe.train_ce and train:plain() or nil
   local step = build.step(job, recipe)
+  local function watch(readings, steps)
+    return opt.monitor and monitor(job.net, { what = opt.monitor, every = opt.monitor_every, log = readings, steps = steps }) or nil
+  end
+  do local tried <close> = watch() end -- refuses before anything is replaced
   local ok, why = core.system.mkdir(out)
   if not ok then o.fail("train: out: %s", why) end
   local held <close> = core.system.lock(out)
@@ -198,6 +205,10 @@ function run.train(recipe, opts)
     write(out .. "/recipe.lua", "return " .. schema.text(recipe))
   end
   if going_on then check_log(out .. "/log.jsonl", first - 1) end
+  local readings <close> = opt.monitor and (log(out .. "/monitor.jsonl", { append = going_on, epoch = first - 1 })
+    or o.fail("train: out: cannot write %s/monitor.jsonl", out)) or nil
+  local watched <close> = readings and watch(readings, (first - 1) * train.batches)
+  job.monitor = watched
   local journal = log(out .. "/log.jsonl", { append = going_on, epoch = first - 1 })
   if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
   local events
@@ -213,7 +224,7 @@ function run.train(recipe, opts)
     local start, lr = core.system.clock(), job.schedule:get_lr()
     if job.criterion.set_epoch then job.criterion:set_epoch(epoch - 1) end
     row = { epoch = epoch, lr = lr, seed = recipe.seed }
-    row.train_loss, row.train_accuracy = train_epoch(job, step, "epoch " .. epoch, opt.quiet)
+    row.train_loss, row.train_accuracy = train_epoch(job, step, epoch, opt.quiet)
     local judged = epoch % recipe.every == 0 or epoch == recipe.epochs
     if judged then judge(job, recipe, row) end
     job.schedule:step()
@@ -284,12 +295,13 @@ doc.set(run.open, [[
 
     What recipes.train left in a folder: the recipe, its data, the network with the weights of best.safetensors (or "last", "epoch10" ...).]])
 doc.set(run.train, [[
-    recipes.train(recipe, { out = "folder", resume = false, overwrite = false, quiet = false, tensorboard = false, print = print }) -> result
+    recipes.train(recipe, { out = "folder", resume = false, overwrite = false, quiet = false, tensorboard = false, monitor = nil,
+      monitor_every = 50, print = print }) -> result
 
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch; train_loss is the mean over its batches),
     best.safetensors (weights at the best test accuracy, or at the best validation accuracy, or of the last epoch: what the recipe selects by),
     last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files of the
-    rows and of the weights in the folder tensorboard. resume goes on behind the last epoch of a run that was stopped, with the bytes that it would
+    rows and of the weights in the folder tensorboard; monitor = { "firing", "dead", ... }: what ms.monitor reads in every 50th step, in monitor.jsonl. resume goes on behind the last epoch of a run that was stopped, with the bytes that it would
     have had, or begins where there is none; other data than before are refused. overwrite replaces what a run left in the folder; without both a
     folder with a run is refused, as is one where another program trains. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
