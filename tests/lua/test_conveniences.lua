@@ -59,13 +59,13 @@ function TestMade:test_randperm()
   lu.assertTrue(a:sort():equal(ms.arange(5000, { dtype = "int64" })))
   same(ms.randperm(1), { 0 })
   lu.assertEquals(ms.randperm(0).shape, { 0 })
-  local count = {}
-  for _ = 1, 6000 do
+  local count, draws = {}, ms.device() == "cpu" and 6000 or 600 -- launches are slow where they are emulated
+  for _ = 1, draws do
     local order = table.concat(ms.randperm(3):totable())
     count[order] = (count[order] or 0) + 1
   end
   local chi = 0
-  for _, order in ipairs { "012", "021", "102", "120", "201", "210" } do chi = chi + ((count[order] or 0) - 1000) ^ 2 / 1000 end
+  for _, order in ipairs { "012", "021", "102", "120", "201", "210" } do chi = chi + ((count[order] or 0) - draws / 6) ^ 2 / (draws / 6) end
   lu.assertTrue(chi < 25.7, chi) -- 5 degrees of freedom, p = 1e-4
 end
 
