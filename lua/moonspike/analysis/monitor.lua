@@ -183,7 +183,9 @@ function Monitor:__tostring()
   end
   if row.synops then head = head .. ("  %.4g synaptic operations, %.4g uJ"):format(row.synops, row.energy) end
   local keys, lines = {}, {}
-  for _, key in ipairs { "rate", "coverage", "slope", "membrane", "membrane_std", "dead", "saturated", "delta", "operations" } do keys[#keys + 1] = row[key] and key or nil end
+  for _, key in ipairs { "rate", "coverage", "slope", "membrane", "membrane_std", "dead", "saturated", "delta", "operations" } do
+    keys[#keys + 1] = row[key] and key or nil
+  end
   for name in self._net:named_modules() do
     name = name ~= "" and name or self._net:class()
     local line, any = { name }, false
@@ -229,7 +231,8 @@ local function monitor(net, opts)
   for _, name in ipairs(of_neurons) do neurons = neurons or wants[name] or false end
   made = made + 1
   local self = setmetatable({
-    every = opt.every, steps = opt.steps, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons, _records = neurons or wants.deltas or wants.synops or false,
+    every = opt.every, steps = opt.steps, _net = net, _log = opt.log, _rows = {}, _wants = wants, _neurons = neurons,
+    _records = neurons or wants.deltas or wants.synops or false,
     _recorder = recorder(("monitor %d"):format(made), names, wants),
   }, Monitor)
   begin(self)
@@ -272,6 +275,7 @@ return doc.set(monitor, [==[
     Passes without recording (ms.evaluate, ms.no_grad) are not looked at; several passes of a step are taken together (operations of one
     sample add up). firing costs next to nothing, gradients and weights a pass over them, deltas one over the activations, dead and synops one over
     the spikes; surrogate and membranes compute membranes once more.
-    With a log each row is written there, else mon:rows() lists them. steps: how many there were before, of a training that goes on. mon:close(), or the end of a block as above, ends it.
+    With a log each row is written there, else mon:rows() lists them. steps: how many there were before, of a training that goes on.
+    mon:close(), or the end of a block as above, ends it.
     In ms.capture'd steps it works too, with mon:step() behind them: the monitored ones have a recording of their own. Only the surrogate of neurons
     that have a function in Lua for it cannot be looked at there.]==])

@@ -108,10 +108,11 @@ local function board(writer, row, net)
 end
 
 -- What a run left in a folder, but its tables and pictures: those are written anew.
+local left = { ["result.json"] = true, ["monitor.jsonl"] = true, ["best.safetensors"] = true, ["last.safetensors"] = true }
 local function traces(out)
   local list = {}
   for _, name in ipairs(core.system.list(out) or {}) do
-    if name == "result.json" or name == "monitor.jsonl" or name:match "^epoch%d+%.safetensors$" or name == "best.safetensors" or name == "last.safetensors" then list[#list + 1] = out .. "/" .. name end
+    if left[name] or name:match "^epoch%d+%.safetensors$" then list[#list + 1] = out .. "/" .. name end
   end
   for _, name in ipairs(core.system.list(out .. "/tensorboard") or {}) do
     if name:match "^events%.out%.tfevents%." then list[#list + 1] = out .. "/tensorboard/" .. name end
@@ -301,8 +302,8 @@ doc.set(run.train, [[
     Trains a recipe (recipes.get). Into the folder go recipe.lua, log.jsonl (one row for each epoch; train_loss is the mean over its batches),
     best.safetensors (weights at the best test accuracy, or at the best validation accuracy, or of the last epoch: what the recipe selects by),
     last.safetensors (the training state after the last epoch), curves.png and curves.csv, result.json, report.html; tensorboard: event files of the
-    rows and of the weights in the folder tensorboard; monitor = { "firing", "dead", ... }: what ms.monitor reads in every 50th step, in monitor.jsonl. resume goes on behind the last epoch of a run that was stopped, with the bytes that it would
-    have had, or begins where there is none; other data than before are refused. overwrite replaces what a run left in the folder; without both a
+    rows and of the weights in the folder tensorboard; monitor = { "firing", "dead", ... }: what ms.monitor reads in every 50th step, in
+    monitor.jsonl. resume goes on behind the last epoch of a run that was stopped, with the bytes that it would have had, or begins where there is none; other data than before are refused. overwrite replaces what a run left in the folder; without both a
     folder with a run is refused, as is one where another program trains. result: { best, last, validation = { epoch, test_accuracy (0 to 1),
     validation_accuracy }, seconds, data = { name, split, samples, hash }, machine, ... }; validation: of the epoch that the validation part chose.]])
 
