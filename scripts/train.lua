@@ -14,7 +14,7 @@ local opt = ms.arguments {
   { "steps", 20, "how many steps --dry-run times", from = 0 }, { "quiet", false, "no progress" },
   { "tensorboard", false, "event files for TensorBoard in OUT/tensorboard" },
   { "monitor", "", "what is recorded in OUT/monitor.jsonl, with commas between: dead, deltas, firing, gradients, membranes, surrogate, synops, weights" },
-  { "every", 50, "--monitor records each so manieth step", from = 1 },
+  { "every", 50, "--monitor records every so many steps", from = 1 },
   { "list", false, "the recipes, with their published figures" }, { "words", "", "with --list: only those whose names contain these words" },
 }
 

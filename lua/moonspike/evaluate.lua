@@ -24,22 +24,21 @@ local function counter(net)
   for name, module in net:named_modules() do names[module] = name end
   local observer = {}
   function observer:computed(layer, y, x)
-    local input, count, products = operations.of(layer, y, x)
-    local _, steps = operations.size(layer, y)
+    local done = operations(layer, y, x)
     local calls = of[layer] or { steps = 0, most = 0 }
     of[layer] = calls
-    local entry = calls[input]
+    local entry = calls[done.input]
     if not entry then
-      entry = { name = names[layer] or layer:class(), input = input, operations = 0, calls = calls }
-      calls[input] = entry
+      entry = { name = names[layer] or layer:class(), input = done.input, operations = 0, calls = calls }
+      calls[done.input] = entry
       list[#list + 1] = entry
     end
-    calls.steps, calls.most = calls.steps + steps, math.max(calls.most, steps)
-    entry.products = (entry.products or 0) + products * steps
-    if input == "reals" then
-      entry.operations = entry.operations + count
+    calls.steps, calls.most = calls.steps + done.steps, math.max(calls.most, done.steps)
+    entry.products = (entry.products or 0) + done.products * done.steps
+    if done.input == "reals" then
+      entry.operations = entry.operations + done.count
     else
-      entry.reached = entry.reached and entry.reached + count or count
+      entry.reached = entry.reached and entry.reached + done.count or done.count
     end
   end
   -- A pass of T steps has ended. A layer's calls cover all steps once for each place at which it stands, together in one call or one after

@@ -30,10 +30,15 @@ static reader *reader_of(j_common_ptr d) {
   return (reader *)(void *)d; /* its first member */
 }
 
+/* The library's functions must not go on behind an error: back to the setjmp of this file, with r->text. */
+static void leave(reader *r) {
+  longjmp(r->failed, 1);
+}
+
 static void fail(j_common_ptr d) {
   reader *r = reader_of(d);
   d->err->format_message(d, r->text);
-  longjmp(r->failed, 1);
+  leave(r);
 }
 
 /* level < 0: damage that the library works around. */
@@ -54,7 +59,7 @@ static void watch(j_common_ptr d) {
   reader *r = reader_of(d);
   if (r->d.input_scan_number > SCANS) {
     snprintf(r->text, sizeof r->text, "more than %d scans", SCANS);
-    longjmp(r->failed, 1);
+    leave(r);
   }
 }
 

@@ -74,7 +74,6 @@ end
 
 function Writer:__close() self.file:close() end
 
--- A writer behind the points that the file holds already, and those points.
 -- Is a file without a whole line the beginning of a landscape?
 local function begins(path)
   local file <close> = check(io.open(path, "rb"))
@@ -82,6 +81,7 @@ local function begins(path)
   return head == wanted:sub(1, #head)
 end
 
+-- A writer behind the points that the file holds already, and those points.
 function points.open(path, settings, resume)
   local list, bytes = {}, 0
   if core.system.exists(path) then

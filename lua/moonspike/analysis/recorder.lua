@@ -90,12 +90,11 @@ function Recorder:computed(layer, y, x)
   local call = {}
   if wants.synops then
     local off <close> = autograd.guard(false)
-    local fed, count = operations.of(layer, y, x)
-    local entry, samples = add_call(self, layer, call), operations.size(layer, y)
-    if fed == "spikes" then
-      call.operations, call.samples = count:view(1), samples
+    local entry, done = add_call(self, layer, call), operations(layer, y, x)
+    if done.input == "spikes" then
+      call.operations, call.samples = done.count:view(1), done.samples
     else
-      entry.products = (entry.products or 0) + count / samples
+      entry.products = (entry.products or 0) + done.count / done.samples
     end
   end
   if not (wants.deltas and y.requires_grad) then return end

@@ -153,6 +153,36 @@ local function check_log(path, epochs)
   if count ~= epochs then o.fail("train: resume: %s: expected the rows of %d epochs, got %d", path, epochs, count) end
 end
 
+-- What a run did before it was stopped, { epoch, best, seconds, row }: puts `state` back; data: the marks of what it has now.
+local function resumed(out, state, data)
+  local info = checkpoint.resume(out .. "/last.safetensors", state)
+  local before = info.extra.data or {}
+  for _, part in ipairs(o.keys(before)) do
+    if before[part] ~= data[part] then
+      o.fail("train: resume: %s data: expected %s as the run in %s was started, got %s", part, before[part], out, o.show(data[part]))
+    end
+  end
+  check_log(out .. "/log.jsonl", info.epoch)
+  return { epoch = info.epoch, best = info.extra.best, seconds = info.extra.seconds, row = info.extra.row }
+end
+
+-- The same of a run that begins. Nothing of another run may be taken for this one's.
+local function begun(out, recipe)
+  for _, path in ipairs(traces(out)) do
+    local ok, why = core.system.remove(path)
+    if not ok then o.fail("train: out: %s", why) end
+  end
+  write(out .. "/recipe.lua", "return " .. schema.text(recipe))
+  return { epoch = 0, best = {}, seconds = 0 }
+end
+
+-- A log of the run, behind the rows of so many epochs.
+local function journal_of(path, epochs)
+  local journal, why = log(path, { append = epochs > 0, epoch = epochs })
+  if not journal then o.fail("train: out: %s", why) end
+  return journal
+end
+
 local spec = { out = o.string(o.required), resume = o.boolean(false), overwrite = o.boolean(false), quiet = o.boolean(false), tensorboard = o.boolean(false),
   monitor = o.table(nil), monitor_every = o.integer(50, { from = 1 }),
   print = o.where(print, "a function", function(f) return type(f) == "function" end) }
@@ -167,6 +197,7 @@ end
 function run.train(recipe, opts)
   local opt = o.read("train", opts, spec)
   recipe = schema.read("train: recipe", recipe)
+  if opt.resume and opt.overwrite then o.fail "train: overwrite: expected nothing beside resume, got both" end
   local out = opt.out
   core.random.manual_seed(recipe.seed)
   math.randomseed(recipe.seed)
@@ -185,33 +216,14 @@ function run.train(recipe, opts)
   if not held then o.fail("train: out: expected a folder of this run's own, another program trains in %s", out) end
   local going_on = goes_on(out, recipe, opt)
   local data = marks { train = train, validation = validation, test = test }
-
-  local last = out .. "/last.safetensors"
   local state = { model = job.net, optimizer = job.optimizer, scheduler = job.schedule, loader = train, random_T = job.random_T }
-  local first, best, seconds, row = 1, {}, 0, nil
-  if going_on then
-    local info = checkpoint.resume(last, state)
-    for _, part in ipairs(o.keys(info.extra.data or {})) do
-      if info.extra.data[part] ~= data[part] then
-        o.fail("train: resume: %s data: expected %s as the run in %s was started, got %s", part, info.extra.data[part], out, o.show(data[part]))
-      end
-    end
-    first, best, seconds, row = info.epoch + 1, info.extra.best, info.extra.seconds, info.extra.row
-    opt.print(("resumed after epoch %d"):format(info.epoch))
-  else -- nothing of another run may be taken for this one's
-    for _, path in ipairs(traces(out)) do
-      ok, why = core.system.remove(path)
-      if not ok then o.fail("train: out: %s", why) end
-    end
-    write(out .. "/recipe.lua", "return " .. schema.text(recipe))
-  end
-  if going_on then check_log(out .. "/log.jsonl", first - 1) end
-  local readings <close> = opt.monitor and (log(out .. "/monitor.jsonl", { append = going_on, epoch = first - 1 })
-    or o.fail("train: out: cannot write %s/monitor.jsonl", out)) or nil
-  local watched <close> = readings and watch(readings, (first - 1) * train.batches)
+  local past = going_on and resumed(out, state, data) or begun(out, recipe)
+  local best, seconds, row = past.best, past.seconds, past.row
+  if going_on then opt.print(("resumed after epoch %d"):format(past.epoch)) end
+  local readings <close> = opt.monitor and journal_of(out .. "/monitor.jsonl", past.epoch) or nil
+  local watched <close> = watch(readings, past.epoch * train.batches)
   job.monitor = watched
-  local journal = log(out .. "/log.jsonl", { append = going_on, epoch = first - 1 })
-  if not journal then o.fail("train: out: cannot write %s/log.jsonl", out) end
+  local journal <close> = journal_of(out .. "/log.jsonl", past.epoch)
   local events
   if opt.tensorboard then
     events, why = tensorboard(out .. "/tensorboard")
@@ -220,8 +232,8 @@ function run.train(recipe, opts)
   opt.print(("%s\n%s%s\n%s"):format(train:describe(), validation and ("validation: %s\n"):format(validation:summary()) or "",
     ("test: %s"):format(test:summary()), job.net))
 
-  if first <= recipe.epochs then opt.print(heading) end
-  for epoch = first, recipe.epochs do
+  if past.epoch < recipe.epochs then opt.print(heading) end
+  for epoch = past.epoch + 1, recipe.epochs do
     local start, lr = core.system.clock(), job.schedule:get_lr()
     if job.criterion.set_epoch then job.criterion:set_epoch(epoch - 1) end
     row = { epoch = epoch, lr = lr, seed = recipe.seed }
@@ -240,7 +252,7 @@ function run.train(recipe, opts)
     end
     journal(row) -- before the state, behind which a resume cuts the log
     state.epoch, state.extra = epoch, { best = best, seconds = seconds, row = finite(row), data = data }
-    checkpoint.checkpoint(last, state)
+    checkpoint.checkpoint(out .. "/last.safetensors", state)
     if events then board(events, row, job.net) end
   end
   journal:close()
