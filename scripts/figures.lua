@@ -224,8 +224,8 @@ end
 local MOST = 8 -- lines of a picture
 local quantities = {
   { "rate", "spikes of a neuron in a time step" }, { "dead", "share of dead neurons" }, { "saturated", "share of saturated neurons" },
-  { "coverage", "share of neurons that the surrogate reaches" }, { "slope", "mean slope of the surrogate" }, { "membrane", "mean membrane" },
-  { "membrane_std", "deviation of membranes" }, { "delta", "norm of the gradient by a layer's output" }, { "gradients", "norm of the gradient by a parameter" },
+  { "coverage", "share the surrogate reaches" }, { "slope", "mean slope of the surrogate" }, { "membrane", "mean membrane" },
+  { "membrane_std", "deviation of membranes" }, { "delta", "norm of an output's gradient" }, { "gradients", "norm of a parameter's gradient" },
   { "gradient", "norm of the gradient" }, { "weights", "norm of a parameter" }, { "weight", "norm of the weights" }, { "operations", "operations of a sample" },
   { "synops", "synaptic operations of a sample" }, { "energies", "energy of a sample, uJ" }, { "energy", "energy of a sample, uJ" },
 }
