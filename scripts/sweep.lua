@@ -123,7 +123,8 @@ local function draw()
     rows[r], y[r] = {}, over[1][i + 1]
     for c, k in ipairs(across) do rows[r][c], x[c] = means[(i - 1) * #across + k], over[2][k + 1] end
   end
-  return ms.plot.heatmap(rows, { file = file, title = recipe.title, x = x, y = y, xlabel = over[2][1], ylabel = over[1][1], unit = ylabel .. ", " .. runs })
+  return ms.plot.heatmap(rows, { file = file, title = ("%s: %s"):format(recipe.name, runs), x = x, y = y, xlabel = over[2][1],
+    ylabel = over[1][1], unit = ("test accuracy, %% (%s)"):format(chosen) })
 end
 
 local function write()
